@@ -1,0 +1,183 @@
+//! The configuration of `farthing serve`: command line over YAML file over defaults, parsed once
+//! into types that cannot be wrong. Every default is in a `Default` impl of this folder or, for what
+//! concerns the engine, of [`EngineConfig`].
+
+mod http;
+mod models;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use farthing_core::limits;
+use serde::{Deserialize, Serialize};
+
+pub use http::HttpConfig;
+pub use models::{ModelKind, ModelSource};
+
+use crate::cli::ServeArgs;
+use crate::engine::EngineConfig;
+use crate::error::BackendError;
+
+/// The configuration in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Models to load, in the order of `/v1/models`, the ids all different.
+    pub models: Vec<ModelSource>,
+    /// Virtual name to the chat models that may answer for it, from cheap to dear, never empty.
+    pub virtual_models: BTreeMap<String, Vec<String>>,
+    /// Threads that compute.
+    pub threads: NonZeroUsize,
+    /// Requests that may wait; one more is answered 429.
+    pub queue_max: NonZeroUsize,
+    /// Sequences that decode together.
+    pub running_max: NonZeroUsize,
+    /// Tokens computed in one step: what a decoding sequence may have to wait for.
+    pub step_tokens: NonZeroUsize,
+    /// Completion length where the request names none (bounded further by the model's context).
+    pub max_tokens_default: NonZeroU32,
+    /// Limits and timeouts of the HTTP server.
+    pub http: HttpConfig,
+}
+
+/// The file as it is written, before its parts are checked against each other.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    listen: SocketAddr,
+    models_dir: Option<PathBuf>,
+    models: Vec<models::RawModel>,
+    virtual_models: Option<BTreeMap<String, Vec<String>>>,
+    threads: NonZeroUsize,
+    queue_max: NonZeroUsize,
+    running_max: NonZeroUsize,
+    step_tokens: NonZeroUsize,
+    max_tokens_default: NonZeroU32,
+    http: HttpConfig,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        RawConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            models_dir: None,
+            models: Vec::new(),
+            virtual_models: None,
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            queue_max: nonzero_usize(engine.queue_max),
+            running_max: nonzero_usize(engine.running_max),
+            step_tokens: nonzero_usize(engine.step_tokens),
+            max_tokens_default: nonzero_u32(1_024),
+            http: HttpConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration file that `args` names, if any, and lays `args` over it.
+    ///
+    /// # Errors
+    /// The first field that is wrong, by its path; an unreadable file, by the file's name.
+    pub fn load(args: &ServeArgs) -> Result<Config, BackendError> {
+        let text = match &args.config {
+            Some(file) => read_bounded(file)?,
+            None => String::new(),
+        };
+        Config::parse(&text, args)
+    }
+
+    /// Parses `text` (YAML, empty for all defaults) and lays `args` over it.
+    ///
+    /// # Errors
+    /// The first field that is wrong, by its path.
+    pub fn parse(text: &str, args: &ServeArgs) -> Result<Config, BackendError> {
+        let mut raw = parse_yaml(text)?;
+        let models_dir = args.models.clone().or(raw.models_dir.take());
+        let models = if raw.models.is_empty() {
+            models::discover(models_dir.as_deref())?
+        } else {
+            raw.models
+                .into_iter()
+                .enumerate()
+                .map(|(index, model)| model.check(index, models_dir.as_deref()))
+                .collect::<Result<_, _>>()?
+        };
+        models::check_ids(&models)?;
+        let virtual_models = models::check_virtual(raw.virtual_models, &models)?;
+        Ok(Config {
+            listen: args.listen.unwrap_or(raw.listen),
+            models,
+            virtual_models,
+            threads: args.threads.unwrap_or(raw.threads),
+            queue_max: raw.queue_max,
+            running_max: raw.running_max,
+            step_tokens: raw.step_tokens,
+            max_tokens_default: raw.max_tokens_default,
+            http: raw.http,
+        })
+    }
+
+    /// The engine's part.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            threads: self.threads.get(),
+            step_tokens: self.step_tokens.get(),
+            running_max: self.running_max.get(),
+            queue_max: self.queue_max.get(),
+        }
+    }
+
+    /// The configuration as YAML that [`Config::parse`] reads back.
+    pub fn to_yaml(&self) -> String {
+        serde_yaml_ng::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+}
+
+fn read_bounded(file: &Path) -> Result<String, BackendError> {
+    let unreadable = |source| BackendError::Io {
+        what: file.display().to_string(),
+        source,
+    };
+    let mut text = String::new();
+    let mut reader = std::fs::File::open(file)
+        .map_err(unreadable)?
+        .take(limits::CONFIG_BYTES_MAX + 1);
+    let length = reader.read_to_string(&mut text).map_err(unreadable)?;
+    if length as u64 > limits::CONFIG_BYTES_MAX {
+        return Err(wrong(
+            file.display(),
+            format!("over {} bytes", limits::CONFIG_BYTES_MAX),
+        ));
+    }
+    Ok(text)
+}
+
+fn parse_yaml(text: &str) -> Result<RawConfig, BackendError> {
+    let document = serde_yaml_ng::Deserializer::from_str(text);
+    // An empty document is null, which an Option takes and a struct does not.
+    match serde_path_to_error::deserialize::<_, Option<RawConfig>>(document) {
+        Ok(raw) => Ok(raw.unwrap_or_default()),
+        Err(_) if text.trim().is_empty() => Ok(RawConfig::default()),
+        Err(error) => Err(wrong(error.path(), error.inner())),
+    }
+}
+
+fn wrong(path: impl ToString, reason: impl ToString) -> BackendError {
+    BackendError::Config {
+        path: path.to_string(),
+        message: reason.to_string(),
+    }
+}
+
+const fn nonzero_u32(value: u32) -> NonZeroU32 {
+    NonZeroU32::new(value).expect("defaults are not zero")
+}
+
+const fn nonzero_usize(value: usize) -> NonZeroUsize {
+    NonZeroUsize::new(value).expect("defaults are not zero")
+}

@@ -1,0 +1,210 @@
+//! Which models are served, under which names: listed in the file, or found in a folder.
+
+use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use farthing_core::limits;
+use serde::{Deserialize, Serialize};
+
+use super::wrong;
+use crate::error::BackendError;
+
+/// One model to load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelSource {
+    /// The id that requests name.
+    pub id: String,
+    /// GGUF file, or folder with `model.safetensors`.
+    pub path: PathBuf,
+    /// What it is for; follows from the path, so it is not written in the file.
+    #[serde(skip)]
+    pub kind: ModelKind,
+    /// Context in tokens, where less than the model's own is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<NonZeroUsize>,
+    /// Tokens of KV cache to reserve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_tokens: Option<NonZeroUsize>,
+}
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    /// Generates text: a GGUF file.
+    Chat,
+    /// Embeds text: a folder with safetensors.
+    Embedding,
+}
+
+/// One entry of `models` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    id: String,
+    path: PathBuf,
+    context_tokens: Option<NonZeroUsize>,
+    kv_tokens: Option<NonZeroUsize>,
+}
+
+impl RawModel {
+    /// Checks one entry; a relative path starts at the models folder where one is given.
+    pub(super) fn check(
+        self,
+        index: usize,
+        models_dir: Option<&Path>,
+    ) -> Result<ModelSource, BackendError> {
+        let at = |field: &str| format!("models[{index}].{field}");
+        let path = models_dir.map_or_else(|| self.path.clone(), |dir| dir.join(&self.path));
+        let kind = if path.is_dir() {
+            ModelKind::Embedding
+        } else if path.is_file() {
+            ModelKind::Chat
+        } else {
+            return Err(wrong(
+                at("path"),
+                format!("no such file or folder: {}", path.display()),
+            ));
+        };
+        check_name(&self.id).map_err(|reason| wrong(at("id"), reason))?;
+        let (context_tokens, kv_tokens) = (self.context_tokens, self.kv_tokens);
+        Ok(ModelSource {
+            id: self.id,
+            path,
+            kind,
+            context_tokens,
+            kv_tokens,
+        })
+    }
+}
+
+/// Finds the models of a folder, the smallest file first: the cheapest model leads the list.
+pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendError> {
+    let Some(dir) = dir else {
+        return Err(wrong(
+            "models",
+            "no models: name them here, or give --models DIR",
+        ));
+    };
+    let unreadable =
+        |error: std::io::Error| wrong("models_dir", format!("{}: {error}", dir.display()));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let weights = path.join("model.safetensors");
+        let (kind, name, weights) = if weights.is_file() {
+            (ModelKind::Embedding, path.file_name(), weights)
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "gguf")
+        {
+            (ModelKind::Chat, path.file_stem(), path.clone())
+        } else {
+            continue;
+        };
+        let id = name
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        check_name(&id).map_err(|reason| wrong(path.display(), reason))?;
+        let bytes = std::fs::metadata(&weights).map_err(unreadable)?.len();
+        let source = ModelSource {
+            id,
+            path,
+            kind,
+            context_tokens: None,
+            kv_tokens: None,
+        };
+        found.push((kind == ModelKind::Embedding, bytes, source));
+        if found.len() > limits::MODELS_MAX {
+            return Err(wrong(
+                "models_dir",
+                format!("over {} models", limits::MODELS_MAX),
+            ));
+        }
+    }
+    found.sort_by(|a, b| (a.0, a.1, &a.2.id).cmp(&(b.0, b.1, &b.2.id)));
+    if found.is_empty() {
+        return Err(wrong(
+            "models_dir",
+            format!("no model in {}", dir.display()),
+        ));
+    }
+    Ok(found.into_iter().map(|(_, _, source)| source).collect())
+}
+
+/// A model name travels in a response header, so it is visible ASCII.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > limits::MODEL_NAME_BYTES_MAX {
+        return Err(format!(
+            "a model name has 1 to {} bytes",
+            limits::MODEL_NAME_BYTES_MAX
+        ));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a model name is visible ASCII without spaces".to_owned());
+    }
+    Ok(())
+}
+
+/// No two models have one id.
+pub(super) fn check_ids(models: &[ModelSource]) -> Result<(), BackendError> {
+    if models.len() > limits::MODELS_MAX {
+        return Err(wrong(
+            "models",
+            format!("over {} models", limits::MODELS_MAX),
+        ));
+    }
+    let mut seen = HashSet::new();
+    for (index, model) in models.iter().enumerate() {
+        if !seen.insert(&model.id) {
+            let reason = format!("\"{}\" is the id of another model too", model.id);
+            return Err(wrong(format!("models[{index}].id"), reason));
+        }
+    }
+    Ok(())
+}
+
+/// Virtual names point at loaded chat models. Where none are configured, `auto` means all of them.
+pub(super) fn check_virtual(
+    named: Option<BTreeMap<String, Vec<String>>>,
+    models: &[ModelSource],
+) -> Result<BTreeMap<String, Vec<String>>, BackendError> {
+    let is_chat = |model: &&ModelSource| model.kind == ModelKind::Chat;
+    let Some(named) = named else {
+        let ids: Vec<_> = models
+            .iter()
+            .filter(is_chat)
+            .map(|model| model.id.clone())
+            .collect();
+        let has_models = !ids.is_empty() && models.iter().all(|model| model.id != "auto");
+        return Ok(has_models
+            .then(|| ("auto".to_owned(), ids))
+            .into_iter()
+            .collect());
+    };
+    if named.len() > limits::MODELS_MAX {
+        return Err(wrong(
+            "virtual_models",
+            format!("over {} names", limits::MODELS_MAX),
+        ));
+    }
+    for (name, ids) in &named {
+        let at = format!("virtual_models.{name}");
+        check_name(name).map_err(|reason| wrong(&at, reason))?;
+        if models.iter().any(|model| model.id == *name) {
+            return Err(wrong(at, "a model has this id already"));
+        }
+        if ids.is_empty() {
+            return Err(wrong(at, "names no model"));
+        }
+        for (index, id) in ids.iter().enumerate() {
+            if !models.iter().filter(is_chat).any(|model| model.id == *id) {
+                return Err(wrong(
+                    format!("{at}[{index}]"),
+                    format!("no chat model \"{id}\""),
+                ));
+            }
+        }
+    }
+    Ok(named)
+}

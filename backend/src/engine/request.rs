@@ -1,0 +1,41 @@
+//! What the server and the model thread say to each other about one request.
+
+use farthing_core::error::ApiError;
+use farthing_core::wire::{FinishReason, Sampling, TokenLogprob, Usage};
+
+/// One validated prompt to be continued. The prompt is already rendered and tokenized.
+#[derive(Debug, Clone)]
+pub struct GenerateRequest {
+    /// The id of a loaded model, never a virtual one.
+    pub model: String,
+    pub prompt: Vec<u32>,
+    pub sampling: Sampling,
+    /// Tokens to generate at most, one at least; the model's context may end a choice earlier.
+    pub max_tokens: usize,
+    /// Only requests with an equal salt share cached prefixes. It is the tenant's.
+    pub cache_salt: [u8; 32],
+}
+
+/// One thing that happened to a request, in order. `Done` or `Failed` is always the last event; a
+/// channel that closes without either means that the model thread is gone.
+#[derive(Debug)]
+pub enum EngineEvent {
+    /// The whole prompt is in the KV cache, `cached_tokens` of it without being computed.
+    Prefilled { cached_tokens: usize },
+    /// More of one choice. The text may be empty while bytes wait for the rest of a character or
+    /// for a stop string that may be forming; the concatenation of all texts is the answer. The
+    /// log-probabilities, if asked for, are those of the model's unmodified distribution: before
+    /// penalties, temperature and truncation, as OpenAI and vLLM report them.
+    Delta {
+        choice: usize,
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
+    /// The choice has no further deltas.
+    Finished { choice: usize, reason: FinishReason },
+    /// Every choice finished. As in vLLM, the token that ends a choice counts as generated, though
+    /// it has no text, and the prompt counts once whatever `n` is.
+    Done { usage: Usage },
+    /// The request cannot be continued.
+    Failed(ApiError),
+}

@@ -1,0 +1,72 @@
+//! The backend's one error enum. What a client may see of it is decided by one table: the
+//! conversion into [`ApiError`].
+
+use farthing_core::error::{ApiError, ErrorKind};
+use farthing_kernels::KernelError;
+
+/// Why the backend cannot start, load a model or finish a step.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The operating system refused something; `what` names the file or address.
+    #[error("{what}: {source}")]
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration is wrong at `path` (`models[0].context_tokens`).
+    #[error("configuration, {path}: {message}")]
+    Config { path: String, message: String },
+    /// The file is not a valid GGUF file, or asks for something no file of its size can hold.
+    #[error("GGUF: {0}")]
+    Gguf(String),
+    /// The model is valid but not one that this backend can run.
+    #[error("model: {0}")]
+    Model(String),
+    /// The model's vocabulary or merges are unusable.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The model's chat template does not compile.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// The embedding model cannot be loaded or run.
+    #[error("embeddings: {0}")]
+    Embedding(String),
+    /// A numeric operation was given shapes or bytes that it refuses.
+    #[error("kernel: {0}")]
+    Kernel(KernelError),
+    /// Any of the above, with the model file that it came from.
+    #[error("{path}: {source}")]
+    ModelFile {
+        path: String,
+        #[source]
+        source: Box<BackendError>,
+    },
+}
+
+impl BackendError {
+    /// Names the model file that the error came from.
+    pub fn in_file(self, path: &std::path::Path) -> BackendError {
+        BackendError::ModelFile {
+            path: path.display().to_string(),
+            source: Box::new(self),
+        }
+    }
+}
+
+impl From<KernelError> for BackendError {
+    fn from(error: KernelError) -> BackendError {
+        BackendError::Kernel(error)
+    }
+}
+
+/// Nothing in this enum is the client's doing, and its text may name files: the client learns only
+/// that it was our fault.
+impl From<&BackendError> for ApiError {
+    fn from(_: &BackendError) -> ApiError {
+        ApiError::new(
+            ErrorKind::Internal,
+            "the backend failed to process the request",
+        )
+    }
+}

@@ -1,0 +1,12 @@
+//! The backend: what the edge could not answer is answered here, by quantized models under
+//! continuous batching. One thread owns models and KV cache; tokio only moves bytes.
+
+pub mod cli;
+pub mod config;
+pub mod embed;
+pub mod engine;
+pub mod error;
+pub mod metrics;
+pub mod model;
+pub mod server;
+pub mod text;

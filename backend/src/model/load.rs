@@ -1,0 +1,152 @@
+//! From a path to a model that is ready to be given to the engine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use farthing_core::limits;
+use farthing_kernels::{KvCache, ROPE_POSITIONS_MAX};
+
+use super::decoder::Decoder;
+use super::gguf::Gguf;
+use super::hyper_parameters::HyperParameters;
+use super::weights::Weights;
+use crate::error::BackendError;
+use crate::text::{ChatTemplate, Tokenizer, TokenizerSource};
+
+/// What everyone may know about a loaded model.
+#[derive(Debug)]
+pub struct ModelInfo {
+    /// The name that requests use.
+    pub id: String,
+    /// Tokens of prompt and answer together: the smallest of what was configured, what the model
+    /// was trained for and what its KV cache holds.
+    pub context_tokens: usize,
+    pub vocab_size: usize,
+    pub tokenizer: Arc<Tokenizer>,
+    /// Absent when the file has no template: such a model answers completions only.
+    pub chat_template: Option<ChatTemplate>,
+    /// When the file was last modified, in seconds since 1970.
+    pub created_unix_s: u64,
+    /// GGUF's `general.architecture`.
+    pub architecture: String,
+    /// Bytes of the model file.
+    pub file_bytes: u64,
+}
+
+/// What the configuration may say about one model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Upper bound of prompt and answer; see `limits::CONTEXT_TOKENS_DEFAULT`.
+    pub context_tokens: Option<usize>,
+    /// Tokens that the KV cache holds for all sequences together; see
+    /// `limits::KV_TOKENS_DEFAULT`.
+    pub kv_tokens: Option<usize>,
+}
+
+/// A model that is ready to be given to the engine.
+pub struct LoadedModel {
+    pub info: Arc<ModelInfo>,
+    pub decoder: Decoder,
+    pub cache: KvCache,
+}
+
+/// Loads a GGUF file of the llama or qwen2 architecture.
+///
+/// # Errors
+/// The file cannot be read, is not valid GGUF, or describes a model that cannot run here.
+pub fn load_model(
+    id: &str,
+    path: &Path,
+    options: ModelOptions,
+) -> Result<LoadedModel, BackendError> {
+    let model = Gguf::open(path)
+        .and_then(|file| LoadedModel::from_gguf(id, file, modified_unix_s(path), options));
+    model.map_err(|error| error.in_file(path))
+}
+
+// === impl LoadedModel ===
+
+impl LoadedModel {
+    /// Makes a model of a file whose header has been checked.
+    ///
+    /// # Errors
+    /// The file describes a model that cannot run here.
+    pub fn from_gguf(
+        id: &str,
+        file: Gguf,
+        created_unix_s: u64,
+        options: ModelOptions,
+    ) -> Result<LoadedModel, BackendError> {
+        let shape = HyperParameters::read(&file)?;
+        let source = TokenizerSource::from_gguf(&file.metadata())?;
+        let tokenizer = Tokenizer::new(&source)?;
+        let vocab_size = shape.vocab_size;
+        if tokenizer.vocab_size() > vocab_size {
+            return Err(BackendError::Model(format!(
+                "the tokenizer has {} tokens and the embedding {vocab_size}",
+                tokenizer.vocab_size()
+            )));
+        }
+        let (context_tokens, kv_blocks) = options.resolve(&shape);
+        let architecture = shape.architecture.name().to_owned();
+        let file_bytes = file.file_bytes();
+        let weights = Weights::load(file, &shape)?;
+        let decoder = Decoder::new(shape, weights, context_tokens)?;
+        let info = ModelInfo {
+            id: id.to_owned(),
+            context_tokens,
+            vocab_size,
+            chat_template: chat_template(&source, &tokenizer)?,
+            tokenizer: Arc::new(tokenizer),
+            created_unix_s,
+            architecture,
+            file_bytes,
+        };
+        Ok(LoadedModel {
+            info: Arc::new(info),
+            cache: decoder.kv_cache(kv_blocks)?,
+            decoder,
+        })
+    }
+}
+
+// === impl ModelOptions ===
+
+impl ModelOptions {
+    /// Tokens of context and blocks of the KV cache. A sequence never needs more blocks than there
+    /// are, so that the oldest one can always go on.
+    fn resolve(self, shape: &HyperParameters) -> (usize, usize) {
+        let kv_tokens = self.kv_tokens.unwrap_or(limits::KV_TOKENS_DEFAULT);
+        let kv_blocks = kv_tokens
+            .clamp(1, limits::KV_TOKENS_MAX)
+            .div_ceil(limits::KV_BLOCK_TOKENS);
+        let context_tokens = self
+            .context_tokens
+            .unwrap_or(limits::CONTEXT_TOKENS_DEFAULT)
+            .min(shape.context_tokens)
+            .min(kv_blocks * limits::KV_BLOCK_TOKENS)
+            .clamp(1, ROPE_POSITIONS_MAX);
+        (context_tokens, kv_blocks)
+    }
+}
+
+/// The template of the file, which may not have one.
+fn chat_template(
+    source: &TokenizerSource,
+    tokenizer: &Tokenizer,
+) -> Result<Option<ChatTemplate>, BackendError> {
+    let Some(template) = &source.chat_template else {
+        return Ok(None);
+    };
+    ChatTemplate::new(template, tokenizer).map(Some)
+}
+
+/// When the file was last modified. Zero where the file system does not say.
+fn modified_unix_s(path: &Path) -> u64 {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let since = modified
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
+}

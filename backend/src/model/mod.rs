@@ -1,0 +1,17 @@
+//! Models: a GGUF file becomes repacked weights, a tokenizer and a chat template.
+//!
+//! Reading order: [`gguf`] reads the file as hostile input, [`HyperParameters`] says what it
+//! describes, `weights` repacks it, [`Decoder`] computes with it.
+
+mod batch;
+mod decoder;
+pub mod gguf;
+mod hyper_parameters;
+mod load;
+mod rows;
+mod weights;
+
+pub use batch::{Batch, Logits};
+pub use decoder::{Decoder, Workspace};
+pub use hyper_parameters::{Architecture, HyperParameters};
+pub use load::{LoadedModel, ModelInfo, ModelOptions, load_model};

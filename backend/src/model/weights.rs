@@ -1,0 +1,180 @@
+//! A model's weights, repacked from the mapped file for the kernels. Only the embedding stays in
+//! the file: a step reads a few of its rows.
+
+use std::collections::HashSet;
+use std::thread;
+
+use farthing_kernels::{Matrix, dequantize_row};
+
+use super::gguf::{Gguf, Tensor};
+use super::hyper_parameters::HyperParameters;
+use crate::error::BackendError;
+
+/// All weights of one model.
+pub(super) struct Weights {
+    pub(super) file: Gguf,
+    pub(super) layers: Vec<Layer>,
+    pub(super) output_norm: Vec<f32>,
+    /// The head; the embedding's rows again where the file has no head of its own.
+    pub(super) output: Matrix,
+}
+
+/// One transformer layer.
+pub(super) struct Layer {
+    pub(super) attention_norm: Vec<f32>,
+    pub(super) query: Projection,
+    pub(super) key: Projection,
+    pub(super) value: Projection,
+    pub(super) attention_output: Matrix,
+    pub(super) feed_forward_norm: Vec<f32>,
+    pub(super) gate: Matrix,
+    pub(super) up: Matrix,
+    pub(super) down: Matrix,
+}
+
+/// A matrix whose products get a bias, if the model has one.
+pub(super) struct Projection {
+    pub(super) matrix: Matrix,
+    pub(super) bias: Option<Vec<f32>>,
+}
+
+const EMBEDDING: &str = "token_embd.weight";
+const OUTPUT: &str = "output.weight";
+const OUTPUT_NORM: &str = "output_norm.weight";
+
+/// The tensors of a layer; a file with others is a variant that this forward pass would compute
+/// wrongly without noticing.
+const LAYER_TENSORS: [&str; 12] = [
+    "attn_norm.weight",
+    "attn_q.weight",
+    "attn_q.bias",
+    "attn_k.weight",
+    "attn_k.bias",
+    "attn_v.weight",
+    "attn_v.bias",
+    "attn_output.weight",
+    "ffn_norm.weight",
+    "ffn_gate.weight",
+    "ffn_up.weight",
+    "ffn_down.weight",
+];
+
+// === impl Weights ===
+
+impl Weights {
+    /// Repacks every tensor. The head, which is nearly half of a small model, is packed beside the
+    /// layers.
+    pub(super) fn load(file: Gguf, shape: &HyperParameters) -> Result<Weights, BackendError> {
+        refuse_unknown_tensors(&file, shape.layers)?;
+        let output_norm = vector(&file, OUTPUT_NORM, shape.width)?;
+        let (output, layers) = thread::scope(|scope| {
+            let output = scope.spawn(|| load_output(&file, shape));
+            let layers = (0..shape.layers).map(|index| Layer::load(&file, shape, index));
+            let layers = layers.collect::<Result<Vec<_>, _>>();
+            (
+                output
+                    .join()
+                    .expect("packing checks its input and does not panic"),
+                layers,
+            )
+        });
+        Ok(Weights {
+            layers: layers?,
+            output: output?,
+            output_norm,
+            file,
+        })
+    }
+
+    /// Writes the embeddings of `tokens` into `out`, `[tokens.len(), width]`. Every token must be
+    /// in the vocabulary.
+    pub(super) fn embed(&self, tokens: &[u32], out: &mut [f32]) -> Result<(), BackendError> {
+        let table = self.file.tensor(EMBEDDING)?;
+        let (_, width) = table.matrix_shape(EMBEDDING)?;
+        let row_bytes = table.dtype.row_bytes(width)?;
+        for (&token, row) in tokens.iter().zip(out.chunks_exact_mut(width)) {
+            let start = token as usize * row_bytes;
+            let bytes = table.bytes.get(start..start + row_bytes).ok_or_else(|| {
+                BackendError::Model(format!("token {token} is not in the vocabulary"))
+            })?;
+            dequantize_row(table.dtype, bytes, row)?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Layer ===
+
+impl Layer {
+    fn load(file: &Gguf, shape: &HyperParameters, index: usize) -> Result<Layer, BackendError> {
+        let HyperParameters {
+            width,
+            feed_forward,
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *shape;
+        let name = |tensor: &str| format!("blk.{index}.{tensor}");
+        let matrix = |tensor: &str, rows, columns| matrix(file, &name(tensor), rows, columns);
+        let norm = |tensor: &str| vector(file, &name(tensor), width);
+        let projection = |which: &str, rows| {
+            let bias = name(&format!("attn_{which}.bias"));
+            let bias = match file.optional_tensor(&bias)? {
+                Some(_) => Some(vector(file, &bias, rows)?),
+                None => None,
+            };
+            let matrix = matrix(&format!("attn_{which}.weight"), rows, width)?;
+            Ok::<_, BackendError>(Projection { matrix, bias })
+        };
+        Ok(Layer {
+            attention_norm: norm("attn_norm.weight")?,
+            query: projection("q", heads * head_dim)?,
+            key: projection("k", kv_heads * head_dim)?,
+            value: projection("v", kv_heads * head_dim)?,
+            attention_output: matrix("attn_output.weight", width, heads * head_dim)?,
+            feed_forward_norm: norm("ffn_norm.weight")?,
+            gate: matrix("ffn_gate.weight", feed_forward, width)?,
+            up: matrix("ffn_up.weight", feed_forward, width)?,
+            down: matrix("ffn_down.weight", width, feed_forward)?,
+        })
+    }
+}
+
+fn load_output(file: &Gguf, shape: &HyperParameters) -> Result<Matrix, BackendError> {
+    let name = if file.optional_tensor(OUTPUT)?.is_some() {
+        OUTPUT
+    } else {
+        EMBEDDING
+    };
+    matrix(file, name, shape.vocab_size, shape.width)
+}
+
+fn refuse_unknown_tensors(file: &Gguf, layers: usize) -> Result<(), BackendError> {
+    let whole = [EMBEDDING, OUTPUT, OUTPUT_NORM]
+        .into_iter()
+        .map(str::to_owned);
+    let layer = |index| LAYER_TENSORS.map(|tensor| format!("blk.{index}.{tensor}"));
+    let known: HashSet<String> = whole.chain((0..layers).flat_map(layer)).collect();
+    match file.tensor_names().find(|name| !known.contains(*name)) {
+        None => Ok(()),
+        Some(name) => Err(BackendError::Model(format!(
+            "the tensor '{name}' has no place in this architecture; the model is a variant"
+        ))),
+    }
+}
+
+/// Packs the matrix of this name and shape, `[rows (outputs), columns (inputs)]`.
+fn matrix(file: &Gguf, name: &str, rows: usize, columns: usize) -> Result<Matrix, BackendError> {
+    let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[columns, rows])?;
+    Matrix::pack(dtype, bytes, rows, columns)
+        .map_err(|error| BackendError::Model(format!("the tensor '{name}': {error}")))
+}
+
+/// Reads a vector of this name and length.
+fn vector(file: &Gguf, name: &str, len: usize) -> Result<Vec<f32>, BackendError> {
+    let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[len])?;
+    let mut values = vec![0.0; len];
+    dequantize_row(dtype, bytes, &mut values)?;
+    Ok(values)
+}

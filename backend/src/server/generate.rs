@@ -1,0 +1,198 @@
+//! `/v1/chat/completions` and `/v1/completions`: prepare, submit, then collect or stream.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::wire::stream::StreamWriter;
+use farthing_core::wire::{self, AnswerHead, Choice, Endpoint, Usage, response};
+use hyper::Response;
+use hyper::body::Bytes;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::measure::Measure;
+use super::prompt::{self, Prepared};
+use super::reply::{self, ReplyBody};
+use super::router::Call;
+use super::stream::{EventStream, Shown};
+use crate::engine::{self, EngineEvent, GenerateRequest};
+use crate::metrics::Operation;
+
+/// Answers one request.
+///
+/// The engine's receivers live in this future, and later in the response's body. hyper drops
+/// either when the peer closes the connection, and a dropped receiver ends its sequence.
+///
+/// # Errors
+/// What the request is refused for, or why the engine failed before an answer began.
+pub async fn answer(
+    call: Call<'_>,
+    operation: Operation,
+    body: Bytes,
+) -> Result<Response<ReplyBody>, ApiError> {
+    let state = Arc::clone(call.state);
+    let endpoint = match operation {
+        Operation::TextCompletion => Endpoint::Completions,
+        Operation::Chat | Operation::Embeddings => Endpoint::ChatCompletions,
+    };
+    // Tokenizing a long prompt takes milliseconds, which the threads that move bytes do not have.
+    let prepare = tokio::task::spawn_blocking(move || prompt::prepare(&state, endpoint, &body));
+    let Ok(prepared) = prepare.await else {
+        return Err(ApiError::new(
+            ErrorKind::Internal,
+            "preparing the prompt failed",
+        ));
+    };
+    let prepared = prepared?;
+    let sources = submit(call, &prepared)?;
+    let choices = usize::from(prepared.request.sampling.n);
+    let model = prepared.model.id.as_str();
+    let measure = Measure::new(call, operation, model, choices * sources.len());
+    let head = answer_head(call, endpoint, model);
+    let shown = Shown {
+        choices,
+        logprobs: prepared.request.sampling.logprobs.is_some(),
+        usage: prepared.request.include_usage,
+    };
+    let response = if prepared.request.stream {
+        let writer = StreamWriter::new(endpoint, head, choices * sources.len());
+        reply::events(EventStream::open(sources, &prepared.echoes, writer, shown, measure).await?)
+    } else {
+        let (choices, usage) = collect(sources, &prepared.echoes, shown, measure).await?;
+        reply::json(response::answer(endpoint, &head, &choices, &usage))
+    };
+    Ok(reply::from_model(response, model))
+}
+
+/// Queues every prompt. Where one is refused, those before it are dropped, which aborts them.
+fn submit(
+    call: Call<'_>,
+    prepared: &Prepared,
+) -> Result<Vec<UnboundedReceiver<EngineEvent>>, ApiError> {
+    let requests = prepared.prompts.iter().map(|prompt| GenerateRequest {
+        model: prepared.model.id.clone(),
+        prompt: prompt.clone(),
+        sampling: prepared.request.sampling.clone(),
+        max_tokens: prepared.max_tokens(prompt),
+        cache_salt: call.identity.cache_salt,
+    });
+    requests
+        .map(|request| call.state.engine.submit(request))
+        .collect()
+}
+
+fn answer_head(call: Call<'_>, endpoint: Endpoint, model: &str) -> AnswerHead {
+    let prefix = match endpoint {
+        Endpoint::ChatCompletions => "chatcmpl",
+        Endpoint::Completions => "cmpl",
+    };
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    AnswerHead {
+        id: call.state.salts.response_id(prefix),
+        created_unix_s: since_epoch.as_secs(),
+        model: model.to_owned(),
+    }
+}
+
+/// Waits for every choice of every prompt; their order is OpenAI's: the prompt counts more.
+async fn collect(
+    sources: Vec<UnboundedReceiver<EngineEvent>>,
+    echoes: &[String],
+    shown: Shown,
+    mut measure: Measure,
+) -> Result<(Vec<Choice>, Usage), ApiError> {
+    let mut choices = Vec::with_capacity(sources.len() * shown.choices);
+    let mut total = Usage::default();
+    for (prompt, mut source) in sources.into_iter().enumerate() {
+        let echo = echoes.get(prompt).map_or("", String::as_str);
+        let mut answers: Vec<_> = (0..shown.choices)
+            .map(|_| Choice {
+                text: echo.to_owned(),
+                finish_reason: wire::FinishReason::Length,
+                logprobs: shown.logprobs.then(Vec::new),
+            })
+            .collect();
+        loop {
+            match source.recv().await {
+                Some(EngineEvent::Done { usage }) => {
+                    add_usage(&mut total, usage);
+                    break;
+                }
+                Some(EngineEvent::Failed(error)) => {
+                    measure.failed();
+                    return Err(error);
+                }
+                Some(event) => on_event(&mut answers, event, &mut measure),
+                None => {
+                    measure.failed();
+                    return Err(engine_gone());
+                }
+            }
+        }
+        choices.append(&mut answers);
+    }
+    measure.completed(total);
+    Ok((choices, total))
+}
+
+fn on_event(answers: &mut [Choice], event: EngineEvent, measure: &mut Measure) {
+    match event {
+        EngineEvent::Delta {
+            choice,
+            text,
+            logprobs,
+        } => {
+            measure.token();
+            if let Some(answer) = answers.get_mut(choice) {
+                answer.text.push_str(&text);
+                if let Some(tokens) = &mut answer.logprobs {
+                    tokens.extend(wire_logprobs(logprobs));
+                }
+            }
+        }
+        EngineEvent::Finished { choice, reason } => {
+            if let Some(answer) = answers.get_mut(choice) {
+                answer.finish_reason = wire_reason(reason);
+            }
+        }
+        EngineEvent::Prefilled { .. } | EngineEvent::Done { .. } | EngineEvent::Failed(_) => {}
+    }
+}
+
+/// Adds one prompt's tokens to the request's.
+pub fn add_usage(total: &mut Usage, usage: Usage) {
+    total.prompt_tokens += usage.prompt_tokens;
+    total.completion_tokens += usage.completion_tokens;
+    total.cached_tokens += usage.cached_tokens;
+}
+
+/// The engine's word for the end of a choice, on the wire.
+pub fn wire_reason(reason: engine::FinishReason) -> wire::FinishReason {
+    match reason {
+        engine::FinishReason::Stop => wire::FinishReason::Stop,
+        engine::FinishReason::Length => wire::FinishReason::Length,
+    }
+}
+
+/// The engine's log probabilities, on the wire.
+pub fn wire_logprobs(tokens: Vec<engine::TokenLogprob>) -> Vec<wire::TokenLogprob> {
+    let convert = |engine::TokenLogprob {
+                       token,
+                       bytes,
+                       logprob,
+                       top,
+                   }| wire::TokenLogprob {
+        token,
+        bytes,
+        logprob,
+        top,
+    };
+    tokens.into_iter().map(convert).collect()
+}
+
+/// A channel that closes without a last event: the model thread is gone.
+pub fn engine_gone() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "the model thread has stopped")
+}

@@ -1,0 +1,167 @@
+//! Whose request it is, as the filter told us, and which name it goes by.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use farthing_core::limits::REQUEST_ID_BYTES_MAX;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
+
+/// Opaque tenant id, set by the filter (which removes a client's own).
+const TENANT: HeaderName = HeaderName::from_static("x-farthing-tenant");
+/// The request's name in logs, echoed to the client.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-farthing-request-id");
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Identity {
+    /// Only requests with an equal salt share cached prefixes.
+    pub cache_salt: [u8; 32],
+    /// The request's name, if it came with a sane one.
+    pub request_id: Option<HeaderValue>,
+}
+
+impl Identity {
+    /// Reads the headers. Without exactly one tenant the salt is a fresh one: nothing is shared.
+    pub fn read(headers: &HeaderMap, salts: &Salts) -> Identity {
+        let mut tenants = headers.get_all(TENANT).iter();
+        let cache_salt = match (tenants.next(), tenants.next()) {
+            (Some(tenant), None) if !tenant.is_empty() => salts.of_tenant(tenant.as_bytes()),
+            _ => salts.fresh(),
+        };
+        let is_sane = |id: &&HeaderValue| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        let request_id = headers.get(REQUEST_ID).filter(is_sane).cloned();
+        Identity {
+            cache_salt,
+            request_id,
+        }
+    }
+
+    /// The name for a log line: `-` where the request has none.
+    pub fn log_id(&self) -> &str {
+        self.request_id
+            .as_ref()
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or("-")
+    }
+}
+
+/// Makes cache salts and unpredictable ids, from a secret drawn once a process.
+#[derive(Debug)]
+pub struct Salts {
+    secret: [u8; 32],
+    drawn: AtomicU64,
+}
+
+impl Salts {
+    /// Draws the secret from the operating system's randomness, by way of the keys that the
+    /// standard library seeds its hash maps with: two `RandomState`s hold 128 bits of it, and four
+    /// keyed outputs carry those over.
+    pub fn new() -> Salts {
+        let mut digest = Sha256::new();
+        digest.update(b"farthing backend secret v1");
+        let state = RandomState::new();
+        for counter in 0..4_u64 {
+            let mut hasher = state.build_hasher();
+            hasher.write_u64(counter);
+            digest.update(hasher.finish().to_le_bytes());
+        }
+        Salts {
+            secret: digest.finalize().into(),
+            drawn: AtomicU64::new(0),
+        }
+    }
+
+    /// The same for a tenant's every request, another for any other tenant.
+    pub fn of_tenant(&self, tenant: &[u8]) -> [u8; 32] {
+        self.derive(b"tenant", tenant)
+    }
+
+    /// Never the same twice.
+    pub fn fresh(&self) -> [u8; 32] {
+        self.derive(b"request", &self.drawn.fetch_add(1, Relaxed).to_le_bytes())
+    }
+
+    /// An id such as `chatcmpl-0f3a...`, unique and not guessable.
+    pub fn response_id(&self, prefix: &str) -> String {
+        let salt = self.derive(b"response", &self.drawn.fetch_add(1, Relaxed).to_le_bytes());
+        let hex: String = salt[..12]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{prefix}-{hex}")
+    }
+
+    /// The domain keeps a tenant whose name looks like a counter away from a fresh salt; its length
+    /// is fixed by the call sites and ends in a zero byte, so no two inputs concatenate alike.
+    fn derive(&self, domain: &[u8], input: &[u8]) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.secret);
+        digest.update(domain);
+        digest.update([0]);
+        digest.update(input);
+        digest.finalize().into()
+    }
+}
+
+impl Default for Salts {
+    fn default() -> Self {
+        Salts::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(salts: &Salts, headers: &[(HeaderName, &str)]) -> Identity {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                name,
+                HeaderValue::from_bytes(value.as_bytes()).expect("a legal value"),
+            );
+        }
+        Identity::read(&map, salts)
+    }
+
+    #[test]
+    fn only_the_same_tenant_shares_a_salt() {
+        let salts = Salts::new();
+        let salt = |tenants: &[&str]| {
+            let headers: Vec<_> = tenants.iter().map(|tenant| (TENANT, *tenant)).collect();
+            identity(&salts, &headers).cache_salt
+        };
+        assert_eq!(salt(&["a"]), salt(&["a"]));
+        assert_ne!(salt(&["a"]), salt(&["b"]));
+        assert_ne!(salt(&[]), salt(&[]), "no tenant, no sharing");
+        assert_ne!(salt(&[""]), salt(&[""]), "an empty tenant is none");
+        assert_ne!(salt(&["a", "a"]), salt(&["a", "a"]), "two tenants are none");
+        assert_ne!(
+            salt(&["a"]),
+            Salts::new().of_tenant(b"a"),
+            "the salt is not guessable"
+        );
+    }
+
+    #[test]
+    fn request_ids_are_echoed_only_when_sane() {
+        let salts = Salts::new();
+        let echoed = |id: &str| identity(&salts, &[(REQUEST_ID, id)]).request_id.is_some();
+        assert!(echoed("3f2c-1"));
+        assert!(echoed(&"x".repeat(REQUEST_ID_BYTES_MAX)));
+        assert!(!echoed(&"x".repeat(REQUEST_ID_BYTES_MAX + 1)));
+        assert!(!echoed(""));
+        assert!(!echoed("two words"));
+        assert!(!echoed("\u{e9}"));
+    }
+
+    #[test]
+    fn response_ids_differ() {
+        let salts = Salts::new();
+        assert_ne!(salts.response_id("chatcmpl"), salts.response_id("chatcmpl"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What one generation took and used, counted and logged once, however it ends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use farthing_core::wire::Usage;
+
+use super::router::Call;
+use super::{State, log};
+use crate::metrics::{ModelOperation, Operation};
+
+/// How a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Completed,
+    Failed,
+    /// Nobody said otherwise before it was dropped.
+    ClientLeft,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Completed => "completed",
+            Outcome::Failed => "failed",
+            Outcome::ClientLeft => "client_left",
+        }
+    }
+}
+
+/// Watches one request from its arrival; dropping it counts it.
+pub struct Measure {
+    state: Arc<State>,
+    model: String,
+    operation: Operation,
+    request_id: String,
+    /// Answers that are generated side by side.
+    choices: u64,
+    arrived: Instant,
+    first_token: Option<Instant>,
+    usage: Usage,
+    outcome: Outcome,
+}
+
+impl Measure {
+    /// Starts watching a request that `model` answers with `choices` answers.
+    pub fn new(call: Call<'_>, operation: Operation, model: &str, choices: usize) -> Measure {
+        Measure {
+            state: Arc::clone(call.state),
+            model: model.to_owned(),
+            operation,
+            request_id: call.identity.log_id().to_owned(),
+            choices: choices.max(1) as u64,
+            arrived: call.arrived,
+            first_token: None,
+            usage: Usage::default(),
+            outcome: Outcome::ClientLeft,
+        }
+    }
+
+    /// A token arrived; only the first of the request is noted.
+    pub fn token(&mut self) {
+        if self.first_token.is_none() {
+            let now = Instant::now();
+            self.first_token = Some(now);
+            if let Some(counters) = self.counters() {
+                counters.time_to_first_token.observe(now - self.arrived);
+            }
+        }
+    }
+
+    /// The answer is complete.
+    pub fn completed(&mut self, usage: Usage) {
+        self.usage = usage;
+        self.outcome = Outcome::Completed;
+        let later_tokens = (usage.completion_tokens / self.choices).saturating_sub(1);
+        if let (Some(first), 1..) = (self.first_token, later_tokens)
+            && let Some(counters) = self.counters()
+        {
+            let mean = first.elapsed().as_secs_f64() / later_tokens as f64;
+            let mean = std::time::Duration::from_secs_f64(mean);
+            counters.time_per_output_token.observe(mean);
+        }
+    }
+
+    /// It failed, and the client has been told.
+    pub fn failed(&mut self) {
+        self.outcome = Outcome::Failed;
+    }
+
+    fn counters(&self) -> Option<&ModelOperation> {
+        self.state.metrics.model(&self.model, self.operation)
+    }
+}
+
+impl Drop for Measure {
+    fn drop(&mut self) {
+        let elapsed = self.arrived.elapsed();
+        if let Some(counters) = self.counters() {
+            counters.request_duration.observe(elapsed);
+            counters.add_usage(self.usage);
+        }
+        log::event(
+            "request",
+            &[
+                ("request_id", &self.request_id),
+                ("operation", &self.operation.as_str()),
+                ("model", &self.model),
+                ("outcome", &self.outcome.as_str()),
+                ("prompt_tokens", &self.usage.prompt_tokens),
+                ("cached_tokens", &self.usage.cached_tokens),
+                ("completion_tokens", &self.usage.completion_tokens),
+                ("elapsed_ms", &elapsed.as_millis()),
+            ],
+        );
+    }
+}

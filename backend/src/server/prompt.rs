@@ -1,0 +1,139 @@
+//! From a request's bytes to prompts in tokens: parse, resolve the model, refuse what it cannot do,
+//! render, tokenize, and check the length against the context.
+
+use std::sync::Arc;
+
+use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::wire::{self, Endpoint, Prompt, Request};
+
+use super::State;
+use crate::model::ModelInfo;
+use crate::text::{ChatPrompt, GenerationPrompt, Specials, no_chat_template};
+
+/// A request that the engine can take.
+pub struct Prepared {
+    /// The request as it was parsed.
+    pub request: Request,
+    /// The model that answers; for a virtual name, the first of its list.
+    pub model: Arc<ModelInfo>,
+    /// One list of tokens a prompt, each shorter than the context.
+    pub prompts: Vec<Vec<u32>>,
+    /// What is repeated before each prompt's answer; empty unless `echo` was asked.
+    pub echoes: Vec<String>,
+    max_tokens: usize,
+}
+
+impl Prepared {
+    /// How much to generate for `prompt`: what was asked or the default, within the context.
+    pub fn max_tokens(&self, prompt: &[u32]) -> usize {
+        self.max_tokens
+            .min(self.model.context_tokens.saturating_sub(prompt.len()))
+    }
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported, and
+/// `ContextLengthExceeded`.
+pub fn prepare(state: &State, endpoint: Endpoint, body: &[u8]) -> Result<Prepared, ApiError> {
+    let request = wire::parse(endpoint, body)?;
+    let model = Arc::clone(state.chat_model(&request.model)?);
+    refuse_unsupported(&request)?;
+    let prompts = encode(&request.prompt, &model)?;
+    for prompt in &prompts {
+        check_length(endpoint, prompt.len(), &model)?;
+    }
+    let echoes = if request.echo {
+        echoes(&request.prompt, &prompts, &model)
+    } else {
+        Vec::new()
+    };
+    let default = state.config.max_tokens_default.get();
+    let max_tokens = request.max_tokens.unwrap_or(default) as usize;
+    Ok(Prepared {
+        request,
+        model,
+        prompts,
+        echoes,
+        max_tokens,
+    })
+}
+
+/// Refused by name, never ignored: an ignored field is a wrong answer that nobody notices.
+fn refuse_unsupported(request: &Request) -> Result<(), ApiError> {
+    let refused = if request.tools {
+        Some((
+            "tools",
+            "this model does not call tools; leave out tools and functions",
+        ))
+    } else if request.response_format.is_some() {
+        Some((
+            "response_format",
+            "only the response_format text is supported",
+        ))
+    } else if request.echo && request.sampling.logprobs.is_some() {
+        Some((
+            "logprobs",
+            "echo does not come with log probabilities of the prompt",
+        ))
+    } else {
+        None
+    };
+    match refused {
+        Some((param, message)) => Err(ApiError::new(ErrorKind::InvalidValue, message).param(param)),
+        None => Ok(()),
+    }
+}
+
+fn check_length(endpoint: Endpoint, tokens: usize, model: &ModelInfo) -> Result<(), ApiError> {
+    if tokens < model.context_tokens {
+        return Ok(());
+    }
+    let param = match endpoint {
+        Endpoint::ChatCompletions => "messages",
+        Endpoint::Completions => "prompt",
+    };
+    let message = format!(
+        "the prompt has {tokens} tokens, but {} takes {} tokens of prompt and answer together",
+        model.id, model.context_tokens
+    );
+    Err(ApiError::new(ErrorKind::ContextLengthExceeded, message).param(param))
+}
+
+fn encode(prompt: &Prompt, model: &ModelInfo) -> Result<Vec<Vec<u32>>, ApiError> {
+    let tokenizer = &model.tokenizer;
+    match prompt {
+        Prompt::Messages(messages) => {
+            let Some(template) = &model.chat_template else {
+                return Err(no_chat_template(&model.id));
+            };
+            let prompt = ChatPrompt {
+                messages,
+                tools: None,
+                generation_prompt: GenerationPrompt::Add,
+            };
+            Ok(vec![tokenizer.encode_chat(template, &prompt)?])
+        }
+        // A bare prompt is the client's own from end to end, so its special tokens are its choice:
+        // this is how a chat with a template of one's own is written.
+        Prompt::Text(texts) => Ok(texts
+            .iter()
+            .map(|text| tokenizer.encode_prompt(text, Specials::Parse))
+            .collect()),
+        Prompt::Tokens(lists) => Ok(lists.clone()),
+    }
+}
+
+fn echoes(prompt: &Prompt, tokens: &[Vec<u32>], model: &ModelInfo) -> Vec<String> {
+    match prompt {
+        Prompt::Text(texts) => texts.clone(),
+        Prompt::Messages(_) | Prompt::Tokens(_) => {
+            let text = |ids: &Vec<u32>| model.tokenizer.decode(ids);
+            tokens
+                .iter()
+                .map(|ids| String::from_utf8_lossy(&text(ids)).into_owned())
+                .collect()
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Responses: bytes that are complete, or a stream of events.
+
+use farthing_core::error::ApiError;
+use http_body_util::{Either, Full};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::stream::EventStream;
+
+/// A response body.
+pub type ReplyBody = Either<Full<Bytes>, EventStream>;
+
+/// Where the answer comes from.
+const SOURCE: HeaderName = HeaderName::from_static("x-farthing-source");
+/// The model that made it.
+const MODEL: HeaderName = HeaderName::from_static("x-farthing-model");
+
+/// A complete body of this content type.
+pub fn full(status: u16, content_type: &'static str, bytes: Vec<u8>) -> Response<ReplyBody> {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(bytes))));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// 200 with a JSON body.
+pub fn json(bytes: Vec<u8>) -> Response<ReplyBody> {
+    full(200, "application/json", bytes)
+}
+
+/// OpenAI's error object, with `retry-after` where trying again makes sense.
+pub fn error(error: &ApiError) -> Response<ReplyBody> {
+    let mut response = full(error.status(), "application/json", error.body());
+    if let Some(retry_after_s) = error.retry_after_s {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+    }
+    response
+}
+
+/// 200 with server-sent events.
+pub fn events(stream: EventStream) -> Response<ReplyBody> {
+    let mut response = Response::new(Either::Right(stream));
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// Says that `model` computed the answer.
+pub fn from_model(mut response: Response<ReplyBody>, model: &str) -> Response<ReplyBody> {
+    response
+        .headers_mut()
+        .insert(SOURCE, HeaderValue::from_static("model"));
+    if let Ok(model) = HeaderValue::from_str(model) {
+        response.headers_mut().insert(MODEL, model);
+    }
+    response
+}

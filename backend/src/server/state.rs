@@ -1,0 +1,109 @@
+//! Everything the server holds while it runs, and the names by which requests find models in it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use farthing_core::error::{ApiError, ErrorKind};
+
+use super::identity::Salts;
+use super::log;
+use crate::config::{Config, ModelKind};
+use crate::embed::{self, EmbedHandle};
+use crate::engine::{self, EngineHandle};
+use crate::error::BackendError;
+use crate::metrics::Metrics;
+use crate::model::{ModelInfo, ModelOptions, load_model};
+
+/// Shared by all connections; nothing in it changes but counters.
+pub struct State {
+    /// The configuration in force.
+    pub config: Config,
+    /// The way to the model thread.
+    pub engine: EngineHandle,
+    /// Embedding models, in the order of the configuration.
+    pub embedders: Vec<EmbedHandle>,
+    /// Counters of requests.
+    pub metrics: Metrics,
+    /// Cache salts and response ids.
+    pub salts: Salts,
+}
+
+impl State {
+    /// Loads every model of the configuration and starts the model thread.
+    ///
+    /// # Errors
+    /// The first model that cannot be loaded, by its file.
+    pub fn load(config: Config) -> Result<State, BackendError> {
+        let mut chat = Vec::new();
+        let mut embedders = Vec::new();
+        for source in &config.models {
+            let started = std::time::Instant::now();
+            match source.kind {
+                ModelKind::Chat => {
+                    let options = ModelOptions {
+                        context_tokens: source.context_tokens.map(NonZeroUsize::get),
+                        kv_tokens: source.kv_tokens.map(NonZeroUsize::get),
+                    };
+                    chat.push(load_model(&source.id, &source.path, options)?);
+                }
+                ModelKind::Embedding => embedders.push(embed::load(&source.id, &source.path)?),
+            }
+            let elapsed_ms = started.elapsed().as_millis();
+            log::event(
+                "loaded",
+                &[("model", &source.id), ("elapsed_ms", &elapsed_ms)],
+            );
+        }
+        let engine = engine::start(chat, config.engine());
+        let metrics = Metrics::new(config.models.iter().map(|source| source.id.clone()));
+        Ok(State {
+            engine,
+            embedders,
+            metrics,
+            salts: Salts::new(),
+            config,
+        })
+    }
+
+    /// The chat model that answers for `name`: its own id, or the first behind a virtual name.
+    ///
+    /// # Errors
+    /// `ModelNotFound`; `InvalidValue` for an embedding model.
+    pub fn chat_model(&self, name: &str) -> Result<&Arc<ModelInfo>, ApiError> {
+        let behind = self
+            .config
+            .virtual_models
+            .get(name)
+            .and_then(|ids| ids.first());
+        let id = behind.map_or(name, String::as_str);
+        if let Some(model) = self.engine.model(id) {
+            return Ok(model);
+        }
+        if self.embedders.iter().any(|embedder| embedder.id == name) {
+            let message = format!("the model {name} embeds text; use /v1/embeddings");
+            return Err(ApiError::new(ErrorKind::InvalidValue, message).param("model"));
+        }
+        Err(model_not_found(name))
+    }
+
+    /// The embedding model of this id.
+    ///
+    /// # Errors
+    /// `ModelNotFound`; `InvalidValue` for a model that generates text.
+    pub fn embedder(&self, name: &str) -> Result<&EmbedHandle, ApiError> {
+        if let Some(embedder) = self.embedders.iter().find(|embedder| embedder.id == name) {
+            return Ok(embedder);
+        }
+        if self.chat_model(name).is_ok() {
+            let message = format!("the model {name} does not embed text");
+            return Err(ApiError::new(ErrorKind::InvalidValue, message).param("model"));
+        }
+        Err(model_not_found(name))
+    }
+}
+
+/// No model has this name. Names are printable ASCII (the parser saw to that), so it can be echoed.
+pub fn model_not_found(name: &str) -> ApiError {
+    let message = format!("the model {name} does not exist");
+    ApiError::new(ErrorKind::ModelNotFound, message).param("model")
+}

@@ -1,0 +1,131 @@
+//! The configuration: what is refused, with which path, and what the defaults are.
+
+use std::path::PathBuf;
+
+use farthing_backend::cli::ServeArgs;
+use farthing_backend::config::{Config, ModelKind};
+
+/// A folder with two files that look like models and one folder that does.
+fn models_dir(name: &str) -> PathBuf {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(dir.join("embedder")).expect("the target folder is writable");
+    let files = [
+        ("large.gguf", 20),
+        ("small.gguf", 10),
+        ("embedder/model.safetensors", 5),
+    ];
+    for (file, bytes) in files {
+        std::fs::write(dir.join(file), vec![0; bytes]).expect("the target folder is writable");
+    }
+    std::fs::write(dir.join("notes.txt"), "not a model").expect("the target folder is writable");
+    dir
+}
+
+fn parse(yaml: &str, dir: &str) -> Result<Config, String> {
+    let args = ServeArgs {
+        models: Some(models_dir(dir)),
+        ..ServeArgs::default()
+    };
+    Config::parse(yaml, &args).map_err(|error| error.to_string())
+}
+
+/// `expected` is how the error must go on from the path of the field.
+#[track_caller]
+fn check_refused(yaml: &str, expected: &str) {
+    let error = parse(yaml, "refused").expect_err("this is not a configuration");
+    assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+}
+
+#[test]
+fn wrong_fields_are_refused_with_their_path() {
+    check_refused("lisen: 1", "unknown field `lisen`");
+    check_refused("listen: nowhere", "listen: ");
+    check_refused("threads: 0", "threads: ");
+    check_refused("threads: -1", "threads: ");
+    check_refused("queue_max: many", "queue_max: ");
+    check_refused("http: {header_timeout_ms: 0}", "http.header_timeout_ms: ");
+    check_refused("http: {timeout: 1}", "http.timeout: unknown field");
+    check_refused("models: [{id: a}]", "models[0]: missing field `path`");
+    check_refused(
+        "models: [{id: a, path: small.gguf, size: 1}]",
+        "models[0].size: unknown field",
+    );
+    check_refused(
+        "models: [{id: a, path: gone.gguf}]",
+        "models[0].path: no such file",
+    );
+    check_refused("models: [{id: '', path: small.gguf}]", "models[0].id: ");
+    check_refused("models: [{id: a b, path: small.gguf}]", "models[0].id: ");
+    let twice = "models: [{id: a, path: small.gguf}, {id: a, path: large.gguf}]";
+    check_refused(twice, "models[1].id: ");
+    let zero = "models: [{id: a, path: small.gguf, context_tokens: 0}]";
+    check_refused(zero, "models[0].context_tokens: ");
+    check_refused(
+        "virtual_models: {auto: []}",
+        "virtual_models.auto: names no model",
+    );
+    check_refused(
+        "virtual_models: {auto: [small, huge]}",
+        "virtual_models.auto[1]: no chat model",
+    );
+    check_refused(
+        "virtual_models: {auto: [embedder]}",
+        "virtual_models.auto[0]: no chat model",
+    );
+    check_refused("virtual_models: {small: [large]}", "virtual_models.small: ");
+    check_refused("listen: [", "");
+}
+
+#[test]
+fn models_are_found_small_ones_first_embedders_last() {
+    let config = parse("", "found").expect("an empty file is a configuration");
+    let found: Vec<_> = config
+        .models
+        .iter()
+        .map(|m| (m.id.as_str(), m.kind))
+        .collect();
+    let expected = [
+        ("small", ModelKind::Chat),
+        ("large", ModelKind::Chat),
+        ("embedder", ModelKind::Embedding),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(config.virtual_models["auto"], ["small", "large"]);
+}
+
+#[test]
+fn no_models_are_an_error() {
+    let error = Config::parse("", &ServeArgs::default()).expect_err("there is nothing to serve");
+    assert!(error.to_string().contains("--models"), "{error}");
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let args = ServeArgs {
+        models: Some(models_dir("wins")),
+        listen: Some(([127, 0, 0, 1], 9).into()),
+        threads: std::num::NonZeroUsize::new(3),
+        ..ServeArgs::default()
+    };
+    let yaml = "{listen: '127.0.0.1:7', threads: 1, models_dir: /nowhere, queue_max: 5}";
+    let config = Config::parse(yaml, &args).expect("the file is a configuration");
+    assert_eq!(config.listen.port(), 9);
+    assert_eq!((config.threads.get(), config.queue_max.get()), (3, 5));
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same() {
+    let config = parse("http: {connections_max: 7}", "printed").expect("a configuration");
+    let printed = config.to_yaml();
+    let again = Config::parse(&printed, &ServeArgs::default()).expect("it prints configurations");
+    assert_eq!(again.to_yaml(), printed);
+    for field in [
+        "listen",
+        "threads",
+        "queue_max",
+        "header_timeout_ms",
+        "max_tokens_default",
+    ] {
+        assert!(printed.contains(field), "{field} is missing from {printed}");
+    }
+}

@@ -1,0 +1,298 @@
+//! A simulator of the scheduler without a model: sequences arrive, are cancelled, finish, and run
+//! out of blocks, in an order that a seed decides. The KV cache is simulated by what each slot was
+//! written for, so a block that is shared wrongly, reused too early or never computed is noticed.
+
+use std::collections::HashMap;
+
+use farthing_backend::engine::block_pool::BlockHash;
+use farthing_backend::engine::random::SplitMix64;
+use farthing_backend::engine::scheduler::{Schedule, Scheduler};
+use farthing_backend::engine::sequence::{Sequence, SequenceId};
+use farthing_core::limits::KV_BLOCK_TOKENS;
+use proptest::prelude::*;
+
+/// What a slot of the cache was computed from: a digest of the tenant and all tokens up to it.
+type Written = u64;
+
+struct Simulation {
+    random: SplitMix64,
+    scheduler: Scheduler,
+    blocks: usize,
+    budget: usize,
+    cache: HashMap<usize, Written>,
+    /// Every live sequence: its tenant and how many tokens it still generates.
+    live: HashMap<SequenceId, (u64, usize)>,
+    arrivals: u64,
+    preempted: usize,
+    cached: usize,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Simulation {
+        let mut random = SplitMix64::new(seed);
+        let blocks = 4 + below(&mut random, 28);
+        let budget = 1 + below(&mut random, 96);
+        let scheduler = Scheduler::new(blocks, 1 + below(&mut random, 12));
+        let (cache, live) = (HashMap::new(), HashMap::new());
+        let (arrivals, preempted, cached) = (0, 0, 0);
+        Simulation {
+            random,
+            scheduler,
+            blocks,
+            budget,
+            cache,
+            live,
+            arrivals,
+            preempted,
+            cached,
+        }
+    }
+
+    /// A prompt that begins like others do, for one of three tenants.
+    fn arrive(&mut self) {
+        let capacity = self.blocks * KV_BLOCK_TOKENS;
+        let tenant = below(&mut self.random, 3) as u64;
+        let prompt = 1 + below(&mut self.random, capacity - 1);
+        let generate = 1 + below(&mut self.random, capacity - prompt);
+        let family = below(&mut self.random, 2) as u32;
+        let shared = below(&mut self.random, prompt + 1);
+        let random = &mut self.random;
+        let token = |at| {
+            if at < shared {
+                family
+            } else {
+                below(random, 4) as u32
+            }
+        };
+        let tokens: Vec<u32> = (0..prompt).map(token).collect();
+        let id = SequenceId::new(self.arrivals, 0);
+        self.arrivals += 1;
+        let root = BlockHash::root("model", &[tenant as u8; 32]);
+        self.scheduler.add(Sequence::new(id, tokens, root));
+        self.live.insert(id, (tenant, generate));
+    }
+
+    fn cancel(&mut self) {
+        let mut ids: Vec<_> = self.live.keys().copied().collect();
+        ids.sort();
+        if !ids.is_empty() {
+            let id = ids[below(&mut self.random, ids.len())];
+            self.live.remove(&id);
+            self.scheduler.remove(id);
+        }
+    }
+
+    fn step(&mut self) -> Result<(), TestCaseError> {
+        let oldest = self.live.keys().min().copied();
+        let schedule = self.scheduler.schedule(self.budget);
+        self.scheduler.check().map_err(TestCaseError::fail)?;
+        self.check_schedule(&schedule, oldest)?;
+        self.preempted += schedule.preempted;
+        for chunk in &schedule.chunks {
+            self.compute(chunk.id, chunk.start, chunk.len)?;
+        }
+        for chunk in &schedule.chunks {
+            self.scheduler.computed(chunk);
+        }
+        for chunk in schedule.chunks.iter().filter(|chunk| chunk.samples) {
+            let (_, left) = self
+                .live
+                .get_mut(&chunk.id)
+                .expect("only live sequences run");
+            *left -= 1;
+            if *left == 0 {
+                self.live.remove(&chunk.id);
+                self.scheduler.remove(chunk.id);
+            } else {
+                self.scheduler
+                    .append(chunk.id, below(&mut self.random, 4) as u32);
+            }
+        }
+        self.scheduler.check().map_err(TestCaseError::fail)
+    }
+
+    /// The budget holds, no sequence is served twice, and the oldest one always is, unless
+    /// decoding ones used the budget up.
+    fn check_schedule(
+        &self,
+        schedule: &Schedule,
+        oldest: Option<SequenceId>,
+    ) -> Result<(), TestCaseError> {
+        let spent: usize = schedule.chunks.iter().map(|chunk| chunk.len).sum();
+        prop_assert!(spent <= self.budget);
+        let mut ids: Vec<_> = schedule.chunks.iter().map(|chunk| chunk.id).collect();
+        ids.sort();
+        ids.dedup();
+        prop_assert_eq!(ids.len(), schedule.chunks.len());
+        if let Some(oldest) = oldest {
+            prop_assert!(ids.first() == Some(&oldest) || spent == self.budget);
+        }
+        // Nobody is prefilled while somebody who decodes was left out.
+        let decodes = |id| self.scheduler.running(id).is_some_and(|s| s.pending() == 1);
+        let prefills = schedule.chunks.iter().any(|chunk| !decodes(chunk.id));
+        let left_out = |id: &SequenceId| decodes(*id) && !ids.contains(id);
+        prop_assert!(!prefills || !self.live.keys().any(left_out));
+        Ok(())
+    }
+
+    /// Reads all that attention would read and writes the chunk.
+    fn compute(&mut self, id: SequenceId, start: usize, len: usize) -> Result<(), TestCaseError> {
+        let sequence = self.scheduler.running(id).expect("what is scheduled runs");
+        let tenant = self.live[&id].0;
+        prop_assert_eq!(sequence.computed(), start);
+        prop_assert!(len > 0 && start + len <= sequence.tokens().len());
+        self.cached += if start > 0 && sequence.cached() == start {
+            1
+        } else {
+            0
+        };
+        let slot = |position: usize| {
+            let block = sequence.table()[position / KV_BLOCK_TOKENS] as usize;
+            block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS
+        };
+        let mut digest = tenant;
+        for (position, &token) in sequence.tokens()[..start + len].iter().enumerate() {
+            digest = SplitMix64::new(digest ^ u64::from(token).rotate_left(32)).next_u64();
+            if position >= start {
+                self.cache.insert(slot(position), digest);
+            }
+            prop_assert_eq!(self.cache.get(&slot(position)), Some(&digest));
+        }
+        Ok(())
+    }
+}
+
+fn below(random: &mut SplitMix64, bound: usize) -> usize {
+    (random.next_u64() % bound.max(1) as u64) as usize
+}
+
+/// Runs one seed; returns how often sequences were preempted and prefixes were hit.
+fn simulate(seed: u64, steps: usize) -> Result<(usize, usize), TestCaseError> {
+    let mut simulation = Simulation::new(seed);
+    for _ in 0..steps {
+        match below(&mut simulation.random, 20) {
+            0..=2 if simulation.live.len() < 40 => simulation.arrive(),
+            3 => simulation.cancel(),
+            _ => {}
+        }
+        simulation.step()?;
+    }
+    // Everything that is left ends: each step computes at least one token of the oldest sequence.
+    let mut left = simulation.live.len() * simulation.blocks * KV_BLOCK_TOKENS * 2;
+    while !simulation.scheduler.is_idle() {
+        prop_assert!(left > 0, "{} sequences do not end", simulation.live.len());
+        left -= 1;
+        simulation.step()?;
+    }
+    prop_assert_eq!(simulation.scheduler.pool().free(), simulation.blocks);
+    prop_assert!(simulation.live.is_empty());
+    Ok((simulation.preempted, simulation.cached))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_sequence_ends_and_every_block_returns(seed in any::<u64>()) {
+        simulate(seed, 600)?;
+    }
+}
+
+#[test]
+fn the_simulator_reaches_preemption_and_prefix_hits() {
+    let runs = (0..20).map(|seed| simulate(seed, 600).expect("holds for these seeds"));
+    let (preempted, cached) = runs.fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
+    assert!(
+        preempted > 100 && cached > 100,
+        "{preempted} preemptions, {cached} hits"
+    );
+}
+
+/// Schedules once and returns (request, start, len) of each chunk.
+fn chunks(scheduler: &mut Scheduler, budget: usize) -> Vec<(u64, usize, usize)> {
+    let schedule = scheduler.schedule(budget);
+    for chunk in &schedule.chunks {
+        scheduler.computed(chunk);
+        if chunk.samples {
+            scheduler.append(chunk.id, 0);
+        }
+    }
+    schedule
+        .chunks
+        .iter()
+        .map(|chunk| (chunk.id.request(), chunk.start, chunk.len))
+        .collect()
+}
+
+fn add(scheduler: &mut Scheduler, request: u64, prompt: impl IntoIterator<Item = u32>, salt: u8) {
+    let root = BlockHash::root("model", &[salt; 32]);
+    let prompt = prompt.into_iter().collect();
+    scheduler.add(Sequence::new(SequenceId::new(request, 0), prompt, root));
+}
+
+#[test]
+fn decoding_goes_on_while_a_long_prompt_is_prefilled() {
+    let mut scheduler = Scheduler::new(64, 8);
+    add(&mut scheduler, 0, 0..10, 0);
+    assert_eq!(chunks(&mut scheduler, 32), [(0, 0, 10)]);
+    add(&mut scheduler, 1, 100..170, 0);
+    assert_eq!(chunks(&mut scheduler, 32), [(0, 10, 1), (1, 0, 31)]);
+    assert_eq!(chunks(&mut scheduler, 32), [(0, 11, 1), (1, 31, 31)]);
+    assert_eq!(chunks(&mut scheduler, 32), [(0, 12, 1), (1, 62, 8)]);
+    assert_eq!(chunks(&mut scheduler, 32), [(0, 13, 1), (1, 70, 1)]);
+}
+
+#[test]
+fn a_prefix_is_shared_by_whole_blocks_within_a_tenant_only() {
+    let mut scheduler = Scheduler::new(64, 8);
+    add(&mut scheduler, 0, 0..40, 0);
+    assert_eq!(chunks(&mut scheduler, 100), [(0, 0, 40)]);
+    // Two of the three blocks are full. The same prompt computes the rest, another tenant all.
+    add(&mut scheduler, 1, 0..40, 0);
+    add(&mut scheduler, 2, 0..40, 1);
+    assert_eq!(
+        chunks(&mut scheduler, 100),
+        [(0, 40, 1), (1, 32, 8), (2, 0, 40)]
+    );
+    // Of a prompt that is cached whole, the last token is computed again, and its block with it.
+    add(&mut scheduler, 3, 0..32, 0);
+    assert_eq!(chunks(&mut scheduler, 100)[3..], [(3, 16, 16)]);
+    // One different token early on: nothing after it is shared.
+    add(&mut scheduler, 4, [7].into_iter().chain(1..40), 0);
+    assert_eq!(chunks(&mut scheduler, 100)[4..], [(4, 0, 40)]);
+}
+
+#[test]
+fn the_least_recently_used_prefix_is_lost_first_from_its_tail() {
+    let mut scheduler = Scheduler::new(6, 8);
+    for (request, tokens) in [(0, 0..48), (1, 100..148)] {
+        add(&mut scheduler, request, tokens, 0);
+        chunks(&mut scheduler, 100);
+        scheduler.remove(SequenceId::new(request, 0));
+    }
+    // A prompt of two blocks takes the last two of the older prefix.
+    add(&mut scheduler, 2, 200..220, 0);
+    chunks(&mut scheduler, 100);
+    scheduler.remove(SequenceId::new(2, 0));
+    add(&mut scheduler, 3, 0..48, 0);
+    assert_eq!(chunks(&mut scheduler, 100), [(3, 16, 32)]);
+}
+
+#[test]
+fn the_youngest_gives_way_and_comes_back() {
+    let mut scheduler = Scheduler::new(5, 8);
+    add(&mut scheduler, 0, 0..31, 0);
+    add(&mut scheduler, 1, 100..115, 0);
+    assert_eq!(chunks(&mut scheduler, 100), [(0, 0, 31), (1, 0, 15)]);
+    for step in 0..17 {
+        let decoded = chunks(&mut scheduler, 100);
+        assert_eq!(decoded, [(0, 31 + step, 1), (1, 15 + step, 1)]);
+    }
+    // Sequence 0 needs its fourth block: there is none, so sequence 1 goes.
+    let schedule = scheduler.schedule(100);
+    assert_eq!((schedule.preempted, schedule.chunks.len()), (1, 1));
+    assert_eq!(schedule.chunks[0].id, SequenceId::new(0, 0));
+    scheduler.remove(SequenceId::new(0, 0));
+    // Its blocks were not needed by anyone, so it continues where it was, but for one block.
+    assert_eq!(chunks(&mut scheduler, 100), [(1, 16, 17)]);
+}

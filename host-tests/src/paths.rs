@@ -1,0 +1,97 @@
+//! Where things lie. Every path of the workspace is made here, so that moving one is one edit.
+
+use crate::HarnessError;
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The Envoy that everything is measured on.
+pub const ENVOY_VERSION: &str = "1.40.0";
+
+/// The root of the workspace.
+pub fn workspace_root() -> PathBuf {
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_root.parent().unwrap_or(crate_root).to_path_buf()
+}
+
+/// The ignored folder for everything fetched and everything a run leaves behind.
+pub fn farthing_dir() -> PathBuf {
+    from_env("FARTHING_DIR").unwrap_or_else(|| workspace_root().join(".farthing"))
+}
+
+/// Configurations and logs of running parts; safe to delete when nothing runs.
+pub fn run_dir() -> PathBuf {
+    farthing_dir().join("run")
+}
+
+/// Cargo's target directory, as cargo itself would choose it from the workspace root.
+pub fn target_dir() -> PathBuf {
+    from_env("CARGO_TARGET_DIR").unwrap_or_else(|| workspace_root().join("target"))
+}
+
+/// The filter, as `cargo xtask` builds it; `FARTHING_WASM` overrides.
+pub fn wasm() -> PathBuf {
+    from_env("FARTHING_WASM").unwrap_or_else(|| {
+        target_dir()
+            .join("wasm32-wasip1")
+            .join("wasm")
+            .join("farthing.wasm")
+    })
+}
+
+/// The backend's binary; `FARTHING_BIN` overrides.
+pub fn backend() -> PathBuf {
+    from_env("FARTHING_BIN").unwrap_or_else(|| target_dir().join("release").join("farthing"))
+}
+
+/// The Envoy binary; `FARTHING_ENVOY` overrides.
+pub fn envoy() -> PathBuf {
+    from_env("FARTHING_ENVOY").unwrap_or_else(|| {
+        farthing_dir()
+            .join(format!("envoy-{ENVOY_VERSION}"))
+            .join("envoy")
+    })
+}
+
+/// A configuration of the repository, such as `minimal.yaml`.
+pub fn envoy_config(file_name: &str) -> PathBuf {
+    workspace_root().join("envoy").join(file_name)
+}
+
+/// The folder of the model files; `FARTHING_MODELS` overrides.
+pub fn models() -> PathBuf {
+    from_env("FARTHING_MODELS").unwrap_or_else(|| farthing_dir().join("models"))
+}
+
+/// One model: a GGUF file, or a folder for the embedding model.
+pub fn model(id: &str) -> PathBuf {
+    let gguf = models().join(format!("{id}.gguf"));
+    if gguf.exists() {
+        gguf
+    } else {
+        models().join(id)
+    }
+}
+
+/// The Python of the virtual environment that holds the official client package.
+pub fn python() -> PathBuf {
+    farthing_dir().join("python").join("bin").join("python3")
+}
+
+/// `path`, when it exists; otherwise an error that names the command which makes it.
+pub fn require(what: &'static str, path: PathBuf) -> Result<PathBuf, HarnessError> {
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(HarnessError::Missing {
+            what,
+            path,
+            advice: "run `cargo xtask test`, which makes it",
+        })
+    }
+}
+
+fn from_env(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}

@@ -1,0 +1,10 @@
+//! Real Envoy with the real filter, between our client and scripted upstreams.
+
+mod budgets;
+mod caching;
+mod configurations;
+mod edge;
+mod errors;
+mod failures;
+mod observability;
+mod routing;

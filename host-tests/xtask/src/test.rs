@@ -1,0 +1,179 @@
+//! `cargo xtask test`: every test there is. The Rust tests, the official `openai` package as a
+//! client of the whole stack, and the demo, which checks itself.
+
+use crate::build::{self, cargo_command};
+use crate::cli::DemoOptions;
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use crate::stack::{Stack, StackOptions};
+use crate::{demo, fetch, subprocess};
+use farthing_host_tests::paths;
+use std::process::Command;
+use std::time::Instant;
+
+/// A tenant that `envoy/demo.yaml` names, and the credential by which it is known.
+const LIMITED_TENANT: &str = "small-budget";
+const LIMITED_KEY: &str = "demo-small-budget";
+
+/// Counts of a suite or of all.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs everything, even after a failure, and ends with one line of counts.
+pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    fetch::everything(interrupt)?;
+    let python = fetch::client_environment(interrupt)?;
+    build::everything(interrupt)?;
+    let started = Instant::now();
+    let suites = [
+        ("rust tests", rust_tests(interrupt)?),
+        ("openai client", client_tests(&python, interrupt)?),
+        ("demo", demo_run(interrupt)?),
+    ];
+    println!();
+    let mut total = Tally::default();
+    for (name, tally) in suites {
+        println!("{name}: {} passed, {} failed", tally.passed, tally.failed);
+        total.passed += tally.passed;
+        total.failed += tally.failed;
+    }
+    eprintln!(
+        "test: {:.0} s without building the parts",
+        started.elapsed().as_secs_f64()
+    );
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.failed > 0 || total.passed == 0 {
+        return Err(XtaskError::Unexpected("not every test passed".to_string()));
+    }
+    Ok(())
+}
+
+/// `cargo test` over the native workspace, with the filter and the backend that were just built.
+fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: rust tests");
+    let mut command = cargo_command();
+    command
+        .args([
+            "test",
+            "--release",
+            "--workspace",
+            "--exclude",
+            "farthing-plugin",
+        ])
+        .arg("--no-fail-fast")
+        .env("FARTHING_WASM", paths::wasm())
+        .env("FARTHING_BIN", paths::backend());
+    let mut tally = Tally::default();
+    let finished = subprocess::run(&mut command, interrupt, |line| {
+        let Some(line) = line else { return };
+        println!("{line}");
+        tally.add_cargo_result(line);
+    })?;
+    tally.count_a_failure_unless(finished.status.success());
+    Ok(tally)
+}
+
+/// The official client against Envoy.
+fn client_tests(python: &std::path::Path, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: the openai package as a client");
+    let mut options = StackOptions::new();
+    let budget = format!("{{window_s: 3600, usd: 100, tenants: {{{LIMITED_TENANT}: 0.000001}}}}");
+    let budget = serde_yaml_ng::from_str(&budget)
+        .map_err(|error| XtaskError::Unexpected(format!("client tests: {error}")))?;
+    options.filter_fields.push(("budget".to_string(), budget));
+    let stack = Stack::start(options, interrupt)?;
+    let mut command = Command::new(python);
+    command
+        .arg(paths::workspace_root().join("host-tests/python/openai_client.py"))
+        .env("FARTHING_URL", format!("http://{}", stack.address()))
+        .env("FARTHING_LIMITED_KEY", LIMITED_KEY);
+    let mut tally = Tally::default();
+    let finished = subprocess::run(&mut command, interrupt, |line| {
+        let Some(line) = line else { return };
+        println!("{line}");
+        tally.add_plain_result(line);
+    })?;
+    tally.count_a_failure_unless(finished.status.success());
+    stack.stop()?;
+    Ok(tally)
+}
+
+/// The demo, whose rows say what must come of them.
+fn demo_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: the demo");
+    match demo::run(&DemoOptions { json: None }, interrupt) {
+        Ok(()) => Ok(Tally {
+            passed: 1,
+            failed: 0,
+        }),
+        Err(interrupted @ XtaskError::Interrupted { .. }) => Err(interrupted),
+        Err(error) => {
+            println!("demo: {error}");
+            Ok(Tally {
+                passed: 0,
+                failed: 1,
+            })
+        }
+    }
+}
+
+impl Tally {
+    /// `test result: ok. 3 passed; 0 failed; …`, which is printed once a test binary.
+    fn add_cargo_result(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let (_, counts) = rest.split_once(". ").unwrap_or_default();
+        for part in counts.split("; ") {
+            self.add_count(part);
+        }
+    }
+
+    /// `3 passed, 0 failed`, alone on its line.
+    fn add_plain_result(&mut self, line: &str) {
+        let parts: Vec<&str> = line.split(", ").collect();
+        if parts.len() == 2 && parts[0].ends_with(" passed") && parts[1].ends_with(" failed") {
+            parts.iter().for_each(|part| self.add_count(part));
+        }
+    }
+
+    fn add_count(&mut self, part: &str) {
+        let Some((number, what)) = part.trim().split_once(' ') else {
+            return;
+        };
+        let Ok(number) = number.parse::<u64>() else {
+            return;
+        };
+        match what {
+            "passed" => self.passed += number,
+            "failed" => self.failed += number,
+            _ => {}
+        }
+    }
+
+    /// A suite that fails without naming a test, because it does not compile or was killed, failed.
+    fn count_a_failure_unless(&mut self, success: bool) {
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn results_are_counted_from_the_lines_that_runners_print() {
+        let mut tally = Tally::default();
+        tally.add_cargo_result("test result: ok. 12 passed; 1 failed; 2 ignored; 0 measured");
+        tally.add_cargo_result("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured");
+        tally.add_cargo_result("test module::passed ... ok");
+        tally.add_plain_result("7 passed, 1 failed");
+        tally.add_plain_result("in all 7 passed, 1 failed, more");
+        assert_eq!((tally.passed, tally.failed), (22, 4));
+    }
+}

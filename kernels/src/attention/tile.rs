@@ -1,0 +1,260 @@
+//! The arithmetic of attention on one tile of positions, for a few queries.
+
+use super::product::{Product, chunks_of};
+use crate::half_float::{Rows, widen_rows};
+use crate::lanes::{Chunk, LANES, Lanes, sum_lanes};
+use crate::{InstructionSet, exp};
+
+/// Positions of a tile: keys and values of one fit the first-level cache for heads of 64.
+pub(super) const TILE_POSITIONS: usize = 32;
+/// Chunks of a tile's positions.
+const TILE_CHUNKS: usize = TILE_POSITIONS / LANES;
+/// Queries are padded to the largest number that a version takes at once.
+const QUERIES_AT_ONCE: usize = 4;
+
+/// One query head of one row.
+pub(super) struct Query<'a> {
+    pub vector: &'a [f32],
+    pub scale: f32,
+    /// Positions that it sees.
+    pub context: usize,
+}
+
+/// A page's keys and values from some position on, f16 as bits.
+pub(super) struct Page<'a> {
+    /// `[head_dim, stride]`, of which the first `positions` columns count.
+    pub keys: &'a [u16],
+    pub stride: usize,
+    /// `[positions, head_dim]`.
+    pub values: &'a [u16],
+    pub positions: usize,
+}
+
+/// Buffers of one task. Heads are padded with zeros to whole chunks.
+pub(super) struct Workspace {
+    head_dim: usize,
+    /// Chunks of a padded head.
+    chunks: usize,
+    /// `[head_dim, positions]`.
+    keys: Vec<Chunk>,
+    /// `[positions, padded head_dim]`.
+    values: Vec<Chunk>,
+    queries: Vec<QueryState>,
+    /// `[queries, padded head_dim]`, scaled.
+    vectors: Vec<f32>,
+    /// `[queries, positions]`: scores, then weights.
+    scores: Vec<Chunk>,
+    /// `[queries, padded head_dim]`: values so far, weighted relative to the running maximum.
+    sums: Vec<Chunk>,
+}
+
+/// The running softmax of a query.
+struct QueryState {
+    context: usize,
+    maximum: f32,
+    /// The weights so far, relative to the maximum.
+    weight: f32,
+}
+
+// === impl Workspace ===
+
+impl Workspace {
+    pub fn new(head_dim: usize) -> Workspace {
+        let chunks = chunks_of(head_dim);
+        Workspace {
+            head_dim,
+            chunks,
+            keys: vec![[0.0; LANES]; head_dim * TILE_CHUNKS],
+            values: vec![[0.0; LANES]; TILE_POSITIONS * chunks],
+            queries: Vec::new(),
+            vectors: Vec::new(),
+            scores: Vec::new(),
+            sums: Vec::new(),
+        }
+    }
+
+    /// Takes new queries.
+    pub fn start<'a>(&mut self, queries: impl Iterator<Item = Query<'a>>) {
+        self.queries.clear();
+        self.vectors.clear();
+        for query in queries {
+            self.vectors
+                .extend(query.vector.iter().map(|x| x * query.scale));
+            let (context, maximum) = (query.context, f32::NEG_INFINITY);
+            self.queries.push(QueryState {
+                context,
+                maximum,
+                weight: 0.0,
+            });
+            self.vectors
+                .resize(self.queries.len() * self.chunks * LANES, 0.0);
+        }
+        let padded = self.queries.len().next_multiple_of(QUERIES_AT_ONCE);
+        self.queries.resize_with(padded, || QueryState {
+            context: 0,
+            maximum: 0.0,
+            weight: 1.0,
+        });
+        self.vectors.resize(padded * self.chunks * LANES, 0.0);
+        self.scores.resize(padded * TILE_CHUNKS, [0.0; LANES]);
+        self.sums.clear();
+        self.sums.resize(padded * self.chunks, [0.0; LANES]);
+    }
+
+    /// Widens a page into the tile, `at` positions from its start.
+    pub fn gather(&mut self, set: InstructionSet, at: usize, page: &Page<'_>) {
+        let keys = Rows {
+            count: self.head_dim,
+            len: page.positions,
+            stride: page.stride,
+        };
+        widen_rows(
+            set,
+            page.keys,
+            &keys,
+            &mut self.keys.as_flattened_mut()[at..],
+            TILE_POSITIONS,
+        );
+        let width = self.chunks * LANES;
+        let values = Rows {
+            count: page.positions,
+            len: self.head_dim,
+            stride: self.head_dim,
+        };
+        let tile = &mut self.values.as_flattened_mut()[at * width..];
+        widen_rows(set, page.values, &values, tile, width);
+    }
+
+    /// Adds the gathered tile, which begins at `position`, to every query that sees it.
+    pub fn attend(&mut self, set: InstructionSet, position: usize) {
+        assert!(
+            set.is_available(),
+            "{set:?} is not available on this processor"
+        );
+        // SAFETY: the assertion says that the processor has these features; `Chunk` needs none.
+        unsafe {
+            match set {
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx2 => self.attend_avx2(position),
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => self.attend_avx512(position),
+                _ => self.attend_all::<Chunk, 1>(position),
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn attend_avx2(&mut self, position: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.attend_all::<[std::arch::x86_64::__m256; 2], 2>(position) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+    unsafe fn attend_avx512(&mut self, position: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.attend_all::<std::arch::x86_64::__m512, 4>(position) };
+    }
+
+    /// `M` queries at a time; a query's result is the same in any company.
+    ///
+    /// # Safety
+    /// As for [`Lanes`].
+    #[inline(always)]
+    unsafe fn attend_all<V: Lanes, const M: usize>(&mut self, position: usize) {
+        let width = self.chunks * LANES;
+        let states = self.queries.chunks_exact_mut(M);
+        let vectors = self.vectors.chunks_exact(M * width);
+        let scores = self.scores.chunks_exact_mut(M * TILE_CHUNKS);
+        let sums = self.sums.chunks_exact_mut(M * self.chunks);
+        for (((states, vectors), scores), sums) in states.zip(vectors).zip(scores).zip(sums) {
+            let visible =
+                |state: &QueryState| state.context.saturating_sub(position).min(TILE_POSITIONS);
+            let most_visible = states.iter().map(visible).max().unwrap_or(0);
+            if most_visible == 0 {
+                continue;
+            }
+            scores.fill([0.0; LANES]);
+            let (a, a_stride, b) = (vectors, width, self.keys.as_slice());
+            let product = Product {
+                a,
+                a_stride,
+                b,
+                b_stride: TILE_CHUNKS,
+                depth: self.head_dim,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { product.add_to::<V, M>(scores, TILE_CHUNKS) };
+            let scores = scores.as_flattened_mut();
+            let each = states
+                .iter_mut()
+                .zip(scores.chunks_exact_mut(TILE_POSITIONS));
+            for ((state, scores), sums) in each.zip(sums.chunks_exact_mut(self.chunks)) {
+                let visible = visible(state);
+                state.weigh(scores, visible, sums);
+            }
+            let (a, a_stride, b) = (&*scores, TILE_POSITIONS, self.values.as_slice());
+            let product = Product {
+                a,
+                a_stride,
+                b,
+                b_stride: self.chunks,
+                depth: most_visible,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { product.add_to::<V, M>(sums, self.chunks) };
+        }
+    }
+
+    /// Writes the result of a query, its weighted values over its weights.
+    pub fn finish(&self, query: usize, out: &mut [f32]) {
+        let share = 1.0 / self.queries[query].weight;
+        let sums = self.sums[query * self.chunks..][..self.chunks].as_flattened();
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum * share;
+        }
+    }
+}
+
+// === impl QueryState ===
+
+impl QueryState {
+    /// Turns the first `visible` scores into weights relative to the new maximum, the others into
+    /// 0, and scales the sums so far accordingly.
+    #[inline(always)]
+    fn weigh(&mut self, scores: &mut [f32], visible: usize, sums: &mut [Chunk]) {
+        scores[visible..].fill(f32::NEG_INFINITY);
+        let (scores, _) = scores.as_chunks_mut::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        for chunk in scores.iter() {
+            for (largest, score) in largest.iter_mut().zip(chunk) {
+                *largest = if *score > *largest { *score } else { *largest };
+            }
+        }
+        let maximum = largest
+            .iter()
+            .fold(self.maximum, |a, &b| if b > a { b } else { a });
+        // A query that sees nothing here, or only undefined scores, has no maximum to subtract.
+        let shift = if maximum == f32::NEG_INFINITY {
+            0.0
+        } else {
+            maximum
+        };
+        let mut total = [0.0; LANES];
+        for chunk in scores {
+            for (score, total) in chunk.iter_mut().zip(&mut total) {
+                *score = exp(*score - shift);
+                *total += *score;
+            }
+        }
+        let kept = exp(self.maximum - shift);
+        if kept != 1.0 {
+            for sum in sums.as_flattened_mut() {
+                *sum *= kept;
+            }
+        }
+        self.maximum = maximum;
+        self.weight = self.weight * kept + sum_lanes(total);
+    }
+}

@@ -1,0 +1,72 @@
+//! Numeric kernels of the backend, one operation a file.
+//!
+//! Every operation has a plain Rust version, which says what is computed, and versions for wider
+//! instruction sets, chosen once at run time ([`InstructionSet`]). Weights are repacked at load
+//! ([`Matrix::pack`]) so that one vector register holds the same columns of sixteen output rows;
+//! activations are quantized to int8 blocks ([`Activations`]), and the products are exact integer
+//! sums scaled in f32. A row's result does not depend on the rows that are computed beside it, so
+//! a sequence gets the same answer alone and in a batch.
+//!
+//! Shapes are row-major. Functions panic on shapes that contradict each other: those come from
+//! the caller's code, never from a request. What comes from a file (formats, sizes, bytes) is
+//! checked and answered with a [`KernelError`].
+
+mod activations;
+mod add;
+mod attention;
+mod block;
+mod dequantize;
+mod disjoint;
+mod dtype;
+mod error;
+mod exp;
+mod half_float;
+mod instruction_set;
+mod kv_cache;
+mod lanes;
+mod layout;
+mod matmul;
+mod matrix;
+mod pack;
+mod rms_norm;
+mod rope;
+mod swiglu;
+mod thread_pool;
+
+pub use activations::Activations;
+pub use add::{add, add_bias};
+pub use attention::{AttentionRow, Operands, paged_attention, paged_attention_with};
+pub use dequantize::dequantize_row;
+pub use dtype::Dtype;
+pub use error::KernelError;
+pub use exp::exp;
+pub use instruction_set::InstructionSet;
+pub use kv_cache::KvCache;
+pub use matmul::{matmul, matmul_group, matmul_with};
+pub use matrix::Matrix;
+pub use rms_norm::rms_norm;
+pub use rope::{RopeStyle, RopeTable, rope};
+pub use swiglu::swiglu;
+pub use thread_pool::ThreadPool;
+
+/// Most output rows of a matrix: the largest vocabularies have 262,144 entries.
+pub const MATRIX_ROWS_MAX: usize = 1 << 22;
+/// Most columns of a matrix. Rows are padded to sixteen, so this bounds what one row can claim.
+pub const MATRIX_COLS_MAX: usize = 1 << 18;
+/// Most positions of a rotary table: the longest context that is served.
+pub const ROPE_POSITIONS_MAX: usize = 1 << 20;
+/// Largest head of an attention layer; bounds the buffers that attention keeps on its stack.
+pub const HEAD_DIM_MAX: usize = 256;
+/// Most bytes of a key and value cache, both halves together.
+pub const KV_CACHE_BYTES_MAX: usize = 1 << 40;
+/// Most threads of a pool.
+pub const THREADS_MAX: usize = 256;
+/// Pauses (about 40 ns each) that a worker without work spins before it parks, some 20 us: long
+/// enough to bridge the gap between two operations of a layer, short enough to leave the core to
+/// the proxy that shares it.
+pub const SPIN_PAUSES_MAX: u32 = 500;
+/// Work that is worth a task of its own, in nanoseconds as the cost model of [`matmul`] counts.
+pub const TASK_NS_MIN: usize = 20_000;
+/// Tasks for each thread of a large operation, so that a thread that loses its core to another
+/// program delays the others by little.
+pub const TASKS_PER_THREAD: usize = 4;

@@ -1,0 +1,340 @@
+//! The multiplication with AVX-512 VNNI: sixteen outputs a register, `vpdpbusd` on quads.
+//!
+//! A tile's vectors are loaded (and nibbles unpacked) once for up to eight rows of activations,
+//! whose quads are broadcast from memory.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _mm_load_si128, _mm_prefetch, _MM_HINT_T0, _mm256_load_si256, _mm256_loadu_si256, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
+};
+
+use super::rows::Rows;
+use super::{Outputs, RowBlock, Tile};
+use crate::block::{BLOCK, SUPER_BLOCK};
+use crate::layout::{
+    F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
+    U8_GROUP_SCALE_BYTES, U8K_SUPER_SCALE_BYTES, VECTOR_BYTES,
+};
+
+/// Blocks of 32 columns in a super-block.
+const SUPER_BLOCKS: usize = SUPER_BLOCK / BLOCK;
+/// Quads of a block of 32 columns.
+const BLOCK_QUADS: usize = BLOCK / QUAD;
+
+/// Sets `sums[row][output]` for each row of the block.
+///
+/// # Safety
+/// The processor must have every feature of [`crate::InstructionSet::Avx512`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn multiply(tile: &Tile<'_>, rows: &RowBlock<'_>, sums: &mut Outputs) {
+    tile.check(rows);
+    // SAFETY: the check gives the tile the length that the loops read, and the features are the
+    // caller's promise.
+    unsafe {
+        match rows.count {
+            1 => multiply_rows(tile, &Rows::<1>::new(rows, 0), sums),
+            2 => multiply_rows(tile, &Rows::<2>::new(rows, 0), sums),
+            4 => multiply_rows(tile, &Rows::<4>::new(rows, 0), sums),
+            8 => multiply_rows(tile, &Rows::<8>::new(rows, 0), sums),
+            count => unreachable!("blocks have 1, 2, 4 or 8 rows, not {count}"),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn multiply_rows<const M: usize>(tile: &Tile<'_>, x: &Rows<M>, sums: &mut Outputs) {
+    // SAFETY: as the caller.
+    let totals = unsafe {
+        match tile.layout {
+            Layout::U4 => nibbles::<F16Pairs, M>(tile, x),
+            Layout::U4K => nibbles::<SuperPairs, M>(tile, x),
+            Layout::U8 => bytes::<F16Scales, M, 1>(tile, x),
+            Layout::U8K => bytes::<SuperScales, M, 2>(tile, x),
+            Layout::F32 => dense::<F32, M>(tile, x),
+            Layout::F16 => dense::<F16, M>(tile, x),
+            Layout::BF16 => dense::<BF16, M>(tile, x),
+        }
+    };
+    for (sums, total) in sums.iter_mut().zip(totals) {
+        // SAFETY: `sums` is an array of sixteen; the store needs no alignment.
+        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), total) };
+    }
+}
+
+/// Bytes by which weights are fetched ahead of use: the processor's own prefetcher stops at the end
+/// of each page.
+const PREFETCH_BYTES: usize = 4096;
+
+/// Asks for the cache line that will be read a while after `weights`. Any address is allowed.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch(weights: *const u8) {
+    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES).cast());
+}
+
+/// Four activations in every lane.
+///
+/// # Safety
+/// `quants` has four elements left.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn broadcast_quad(quants: *const i8) -> __m512i {
+    // SAFETY: four elements are left; the read needs no alignment.
+    _mm512_set1_epi32(unsafe { quants.cast::<i32>().read_unaligned() })
+}
+
+/// Layouts `U4` and `U4K`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn nibbles<S: NibbleScales, const M: usize>(tile: &Tile<'_>, x: &Rows<M>) -> [__m512; M] {
+    let low_bits = _mm512_set1_epi8(0x0f);
+    let mut weights = tile.quants.as_ptr();
+    let mut totals = [_mm512_setzero_ps(); M];
+    for block in 0..x.blocks {
+        let mut dots = [_mm512_setzero_si512(); M];
+        let mut high_dots = [_mm512_setzero_si512(); M];
+        for quad in 0..BLOCK_QUADS / 2 {
+            // SAFETY: the tile has `blocks` times four vectors, the rows `blocks` times 32 quants.
+            unsafe {
+                let packed = _mm512_load_si512(weights.cast());
+                prefetch(weights);
+                weights = weights.add(VECTOR_BYTES);
+                let low = _mm512_and_si512(packed, low_bits);
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(packed), low_bits);
+                for m in 0..M {
+                    let at = x.quants[m].add(block * BLOCK + quad * QUAD);
+                    dots[m] = _mm512_dpbusd_epi32(dots[m], low, broadcast_quad(at));
+                    let at = at.add(BLOCK / 2);
+                    // Few rows leave registers for a second chain of sums, which hides latency;
+                    // integers add up to the same in any order.
+                    let chain = if M <= 2 {
+                        &mut high_dots[m]
+                    } else {
+                        &mut dots[m]
+                    };
+                    *chain = _mm512_dpbusd_epi32(*chain, high, broadcast_quad(at));
+                }
+            }
+        }
+        // SAFETY: the tile has scales, the rows scales and sums for each block.
+        unsafe {
+            let (scale, min) = S::load(tile.scales.as_ptr(), block);
+            for m in 0..M {
+                let dot = if M <= 2 {
+                    _mm512_add_epi32(dots[m], high_dots[m])
+                } else {
+                    dots[m]
+                };
+                let scale = _mm512_mul_ps(scale, _mm512_set1_ps(*x.scales[m].add(block)));
+                totals[m] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot), totals[m]);
+                totals[m] = _mm512_fmadd_ps(min, _mm512_set1_ps(*x.sums[m].add(block)), totals[m]);
+            }
+        }
+    }
+    totals
+}
+
+/// Layouts `U8` and `U8K`, which have `GROUPS` scales for each block of 32 columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
+    tile: &Tile<'_>,
+    x: &Rows<M>,
+) -> [__m512; M] {
+    let offsets = if GROUPS == 1 {
+        &x.offsets
+    } else {
+        &x.half_offsets
+    };
+    let mut weights = tile.quants.as_ptr();
+    let mut totals = [_mm512_setzero_ps(); M];
+    for group in 0..x.blocks * GROUPS {
+        let columns = group * (BLOCK / GROUPS);
+        // SAFETY: the tile has eight vectors a block and the scales of each group, the rows have
+        // 32 quants and a scale a block, and an offset a group.
+        unsafe {
+            let mut dots: [__m512i; M] =
+                std::array::from_fn(|m| _mm512_set1_epi32(*offsets[m].add(group)));
+            for quad in 0..BLOCK_QUADS / GROUPS {
+                let vector = _mm512_load_si512(weights.cast());
+                prefetch(weights);
+                weights = weights.add(VECTOR_BYTES);
+                for (dot, quants) in dots.iter_mut().zip(x.quants) {
+                    let x = broadcast_quad(quants.add(columns + quad * QUAD));
+                    *dot = _mm512_dpbusd_epi32(*dot, vector, x);
+                }
+            }
+            let scale = S::load(tile.scales.as_ptr(), group);
+            for m in 0..M {
+                let x_scale = _mm512_set1_ps(*x.scales[m].add(group / GROUPS));
+                let dot = _mm512_cvtepi32_ps(dots[m]);
+                totals[m] = _mm512_fmadd_ps(_mm512_mul_ps(scale, x_scale), dot, totals[m]);
+            }
+        }
+    }
+    totals
+}
+
+/// Weights that are not quantized. Even and odd columns are summed apart, for every number of
+/// rows, so that a row's result does not depend on it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn dense<E: Element, const M: usize>(tile: &Tile<'_>, x: &Rows<M>) -> [__m512; M] {
+    let mut even = [_mm512_setzero_ps(); M];
+    let mut odd = [_mm512_setzero_ps(); M];
+    let weights = tile.quants.as_ptr();
+    for col in 0..x.cols {
+        let sums = if col % 2 == 0 { &mut even } else { &mut odd };
+        // SAFETY: the tile has sixteen weights, each row a value for every column.
+        unsafe {
+            let weight = E::load(weights.add(col * TILE_ROWS * E::BYTES));
+            for (sum, values) in sums.iter_mut().zip(x.values) {
+                *sum = _mm512_fmadd_ps(weight, _mm512_set1_ps(*values.add(col)), *sum);
+            }
+        }
+    }
+    std::array::from_fn(|m| _mm512_add_ps(even[m], odd[m]))
+}
+
+/// How scale and minimum of sixteen outputs are stored.
+trait NibbleScales {
+    /// Those of the `block`th 32 columns.
+    ///
+    /// # Safety
+    /// `scales` must hold them, on a 32-byte boundary.
+    unsafe fn load(scales: *const u8, block: usize) -> (__m512, __m512);
+}
+
+/// f16 scale and minimum for each block.
+struct F16Pairs;
+
+impl NibbleScales for F16Pairs {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn load(scales: *const u8, block: usize) -> (__m512, __m512) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = scales.add(block * U4_GROUP_SCALE_BYTES);
+            (load_f16(at), load_f16(at.add(F16_ROW_BYTES)))
+        }
+    }
+}
+
+/// f16 scale and minimum for each super-block, times u8 for each block.
+struct SuperPairs;
+
+impl NibbleScales for SuperPairs {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn load(scales: *const u8, block: usize) -> (__m512, __m512) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = scales.add(block / SUPER_BLOCKS * U4K_SUPER_SCALE_BYTES);
+            let (scale, min) = (load_f16(at), load_f16(at.add(F16_ROW_BYTES)));
+            let at = at.add(2 * F16_ROW_BYTES + block % SUPER_BLOCKS * 2 * TILE_ROWS);
+            let part =
+                |at: *const u8| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128(at.cast())));
+            let min = _mm512_mul_ps(min, part(at.add(TILE_ROWS)));
+            (
+                _mm512_mul_ps(scale, part(at)),
+                _mm512_sub_ps(_mm512_setzero_ps(), min),
+            )
+        }
+    }
+}
+
+/// How scales of sixteen outputs are stored.
+trait ByteScales {
+    /// Those of the `group`th group.
+    ///
+    /// # Safety
+    /// `scales` must hold them, on a 16-byte boundary.
+    unsafe fn load(scales: *const u8, group: usize) -> __m512;
+}
+
+/// An f16 for each block of 32.
+struct F16Scales;
+
+impl ByteScales for F16Scales {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn load(scales: *const u8, group: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { load_f16(scales.add(group * U8_GROUP_SCALE_BYTES)) }
+    }
+}
+
+/// An f16 for each super-block times an i8 for each group of 16.
+struct SuperScales;
+
+impl ByteScales for SuperScales {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn load(scales: *const u8, group: usize) -> __m512 {
+        let groups = 2 * SUPER_BLOCKS;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = scales.add(group / groups * U8K_SUPER_SCALE_BYTES);
+            let part = _mm_load_si128(at.add(F16_ROW_BYTES + group % groups * TILE_ROWS).cast());
+            _mm512_mul_ps(load_f16(at), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(part)))
+        }
+    }
+}
+
+/// Sixteen f16 on a 32-byte boundary as f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_f16(at: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    _mm512_cvtph_ps(unsafe { _mm256_load_si256(at.cast()) })
+}
+
+/// A weight that is not quantized.
+trait Element {
+    const BYTES: usize;
+    /// Sixteen of them as f32.
+    ///
+    /// # Safety
+    /// `at` must hold sixteen.
+    unsafe fn load(at: *const u8) -> __m512;
+}
+
+struct F32;
+struct F16;
+struct BF16;
+
+impl Element for F32 {
+    const BYTES: usize = 4;
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(at: *const u8) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(at.cast()) }
+    }
+}
+
+impl Element for F16 {
+    const BYTES: usize = 2;
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(at: *const u8) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { load_f16(at) }
+    }
+}
+
+impl Element for BF16 {
+    const BYTES: usize = 2;
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(at: *const u8) -> __m512 {
+        // SAFETY: the caller's promise. A bf16 is the upper half of an f32.
+        let half = unsafe { _mm256_loadu_si256(at.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+    }
+}

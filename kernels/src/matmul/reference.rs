@@ -1,0 +1,147 @@
+//! The multiplication in plain Rust: what the SIMD versions compute, and the fallback elsewhere.
+
+use half::bf16;
+
+use super::{Outputs, RowBlock, Tile};
+use crate::block::{BLOCK, SUPER_BLOCK, f16_at};
+use crate::layout::{
+    F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
+    U8_GROUP_SCALE_BYTES, U8K_SUPER_SCALE_BYTES, VECTOR_BYTES,
+};
+
+/// Vectors of 32 columns of nibbles: each has one quad in the low and one in the high half.
+const NIBBLE_VECTORS: usize = BLOCK / QUAD / 2;
+
+/// Sets `sums[row][output]` for each row of the block.
+pub(super) fn multiply(tile: &Tile<'_>, rows: &RowBlock<'_>, sums: &mut Outputs) {
+    for (index, sums) in sums[..rows.count].iter_mut().enumerate() {
+        let row = Row::new(rows, index);
+        for (output, sum) in sums.iter_mut().enumerate() {
+            *sum = match tile.layout {
+                Layout::U4 | Layout::U4K => nibbles(tile, &row, output),
+                Layout::U8 | Layout::U8K => bytes(tile, &row, output),
+                Layout::F32 | Layout::F16 | Layout::BF16 => dense(tile, &row, output),
+            };
+        }
+    }
+}
+
+/// One row of activations.
+struct Row<'a> {
+    values: &'a [f32],
+    quants: &'a [i8],
+    scales: &'a [f32],
+    sums: &'a [f32],
+    half_offsets: &'a [i32],
+}
+
+impl<'a> Row<'a> {
+    fn new(rows: &RowBlock<'a>, index: usize) -> Row<'a> {
+        let (x, row) = (rows.x, rows.first + index);
+        let blocks = x.blocks();
+        Row {
+            values: &x.values[row * blocks * BLOCK..][..x.cols()],
+            quants: &x.quants[row * blocks * BLOCK..][..blocks * BLOCK],
+            scales: &x.scales[row * blocks..][..blocks],
+            sums: &x.sums[row * blocks..][..blocks],
+            half_offsets: &x.half_offsets[row * 2 * blocks..][..2 * blocks],
+        }
+    }
+}
+
+/// Layouts `U4` and `U4K`: d_w * d_x * sum(u*x) + m_w * d_x * sum(x), a group of 32 at a time.
+fn nibbles(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
+    let groups = tile.quants.chunks_exact(NIBBLE_VECTORS * VECTOR_BYTES);
+    let mut total = 0.0;
+    for (group, (weights, x)) in groups.zip(row.quants.chunks_exact(BLOCK)).enumerate() {
+        let mut dot = 0;
+        for (index, vector) in weights.chunks_exact(VECTOR_BYTES).enumerate() {
+            for (column, &byte) in vector[output * QUAD..][..QUAD].iter().enumerate() {
+                let at = index * QUAD + column;
+                dot += i32::from(byte & 0x0f) * i32::from(x[at]);
+                dot += i32::from(byte >> 4) * i32::from(x[at + BLOCK / 2]);
+            }
+        }
+        let (scale, min) = nibble_scale(tile, group, output);
+        total += scale * row.scales[group] * dot as f32;
+        total += min * row.sums[group];
+    }
+    total
+}
+
+/// Scale and minimum of one output in a group of 32 columns.
+fn nibble_scale(tile: &Tile<'_>, group: usize, output: usize) -> (f32, f32) {
+    let pair = |bytes: &[u8]| {
+        let d = f16_at(bytes, output * 2).to_f32();
+        (d, f16_at(bytes, F16_ROW_BYTES + output * 2).to_f32())
+    };
+    if tile.layout == Layout::U4 {
+        return pair(&tile.scales[group * U4_GROUP_SCALE_BYTES..]);
+    }
+    let groups = SUPER_BLOCK / BLOCK;
+    let bytes = &tile.scales[group / groups * U4K_SUPER_SCALE_BYTES..];
+    let (d, d_min) = pair(bytes);
+    let at = 2 * F16_ROW_BYTES + group % groups * 2 * TILE_ROWS + output;
+    (
+        d * f32::from(bytes[at]),
+        -(d_min * f32::from(bytes[at + TILE_ROWS])),
+    )
+}
+
+/// Layouts `U8` and `U8K`: d_w * d_x * (sum(u*x) - 128 * sum(x)), a group at a time.
+fn bytes(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
+    let group_len = if tile.layout == Layout::U8 {
+        BLOCK
+    } else {
+        BLOCK / 2
+    };
+    let half_blocks = group_len / (BLOCK / 2);
+    let groups = tile.quants.chunks_exact(group_len / QUAD * VECTOR_BYTES);
+    let mut total = 0.0;
+    for (group, (weights, x)) in groups.zip(row.quants.chunks_exact(group_len)).enumerate() {
+        let mut dot: i32 = row.half_offsets[group * half_blocks..][..half_blocks]
+            .iter()
+            .sum();
+        for (vector, x) in weights.chunks_exact(VECTOR_BYTES).zip(x.chunks_exact(QUAD)) {
+            for (&byte, &x) in vector[output * QUAD..].iter().zip(x) {
+                dot += i32::from(byte) * i32::from(x);
+            }
+        }
+        let x_scale = row.scales[group * group_len / BLOCK];
+        total += byte_scale(tile, group, output) * x_scale * dot as f32;
+    }
+    total
+}
+
+/// Scale of one output in a group of 32 (`U8`) or 16 (`U8K`) columns.
+fn byte_scale(tile: &Tile<'_>, group: usize, output: usize) -> f32 {
+    if tile.layout == Layout::U8 {
+        return f16_at(tile.scales, group * U8_GROUP_SCALE_BYTES + output * 2).to_f32();
+    }
+    let groups = SUPER_BLOCK / (BLOCK / 2);
+    let bytes = &tile.scales[group / groups * U8K_SUPER_SCALE_BYTES..];
+    let scale = bytes[F16_ROW_BYTES + group % groups * TILE_ROWS + output] as i8;
+    f16_at(bytes, output * 2).to_f32() * f32::from(scale)
+}
+
+/// Weights that are not quantized meet activations that are not either.
+fn dense(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
+    let weight = |col: usize| {
+        let index = col * TILE_ROWS + output;
+        match tile.layout {
+            Layout::F16 => f16_at(tile.quants, index * 2).to_f32(),
+            Layout::BF16 => {
+                let bytes = [tile.quants[index * 2], tile.quants[index * 2 + 1]];
+                bf16::from_le_bytes(bytes).to_f32()
+            }
+            _ => {
+                let bytes = &tile.quants[index * 4..][..4];
+                f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+            }
+        }
+    };
+    row.values
+        .iter()
+        .enumerate()
+        .fold(0.0, |sum, (col, x)| sum + weight(col) * x)
+}

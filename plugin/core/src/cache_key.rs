@@ -1,0 +1,100 @@
+//! The exact cache's key: SHA-256 over everything that can change the answer, in an encoding where
+//! no two different requests give the same bytes. Every part is preceded by a type tag and its
+//! length; object keys are sorted; numbers are values, not spellings.
+//!
+//! In: a version, the tenant, the endpoint, the model actually served, the `max_tokens` actually
+//! sent, and every other field of the request, those we do not know included. Out: `model` (the
+//! served one stands for it), `stream` and `stream_options`, which change only how an answer is
+//! replayed. A top-level null equals an absent field, as in the OpenAI API; nested ones are kept,
+//! because there we do not know.
+
+use sha2::{Digest, Sha256};
+
+use crate::config::Model;
+use crate::tenant::TenantId;
+use crate::wire::{Endpoint, Json, Number, Request};
+
+const VERSION: &[u8] = b"farthing exact cache 1";
+
+/// All 256 bits; entries are stored and compared under the whole of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheKey(pub [u8; 32]);
+
+impl CacheKey {
+    /// The key of a request that `tenant` sent and that `model` answers in at most `max_tokens`.
+    pub fn new(tenant: TenantId, model: &Model, max_tokens: u32, request: &Request) -> CacheKey {
+        let mut encoder = Encoder(Sha256::new());
+        encoder.bytes(b'v', VERSION);
+        encoder.bytes(b't', &tenant.0);
+        encoder.bytes(b'e', endpoint_name(request.endpoint));
+        encoder.bytes(b'm', model.id.as_bytes());
+        encoder.bytes(b'u', model.upstream_model.as_bytes());
+        encoder.tagged(b'x', u64::from(max_tokens));
+        encoder.object(request.answer_fields());
+        CacheKey(encoder.0.finalize().into())
+    }
+}
+
+fn endpoint_name(endpoint: Endpoint) -> &'static [u8] {
+    endpoint.path().as_bytes()
+}
+
+struct Encoder(Sha256);
+
+impl Encoder {
+    fn tagged(&mut self, tag: u8, number: u64) {
+        self.0.update([tag]);
+        self.0.update(number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, tag: u8, bytes: &[u8]) {
+        self.tagged(tag, bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    /// Recursion is bounded by the depth that the parser admits.
+    fn value(&mut self, value: &Json) {
+        match value {
+            Json::Null => self.0.update(b"n"),
+            Json::Bool(false) => self.0.update(b"F"),
+            Json::Bool(true) => self.0.update(b"T"),
+            Json::Number(number) => self.number(*number),
+            Json::String(text) => self.bytes(b's', text.as_bytes()),
+            Json::Array(items) => {
+                self.tagged(b'a', items.len() as u64);
+                for item in items {
+                    self.value(item);
+                }
+            }
+            Json::Object(fields) => self.object(fields.iter()),
+        }
+    }
+
+    fn object<'a>(&mut self, fields: impl Iterator<Item = &'a (String, Json)>) {
+        let mut fields: Vec<&(String, Json)> = fields.collect();
+        fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        self.tagged(b'o', fields.len() as u64);
+        for (name, value) in fields {
+            self.bytes(b'k', name.as_bytes());
+            self.value(value);
+        }
+    }
+
+    /// `1`, `1.0` and `1e0` are one number, and so are `0` and `-0`.
+    fn number(&mut self, number: Number) {
+        match number {
+            Number::Unsigned(value) => self.tagged(b'+', value),
+            Number::Negative(value) => self.tagged(b'-', value.unsigned_abs()),
+            Number::Float(value) => {
+                let size = value.abs();
+                // A double without a fraction below 2^64 is exactly that integer.
+                if size.fract() == 0.0 && size < 18_446_744_073_709_551_616.0 {
+                    let tag = if value < 0.0 { b'-' } else { b'+' };
+                    self.tagged(tag, size as u64);
+                } else {
+                    self.tagged(b'f', value.to_bits());
+                }
+            }
+        }
+    }
+}

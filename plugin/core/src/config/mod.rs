@@ -1,0 +1,201 @@
+//! The filter's configuration: bytes are parsed once into types that cannot be wrong. The way in is
+//! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
+//! `validate` checks and resolves them.
+
+mod raw;
+mod validate;
+mod value;
+
+use std::fmt;
+
+use crate::money::{Nanousd, Price};
+use crate::tenant::CredentialDigest;
+
+/// Everything the filter was told, checked and resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// In the order of the configuration; a [`ModelIndex`] points into it.
+    pub models: Vec<Model>,
+    pub virtual_models: Vec<VirtualModel>,
+    pub secret: Secret,
+    pub tenant: TenantConfig,
+    /// None: no budgets, every request is admitted.
+    pub budget: Option<BudgetConfig>,
+    /// None: the exact cache is switched off.
+    pub cache: Option<CacheConfig>,
+    pub max_tokens: MaxTokens,
+    /// Where requests go that are not ours to judge.
+    pub passthrough_cluster: String,
+}
+
+impl Config {
+    /// Reads a plugin configuration: JSON text (what Envoy hands over for a `StringValue`) or a
+    /// serialized `google.protobuf.Struct` (what it hands over for plain YAML).
+    pub fn parse(bytes: &[u8]) -> Result<Config, ConfigError> {
+        let tree = value::decode(bytes)?;
+        let raw = raw::deserialize(tree)?;
+        validate::validate(raw)
+    }
+
+    pub fn model(&self, index: ModelIndex) -> Option<&Model> {
+        self.models.get(index.0)
+    }
+
+    /// The concrete model of that name.
+    pub fn find_model(&self, id: &str) -> Option<ModelIndex> {
+        self.models
+            .iter()
+            .position(|model| model.id == id)
+            .map(ModelIndex)
+    }
+
+    pub fn find_virtual(&self, id: &str) -> Option<&VirtualModel> {
+        self.virtual_models.iter().find(|model| model.id == id)
+    }
+}
+
+/// A position in [`Config::models`]: what routing decides is always one of these, never text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelIndex(pub usize);
+
+/// One model that can be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    pub id: String,
+    /// The name the upstream knows it by.
+    pub upstream_model: String,
+    pub tier: String,
+    /// Envoy cluster that serves it.
+    pub cluster: String,
+    /// Prompt and completion together.
+    pub context_tokens: u32,
+    pub price: Price,
+    pub tools: ToolSupport,
+}
+
+/// May requests with tools be sent to this model?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolSupport {
+    Supported,
+    Unsupported,
+}
+
+/// A name that stands for an ordered list of models for the router to choose from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualModel {
+    pub id: String,
+    /// From cheap to dear; never empty. The last one is what the request asked for when savings are
+    /// counted.
+    pub members: Vec<ModelIndex>,
+    /// Ascending complexity scores, one fewer than members: a score of at least `thresholds[i]`
+    /// asks for member `i + 1`.
+    pub thresholds: Vec<f64>,
+}
+
+/// Keys the tenant ids and the cache keys of this deployment. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Secret {
+        Secret(bytes)
+    }
+
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How the tenant of a request is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantConfig {
+    pub source: TenantSource,
+    pub names: Vec<NamedCredential>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TenantSource {
+    /// From `authorization` or `x-api-key`.
+    Credential,
+    /// From a header that a trusted filter before ours sets; the lower-case name.
+    Header(String),
+}
+
+/// Gives the holder of a credential a name, for budgets and for sharing among its credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedCredential {
+    pub name: String,
+    pub digest: CredentialDigest,
+}
+
+/// What each tenant may spend in each window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetConfig {
+    pub window_s: u32,
+    /// For tenants without an amount of their own.
+    pub default: Nanousd,
+    pub tenants: Vec<(String, Nanousd)>,
+}
+
+impl BudgetConfig {
+    /// The amount a tenant of that name may spend in one window.
+    pub fn limit(&self, name: Option<&str>) -> Nanousd {
+        self.tenants
+            .iter()
+            .find(|(tenant, _)| Some(tenant.as_str()) == name)
+            .map_or(self.default, |(_, amount)| *amount)
+    }
+}
+
+/// The exact cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    pub ttl_s: u32,
+    /// Slots of the ring in shared data.
+    pub slots: u32,
+    /// Larger entries are not stored.
+    pub entry_bytes_max: usize,
+    pub sampled: SampledCaching,
+    /// Entries of the small cache of each worker in front of the ring; 0 switches it off.
+    pub per_vm_entries: usize,
+}
+
+/// May answers drawn at a temperature above 0 be repeated? A `seed` does not change this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampledCaching {
+    Never,
+    Always,
+}
+
+/// Completion tokens a request may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxTokens {
+    /// For requests that do not say.
+    pub default: u32,
+    /// Larger wishes are lowered to this.
+    pub cap: u32,
+}
+
+/// A configuration that was refused: which field, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct ConfigError {
+    /// Such as `models[1].price.input_usd_per_mtok`; `.` for the whole.
+    pub path: String,
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+        ConfigError {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+}

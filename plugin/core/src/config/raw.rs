@@ -1,0 +1,244 @@
+//! The configuration as it is written: field names, accepted spellings and every default. Nothing
+//! here is checked beyond its type; `validate` does that.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::ConfigError;
+use crate::money::Nanousd;
+
+/// The whole configuration.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RawConfig {
+    pub models: Vec<RawModel>,
+    #[serde(default)]
+    pub virtual_models: BTreeMap<String, Vec<String>>,
+    /// Keys tenant ids and cache keys; without one they can be recomputed by who knows the
+    /// credential.
+    #[serde(default)]
+    pub secret: String,
+    #[serde(default)]
+    pub tenant: RawTenant,
+    /// Default: no budgets.
+    pub budget: Option<RawBudget>,
+    #[serde(default)]
+    pub cache: RawCache,
+    #[serde(default)]
+    pub max_tokens: RawMaxTokens,
+    #[serde(default)]
+    pub routing: RawRouting,
+    /// Default: the cluster of the first model.
+    pub passthrough_cluster: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RawModel {
+    pub id: String,
+    /// Default: `id`.
+    pub upstream_model: Option<String>,
+    pub tier: String,
+    pub cluster: String,
+    pub context_tokens: WholeNumber,
+    pub price: RawPrice,
+    /// Can it be sent tools?
+    #[serde(default)]
+    pub tools: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RawPrice {
+    pub input_usd_per_mtok: Usd,
+    pub output_usd_per_mtok: Usd,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub(super) struct RawTenant {
+    pub source: RawTenantSource,
+    /// Only, and always, with `source: header`.
+    pub header: Option<String>,
+    pub names: Vec<RawNamedCredential>,
+}
+
+impl Default for RawTenant {
+    fn default() -> Self {
+        RawTenant {
+            source: RawTenantSource::Credential,
+            header: None,
+            names: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawTenantSource {
+    Credential,
+    Header,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RawNamedCredential {
+    pub name: String,
+    /// Hex; of the bearer token or API key without its scheme.
+    pub credential_sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RawBudget {
+    pub window_s: WholeNumber,
+    /// For each tenant that has no amount of its own.
+    pub usd: Usd,
+    #[serde(default)]
+    pub tenants: BTreeMap<String, Usd>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub(super) struct RawCache {
+    pub enabled: bool,
+    pub ttl_s: WholeNumber,
+    pub slots: WholeNumber,
+    pub entry_bytes_max: WholeNumber,
+    pub sampled: RawSampled,
+    pub per_vm_entries: WholeNumber,
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        RawCache {
+            enabled: true,
+            ttl_s: WholeNumber(3_600),
+            slots: WholeNumber(1_024),
+            entry_bytes_max: WholeNumber(64 << 10),
+            sampled: RawSampled::Never,
+            per_vm_entries: WholeNumber(256),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawSampled {
+    Never,
+    Always,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub(super) struct RawMaxTokens {
+    pub default: WholeNumber,
+    pub cap: WholeNumber,
+}
+
+impl Default for RawMaxTokens {
+    fn default() -> Self {
+        RawMaxTokens {
+            default: WholeNumber(512),
+            cap: WholeNumber(4_096),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub(super) struct RawRouting {
+    /// Default: evenly spaced for each virtual model.
+    pub thresholds: Option<Vec<f64>>,
+}
+
+/// Gives the tree its types. An error carries the path of its field.
+pub(super) fn deserialize(tree: Value) -> Result<RawConfig, ConfigError> {
+    serde_path_to_error::deserialize(tree).map_err(|error| {
+        let path = match error.path().to_string() {
+            path if path == "." => "configuration".to_owned(),
+            path => path,
+        };
+        ConfigError::new(path, error.inner().to_string())
+    })
+}
+
+/// A whole number of at least 0, in any spelling: a `Struct` knows only doubles, so `3600.0` is
+/// 3600.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WholeNumber(pub u64);
+
+/// Doubles are exact up to here.
+const DOUBLE_EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+impl<'de> Deserialize<'de> for WholeNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeNumberVisitor)
+    }
+}
+
+struct WholeNumberVisitor;
+
+impl Visitor<'_> for WholeNumberVisitor {
+    type Value = WholeNumber;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number of at least 0")
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<WholeNumber, E> {
+        Ok(WholeNumber(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<WholeNumber, E> {
+        Err(E::invalid_value(de::Unexpected::Signed(value), &self))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<WholeNumber, E> {
+        if value.fract() == 0.0 && (0.0..=DOUBLE_EXACT_MAX).contains(&value) {
+            return Ok(WholeNumber(value as u64));
+        }
+        Err(E::invalid_value(de::Unexpected::Float(value), &self))
+    }
+}
+
+/// Dollars, as a number or as text. A number is read through its shortest decimal spelling, which
+/// is how it was written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usd(pub Nanousd);
+
+impl<'de> Deserialize<'de> for Usd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UsdVisitor)
+    }
+}
+
+struct UsdVisitor;
+
+impl Visitor<'_> for UsdVisitor {
+    type Value = Usd;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dollars of at least 0, such as 0.15")
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Usd, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Usd, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Usd, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Usd, E> {
+        Nanousd::parse_usd(value).map(Usd).map_err(E::custom)
+    }
+}

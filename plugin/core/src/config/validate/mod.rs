@@ -1,0 +1,160 @@
+//! Checks a raw configuration and resolves its names. Each error names the field.
+
+mod checks;
+mod models;
+
+use checks::{count, header_name, header_value, within};
+use models::{models, virtual_models};
+
+use super::raw::{
+    RawBudget, RawCache, RawConfig, RawMaxTokens, RawSampled, RawTenant, RawTenantSource,
+};
+use super::{
+    BudgetConfig, CacheConfig, Config, ConfigError, MaxTokens, NamedCredential, SampledCaching,
+    Secret, TenantConfig, TenantSource,
+};
+use crate::limits::{
+    BUDGET_WINDOW_S_MAX, CACHE_ENTRY_BYTES_MAX, CACHE_ENTRY_BYTES_MIN, CACHE_PER_VM_ENTRIES_MAX,
+    CACHE_SLOTS_MAX, CACHE_TTL_S_MAX, MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX,
+    SECRET_BYTES_MIN, TENANT_BYTES_MAX,
+};
+use crate::tenant::{self, CredentialDigest};
+
+type Checked<T> = Result<T, ConfigError>;
+
+pub(super) fn validate(raw: RawConfig) -> Checked<Config> {
+    let models = models(raw.models)?;
+    let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
+    let tenant = tenant(raw.tenant)?;
+    let budget = raw
+        .budget
+        .map(|budget| self::budget(budget, &tenant))
+        .transpose()?;
+    let passthrough_cluster = match raw.passthrough_cluster {
+        Some(cluster) => header_value("passthrough_cluster", cluster)?,
+        None => models
+            .first()
+            .map(|model| model.cluster.clone())
+            .unwrap_or_default(),
+    };
+    Ok(Config {
+        secret: secret(raw.secret)?,
+        cache: cache(raw.cache)?,
+        max_tokens: max_tokens(raw.max_tokens)?,
+        models,
+        virtual_models,
+        tenant,
+        budget,
+        passthrough_cluster,
+    })
+}
+
+fn secret(raw: String) -> Checked<Secret> {
+    let bytes = raw.into_bytes();
+    if !bytes.is_empty() && !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&bytes.len()) {
+        let problem = format!("must have {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes");
+        return Err(ConfigError::new("secret", problem));
+    }
+    Ok(Secret::new(bytes))
+}
+
+fn tenant(raw: RawTenant) -> Checked<TenantConfig> {
+    count("tenant.names", raw.names.len(), NAMED_TENANTS_MAX)?;
+    let source = match (raw.source, raw.header) {
+        (RawTenantSource::Credential, None) => TenantSource::Credential,
+        (RawTenantSource::Credential, Some(_)) => {
+            return Err(ConfigError::new(
+                "tenant.header",
+                "is only for `source: header`",
+            ));
+        }
+        (RawTenantSource::Header, None) => {
+            return Err(ConfigError::new(
+                "tenant.header",
+                "is needed for `source: header`",
+            ));
+        }
+        (RawTenantSource::Header, Some(_)) if !raw.names.is_empty() => {
+            return Err(ConfigError::new(
+                "tenant.names",
+                "is only for `source: credential`",
+            ));
+        }
+        (RawTenantSource::Header, Some(header)) => TenantSource::Header(header_name(header)?),
+    };
+    let mut names: Vec<NamedCredential> = Vec::with_capacity(raw.names.len());
+    for (position, raw) in raw.names.into_iter().enumerate() {
+        let path = |field: &str| format!("tenant.names[{position}].{field}");
+        let name = header_value(path("name"), raw.name)?;
+        let Some(digest) = CredentialDigest::from_hex(&raw.credential_sha256) else {
+            let problem = "must be 64 hexadecimal digits";
+            return Err(ConfigError::new(path("credential_sha256"), problem));
+        };
+        if names.iter().any(|named| named.digest == digest) {
+            let problem = "names a credential that already has a name";
+            return Err(ConfigError::new(path("credential_sha256"), problem));
+        }
+        names.push(NamedCredential { name, digest });
+    }
+    Ok(TenantConfig { source, names })
+}
+
+fn budget(raw: RawBudget, tenant: &TenantConfig) -> Checked<BudgetConfig> {
+    count("budget.tenants", raw.tenants.len(), NAMED_TENANTS_MAX)?;
+    let mut tenants = Vec::with_capacity(raw.tenants.len());
+    for (name, usd) in raw.tenants {
+        let path = format!("budget.tenants.{name}");
+        let named = tenant.names.iter().any(|named| named.name == name);
+        match &tenant.source {
+            TenantSource::Credential if !named => {
+                return Err(ConfigError::new(path, "is not one of `tenant.names`"));
+            }
+            TenantSource::Header(_) if !tenant::is_tenant_name(&name) => {
+                let problem = format!("must be 1 to {TENANT_BYTES_MAX} bytes of visible text");
+                return Err(ConfigError::new(path, problem));
+            }
+            _ => tenants.push((name, usd.0)),
+        }
+    }
+    let window_s = within("budget.window_s", raw.window_s, 1, BUDGET_WINDOW_S_MAX)?;
+    Ok(BudgetConfig {
+        window_s,
+        default: raw.usd.0,
+        tenants,
+    })
+}
+
+fn cache(raw: RawCache) -> Checked<Option<CacheConfig>> {
+    let bytes = (CACHE_ENTRY_BYTES_MIN as u32, CACHE_ENTRY_BYTES_MAX as u32);
+    let config = CacheConfig {
+        ttl_s: within("cache.ttl_s", raw.ttl_s, 1, CACHE_TTL_S_MAX)?,
+        slots: within("cache.slots", raw.slots, 1, CACHE_SLOTS_MAX)?,
+        entry_bytes_max: within(
+            "cache.entry_bytes_max",
+            raw.entry_bytes_max,
+            bytes.0,
+            bytes.1,
+        )? as usize,
+        sampled: match raw.sampled {
+            RawSampled::Never => SampledCaching::Never,
+            RawSampled::Always => SampledCaching::Always,
+        },
+        per_vm_entries: within(
+            "cache.per_vm_entries",
+            raw.per_vm_entries,
+            0,
+            CACHE_PER_VM_ENTRIES_MAX as u32,
+        )? as usize,
+    };
+    Ok(raw.enabled.then_some(config))
+}
+
+fn max_tokens(raw: RawMaxTokens) -> Checked<MaxTokens> {
+    let cap = within("max_tokens.cap", raw.cap, 1, MAX_TOKENS_MAX)?;
+    let default = within("max_tokens.default", raw.default, 1, MAX_TOKENS_MAX)?;
+    if default > cap {
+        let problem = format!("must not be above `max_tokens.cap` ({default} > {cap})");
+        return Err(ConfigError::new("max_tokens.default", problem));
+    }
+    Ok(MaxTokens { default, cap })
+}

@@ -1,0 +1,133 @@
+//! The answer of an upstream as it comes in.
+
+use super::{BodyNeed, EndOfStream, Flow};
+use crate::ledger::Source;
+use crate::limits::{RESPONSE_HOLD_BYTES_MAX, RESPONSE_TAIL_BYTES};
+use crate::wire::meter::StreamMeter;
+use crate::wire::{StreamCollector, Usage, UsageStripper};
+
+/// Bytes of an answer that count as one token when we cannot look inside.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// How far the answer is.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// No headers yet.
+    Awaited,
+    /// JSON, held back until it is whole, so that its cost can go into its headers.
+    Held { head: Head, held_bytes: usize },
+    /// Something that passes unread but for its end.
+    Unread { head: Head, tail: Tail },
+    /// Server-sent events, passing as they come.
+    Stream { head: Head, stream: Box<Stream> },
+    /// Settled: nothing of it concerns us any more.
+    Settled,
+}
+
+/// What the headers of the answer said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub status: u16,
+    pub source: Source,
+}
+
+impl Answer {
+    pub(super) fn body_need(&mut self, held_bytes: usize, end: EndOfStream) -> BodyNeed {
+        match self {
+            Answer::Held {
+                held_bytes: known, ..
+            } => {
+                *known = held_bytes;
+                match end {
+                    EndOfStream::No if held_bytes <= RESPONSE_HOLD_BYTES_MAX => {
+                        BodyNeed::Nothing(Flow::Pause)
+                    }
+                    _ => BodyNeed::Bytes,
+                }
+            }
+            Answer::Unread { .. } | Answer::Stream { .. } => BodyNeed::Bytes,
+            Answer::Awaited | Answer::Settled => BodyNeed::Nothing(Flow::Continue),
+        }
+    }
+
+    /// What is known of an answer that is cut off here: its head, the usage if it came, and an
+    /// estimate of the tokens generated.
+    pub(super) fn so_far(&self) -> Option<(Head, Option<Usage>, u64)> {
+        match self {
+            Answer::Awaited | Answer::Settled => None,
+            Answer::Held { head, held_bytes } => {
+                Some((*head, None, *held_bytes as u64 / BYTES_PER_TOKEN))
+            }
+            Answer::Unread { head, tail } => Some((*head, tail.usage(), tail.generated_tokens())),
+            Answer::Stream { head, stream } => {
+                Some((*head, stream.meter.usage(), stream.meter.generated_tokens()))
+            }
+        }
+    }
+}
+
+/// The last bytes of an answer, and how many there were.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    bytes: Vec<u8>,
+    total: u64,
+}
+
+impl Tail {
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        self.total = self.total.saturating_add(chunk.len() as u64);
+        let skipped = chunk.len().saturating_sub(RESPONSE_TAIL_BYTES);
+        let chunk = chunk.get(skipped..).unwrap_or(chunk);
+        let overflow = (self.bytes.len().saturating_add(chunk.len()))
+            .saturating_sub(RESPONSE_TAIL_BYTES)
+            .min(self.bytes.len());
+        self.bytes.drain(..overflow);
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    pub(super) fn usage(&self) -> Option<Usage> {
+        Usage::find_in_tail(&self.bytes)
+    }
+
+    pub(super) fn generated_tokens(&self) -> u64 {
+        self.total / BYTES_PER_TOKEN
+    }
+}
+
+/// A stream on its way to the client.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub meter: StreamMeter,
+    /// Takes out the usage event that only we asked for.
+    stripper: Option<UsageStripper>,
+    /// Rebuilds the answer for the cache.
+    pub collector: Option<StreamCollector>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        stripper: Option<UsageStripper>,
+        collector: Option<StreamCollector>,
+    ) -> Stream {
+        Stream {
+            meter: StreamMeter::default(),
+            stripper,
+            collector,
+        }
+    }
+
+    /// Takes the next bytes; returns what the client gets in their place, if that differs.
+    pub(super) fn push(&mut self, chunk: &[u8], end: EndOfStream) -> Option<Vec<u8>> {
+        self.meter.push(chunk);
+        if let Some(collector) = &mut self.collector {
+            collector.push(chunk);
+        }
+        let stripper = self.stripper.as_mut()?;
+        let mut passed = Vec::with_capacity(chunk.len());
+        stripper.push(chunk, &mut passed);
+        if end == EndOfStream::Yes {
+            stripper.finish(&mut passed);
+        }
+        (passed != chunk).then_some(passed)
+    }
+}

@@ -1,0 +1,35 @@
+//! Who sends a request, and how it wants to be treated.
+
+use super::arrival::request_id;
+use super::{Env, Headers, Vm};
+use crate::cache::CacheControl;
+use crate::tenant::{self, Tenant};
+
+/// What the headers said.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub request_id: String,
+    pub tenant: Tenant,
+    pub control: CacheControl,
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        let control = CacheControl::default();
+        Caller {
+            request_id: String::new(),
+            tenant: Tenant::Anonymous,
+            control,
+        }
+    }
+}
+
+impl Caller {
+    pub(super) fn read(headers: &Headers<'_>, vm: &mut Vm, env: &Env<'_>) -> Caller {
+        Caller {
+            request_id: request_id(headers, env.now_unix_ns, vm.next_sequence()),
+            tenant: tenant::identify(&vm.config, headers),
+            control: CacheControl::read(headers),
+        }
+    }
+}

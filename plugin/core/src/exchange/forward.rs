@@ -1,0 +1,147 @@
+//! A request goes upstream: what must be remembered until it is settled, and what must change on
+//! its way.
+
+use super::answer::Answer;
+use super::arrival::RESERVED_PREFIX;
+use super::prefix::prefix_id;
+use super::request::answers;
+use super::{Caller, Effect, Headers};
+use crate::budget::Reservation;
+use crate::cache_key::CacheKey;
+use crate::config::{Config, Model};
+use crate::metrics::Metric;
+use crate::money::Nanousd;
+use crate::route::Route;
+use crate::tenant::Tenant;
+use crate::tokens::Count;
+use crate::wire::rewrite::Rewrite;
+use crate::wire::{Endpoint, Request};
+
+/// A request that is upstream.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub request: Request,
+    pub route: Route,
+    pub count: Count,
+    /// Taken when it is settled. None where there are no budgets.
+    pub reservation: Option<Reservation>,
+    /// Where a complete answer is to be stored.
+    pub store_under: Option<CacheKey>,
+    pub answer: Answer,
+}
+
+impl InFlight {
+    pub(super) fn new(
+        request: Request,
+        route: Route,
+        count: Count,
+        reservation: Option<Reservation>,
+        store_under: Option<CacheKey>,
+    ) -> InFlight {
+        let answer = Answer::Awaited;
+        InFlight {
+            request,
+            route,
+            count,
+            reservation,
+            store_under,
+            answer,
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.request.endpoint
+    }
+
+    pub(super) fn reserved(&self) -> Nanousd {
+        self.reservation
+            .as_ref()
+            .map_or(Nanousd::ZERO, Reservation::amount)
+    }
+
+    /// Must the usage event be taken out, because only we asked for it?
+    pub(super) fn strips_usage(&self) -> bool {
+        self.request.stream && !self.request.include_usage
+    }
+
+    /// The most that the upstream may have generated.
+    pub(super) fn completion_tokens_max(&self) -> u64 {
+        u64::from(self.route.max_tokens).saturating_mul(answers(&self.request))
+    }
+}
+
+/// Removes what a client sent under our name.
+pub(super) fn strip_reserved(headers: &Headers<'_>) -> Vec<Effect> {
+    headers
+        .names()
+        .filter(|name| name.starts_with(RESERVED_PREFIX))
+        .map(|name| Effect::RemoveRequestHeader {
+            name: name.to_owned(),
+        })
+        .collect()
+}
+
+/// Sets what the route of a request that is not ours needs.
+pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<Effect>) {
+    effects.push(Effect::count(Metric::Passthrough));
+    identify(caller, effects);
+    set(
+        effects,
+        "x-farthing-cluster",
+        config.passthrough_cluster.clone(),
+    );
+}
+
+/// Sends a judged request on its way.
+pub(super) fn forward(
+    caller: &Caller,
+    config: &Config,
+    in_flight: &InFlight,
+    effects: &mut Vec<Effect>,
+) {
+    let InFlight { request, route, .. } = in_flight;
+    let Some(model) = config.model(route.model) else {
+        return;
+    };
+    let rewrite = rewrite(model, in_flight);
+    if !rewrite.is_empty() {
+        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
+    }
+    // A compressed answer could not be read.
+    effects.push(Effect::RemoveRequestHeader {
+        name: "accept-encoding".to_owned(),
+    });
+    identify(caller, effects);
+    set(effects, "x-farthing-cluster", model.cluster.clone());
+    set(effects, "x-farthing-tier", model.tier.clone());
+    set(
+        effects,
+        "x-farthing-prompt-tokens",
+        route.prompt_tokens.to_string(),
+    );
+    if let Tenant::Known { id, .. } = &caller.tenant {
+        set(effects, "x-farthing-prefix", prefix_id(*id, model, request));
+    }
+}
+
+fn rewrite(model: &Model, in_flight: &InFlight) -> Rewrite {
+    let InFlight { request, route, .. } = in_flight;
+    let renamed = request.model != model.upstream_model;
+    let limited = request.max_tokens != Some(route.max_tokens);
+    Rewrite {
+        model: renamed.then(|| model.upstream_model.clone()),
+        max_tokens: limited.then_some(route.max_tokens),
+        include_usage: in_flight.strips_usage(),
+    }
+}
+
+fn identify(caller: &Caller, effects: &mut Vec<Effect>) {
+    set(effects, "x-farthing-request-id", caller.request_id.clone());
+    if let Tenant::Known { id, .. } = &caller.tenant {
+        set(effects, "x-farthing-tenant", id.to_hex());
+    }
+}
+
+fn set(effects: &mut Vec<Effect>, name: &'static str, value: String) {
+    effects.push(Effect::SetRequestHeader { name, value });
+}

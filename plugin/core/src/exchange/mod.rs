@@ -1,0 +1,269 @@
+//! The life of one request: a state machine that hears every callback of its stream and answers
+//! with effects. It knows no host: headers and bytes, the time and the shared store come in, a
+//! [`Step`] goes out.
+//!
+//! The shell's part of the contract:
+//! * one [`Vm`] for each worker, one [`Exchange`] for each stream; callbacks in stream order;
+//! * request: hold the body until it is whole ([`Exchange::on_request_body_held`] for each partial
+//!   callback), then [`Exchange::on_request_body`] once; if the end comes with trailers, call it
+//!   then;
+//! * response: [`Exchange::response_body_need`] says whether to copy the bytes; the bytes handed
+//!   over are all that the host holds for this stream since the last [`Flow::Continue`]; if the end
+//!   comes with trailers, make one more call with what is held and [`EndOfStream::Yes`];
+//! * [`Exchange::on_done`] exactly once when the stream is gone, whatever happened before.
+
+mod answer;
+mod arrival;
+mod caller;
+mod effect;
+mod env;
+mod forward;
+mod headers;
+mod prefix;
+mod reply;
+mod request;
+mod response;
+mod self_check;
+mod settle;
+mod vm;
+
+pub use effect::{Effect, Flow, Level, LocalReply, Step};
+pub use env::{BodyNeed, EndOfStream, Env};
+pub use headers::Headers;
+pub use vm::Vm;
+
+use answer::Answer;
+use arrival::Arrival;
+use caller::Caller;
+use forward::InFlight;
+use request::Decision;
+
+use crate::error::ApiError;
+use crate::limits::REQUEST_BODY_BYTES_MAX;
+use crate::metrics::Metric;
+use crate::wire::Endpoint;
+
+/// One request's state.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    phase: Phase,
+    caller: Caller,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    New,
+    /// Headers are held until the body is whole.
+    Held { endpoint: Endpoint, since_ns: u64 },
+    /// Let go by the self-check before a body callback came.
+    Released { at_ns: u64 },
+    /// Not judged; everything passes.
+    Passing,
+    /// Sent upstream: something is open until it is settled.
+    Upstream(Box<InFlight>),
+    /// Answered and settled; whatever still comes passes.
+    Over,
+}
+
+impl Exchange {
+    pub fn new() -> Exchange {
+        Exchange::default()
+    }
+
+    /// Request headers, pseudo-headers included.
+    pub fn on_request_headers(
+        &mut self,
+        vm: &mut Vm,
+        env: &Env<'_>,
+        headers: &Headers<'_>,
+        end: EndOfStream,
+    ) -> Step {
+        if !matches!(self.phase, Phase::New) {
+            return Step::pass();
+        }
+        vm.self_check.refresh(env.store);
+        self.caller = Caller::read(headers, vm, env);
+        let mut effects = forward::strip_reserved(headers);
+        let arrival = match vm.self_check {
+            self_check::SelfCheck::Degraded => Arrival::PassThrough,
+            _ => arrival::classify(headers),
+        };
+        match arrival {
+            Arrival::PassThrough => {
+                self.pass_through(vm, &mut effects);
+                Step::new(effects, Flow::Continue)
+            }
+            Arrival::Refuse(endpoint, error) => {
+                effects.push(Effect::count(Metric::Requests));
+                self.refuse(endpoint, &error, &mut effects);
+                Step::new(effects, Flow::Pause)
+            }
+            Arrival::Judge(endpoint) => {
+                effects.push(Effect::count(Metric::Requests));
+                self.phase = Phase::Held {
+                    endpoint,
+                    since_ns: env.now_unix_ns,
+                };
+                match end {
+                    EndOfStream::Yes => self.judge(vm, env, endpoint, &[], effects),
+                    EndOfStream::No => Step::new(effects, Flow::Pause),
+                }
+            }
+        }
+    }
+
+    /// Part of the request body has arrived and the host holds `held_bytes` in all: refuses early
+    /// what is too large.
+    pub fn on_request_body_held(&mut self, vm: &mut Vm, env: &Env<'_>, held_bytes: usize) -> Step {
+        match self.body_arrived(vm, env) {
+            BodyArrival::Judge(endpoint) if held_bytes > REQUEST_BODY_BYTES_MAX => {
+                let mut effects = Vec::new();
+                self.refuse(endpoint, &arrival::too_large(), &mut effects);
+                Step::new(effects, Flow::Pause)
+            }
+            BodyArrival::Judge(_) => Step::hold(),
+            BodyArrival::Pass(effects) => Step::new(effects, Flow::Continue),
+        }
+    }
+
+    /// The whole request body.
+    pub fn on_request_body(&mut self, vm: &mut Vm, env: &Env<'_>, body: &[u8]) -> Step {
+        match self.body_arrived(vm, env) {
+            BodyArrival::Judge(endpoint) => self.judge(vm, env, endpoint, body, Vec::new()),
+            BodyArrival::Pass(effects) => Step::new(effects, Flow::Continue),
+        }
+    }
+
+    /// Response headers, pseudo-headers included. A local reply of the host (no upstream, a
+    /// timeout) comes this way too and counts as an upstream error.
+    pub fn on_response_headers(
+        &mut self,
+        vm: &mut Vm,
+        env: &Env<'_>,
+        headers: &Headers<'_>,
+        end: EndOfStream,
+    ) -> Step {
+        self.while_upstream(|in_flight, caller| {
+            response::on_headers(in_flight, caller, vm, env, headers, end)
+        })
+    }
+
+    /// Must the shell copy the response bytes out of the host and call
+    /// [`Exchange::on_response_body`], or does it just answer with a flow? `held_bytes` is what the
+    /// host holds, this callback's bytes included.
+    pub fn response_body_need(&mut self, held_bytes: usize, end: EndOfStream) -> BodyNeed {
+        match &mut self.phase {
+            Phase::Upstream(in_flight) => in_flight.answer.body_need(held_bytes, end),
+            _ => BodyNeed::Nothing(Flow::Continue),
+        }
+    }
+
+    /// Response bytes that the host holds.
+    pub fn on_response_body(
+        &mut self,
+        vm: &mut Vm,
+        env: &Env<'_>,
+        body: &[u8],
+        end: EndOfStream,
+    ) -> Step {
+        self.while_upstream(|in_flight, caller| {
+            response::on_body(in_flight, caller, vm, env, body, end)
+        })
+    }
+
+    /// The stream is gone: settles or refunds what is still open. The effects can only count, log
+    /// and write the ledger. Calling it again does nothing.
+    pub fn on_done(&mut self, vm: &mut Vm, env: &Env<'_>) -> Vec<Effect> {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Upstream(in_flight) => response::abort(*in_flight, &self.caller, vm, env),
+            Phase::Held { .. } => vec![Effect::count(Metric::Aborts)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The start-up self-check, for a stream that holds its headers: call it from the worker's tick
+    /// (every [`crate::limits::SELF_CHECK_TICK_MS`] while [`Vm::self_check_pending`]). A
+    /// [`Flow::Continue`] means: apply the effects, then resume the request.
+    pub fn on_tick(&mut self, vm: &mut Vm, env: &Env<'_>) -> Step {
+        match self.phase {
+            Phase::Held { since_ns, .. }
+                if vm.self_check.must_release(since_ns, env.now_unix_ns) =>
+            {
+                let mut effects = Vec::new();
+                self.pass_through(vm, &mut effects);
+                self.phase = Phase::Released {
+                    at_ns: env.now_unix_ns,
+                };
+                Step::new(effects, Flow::Continue)
+            }
+            _ => Step::hold(),
+        }
+    }
+
+    /// A body callback of the request came: what does that say about the host, and whose turn is it?
+    fn body_arrived(&mut self, vm: &mut Vm, env: &Env<'_>) -> BodyArrival {
+        match self.phase {
+            Phase::Held { endpoint, .. } => {
+                vm.self_check.body_while_held(env.store);
+                BodyArrival::Judge(endpoint)
+            }
+            Phase::Released { at_ns } => {
+                self.phase = Phase::Passing;
+                let proven = vm.self_check.body_after_release(at_ns, env.now_unix_ns);
+                BodyArrival::Pass(if proven {
+                    self_check::alarm()
+                } else {
+                    Vec::new()
+                })
+            }
+            _ => BodyArrival::Pass(Vec::new()),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        vm: &mut Vm,
+        env: &Env<'_>,
+        endpoint: Endpoint,
+        body: &[u8],
+        mut effects: Vec<Effect>,
+    ) -> Step {
+        self.phase = Phase::Over;
+        match request::decide(&self.caller, vm, env, endpoint, body, &mut effects) {
+            Decision::Replied => Step::new(effects, Flow::Pause),
+            Decision::Forward(in_flight) => {
+                self.phase = Phase::Upstream(in_flight);
+                Step::new(effects, Flow::Continue)
+            }
+        }
+    }
+
+    fn refuse(&mut self, endpoint: Endpoint, error: &ApiError, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Over;
+        reply::refuse(&self.caller, endpoint, None, error, effects);
+    }
+
+    fn pass_through(&mut self, vm: &Vm, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Passing;
+        forward::pass_through(&vm.config, &self.caller, effects);
+    }
+
+    /// Runs a response callback of a request that is upstream; ends the exchange when the answer
+    /// is settled.
+    fn while_upstream(&mut self, callback: impl FnOnce(&mut InFlight, &Caller) -> Step) -> Step {
+        let Phase::Upstream(in_flight) = &mut self.phase else {
+            return Step::pass();
+        };
+        let step = callback(in_flight, &self.caller);
+        if matches!(in_flight.answer, Answer::Settled) {
+            self.phase = Phase::Over;
+        }
+        step
+    }
+}
+
+enum BodyArrival {
+    Judge(Endpoint),
+    Pass(Vec<Effect>),
+}

@@ -1,0 +1,221 @@
+//! Replies that the filter makes itself: refusals, and answers from the cache.
+
+use super::{Caller, Effect, LocalReply};
+use crate::cache::Entry;
+use crate::config::{Config, Model};
+use crate::error::{ApiError, ErrorKind};
+use crate::ledger::{Line, SavedBy, Source, Sums, Tokens};
+use crate::metrics::Metric;
+use crate::money::Nanousd;
+use crate::route::Route;
+use crate::tenant::Tenant;
+use crate::wire::{Endpoint, Request, UsageEvent, parse_completed, replay_sse};
+
+/// Refuses a request with OpenAI's error body. `request` is known if it could be parsed.
+pub(super) fn refuse(
+    caller: &Caller,
+    endpoint: Endpoint,
+    request: Option<&Request>,
+    error: &ApiError,
+    effects: &mut Vec<Effect>,
+) {
+    let exhausted = error.kind == ErrorKind::BudgetExhausted;
+    let metric = if exhausted {
+        Metric::BudgetExhausted
+    } else {
+        Metric::Rejected
+    };
+    effects.push(Effect::count(metric));
+    let line = Line {
+        model_asked: request.map(|request| request.model.as_str()),
+        status: error.status(),
+        error: Some(error.kind.code()),
+        stream: request.is_some_and(|request| request.stream),
+        ..line(caller, endpoint, Source::Refused)
+    };
+    effects.push(Effect::Ledger(line.to_json()));
+    let mut headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("x-farthing-request-id", caller.request_id.clone()),
+    ];
+    if let Some(retry_after_s) = error.retry_after_s {
+        headers.push(("retry-after", retry_after_s.to_string()));
+    }
+    if error.kind == ErrorKind::MethodNotAllowed {
+        headers.push(("allow", "POST".to_owned()));
+    }
+    let (status, body) = (error.status(), error.body());
+    effects.push(Effect::LocalReply(LocalReply {
+        status,
+        headers,
+        body,
+    }));
+}
+
+/// An answer from the cache, in the form that the client wants.
+pub(super) struct Hit {
+    body: Vec<u8>,
+    age_s: u64,
+    tokens: Tokens,
+}
+
+impl Hit {
+    /// `None` if the stored answer cannot be replayed, which makes it a miss.
+    pub(super) fn new(entry: &Entry, now_unix_s: u64, request: &Request) -> Option<Hit> {
+        let body = if request.stream {
+            let completed = parse_completed(request.endpoint, &entry.answer.0)?;
+            let usage_event = if request.include_usage {
+                UsageEvent::Include
+            } else {
+                UsageEvent::Omit
+            };
+            replay_sse(&completed, usage_event)
+        } else {
+            entry.answer.0.clone()
+        };
+        let tokens = Tokens {
+            prompt: entry.prompt_tokens,
+            completion: entry.completion_tokens,
+        };
+        Some(Hit {
+            body,
+            age_s: entry.age_s(now_unix_s),
+            tokens,
+        })
+    }
+}
+
+/// Answers from the cache: it costs nothing and reserves nothing.
+pub(super) fn hit(
+    caller: &Caller,
+    config: &Config,
+    route: &Route,
+    request: &Request,
+    hit: &Hit,
+    effects: &mut Vec<Effect>,
+) {
+    let (Some(served), Some(asked)) = (config.model(route.model), config.model(route.as_asked))
+    else {
+        return;
+    };
+    let sums = Sums::new(Source::EdgeCache, &served.price, &asked.price, hit.tokens);
+    effects.push(Effect::count(Metric::Hits));
+    effects.push(Effect::Count {
+        metric: Metric::SavedNanousd,
+        amount: sums.saved().0,
+    });
+    let line = Line {
+        model_asked: Some(&request.model),
+        stream: request.stream,
+        prompt_tokens: hit.tokens.prompt,
+        completion_tokens: hit.tokens.completion,
+        ..routed(
+            line(caller, request.endpoint, Source::EdgeCache),
+            served,
+            route,
+        )
+    };
+    effects.push(Effect::Ledger(
+        with_sums(line, Nanousd::ZERO, &sums).to_json(),
+    ));
+    let content_type = if request.stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
+    let mut headers = vec![
+        ("content-type", content_type.to_owned()),
+        ("age", hit.age_s.to_string()),
+    ];
+    headers.extend(describe(
+        caller,
+        served,
+        Source::EdgeCache,
+        hit.tokens.prompt,
+    ));
+    headers.extend(price_tags(&sums));
+    let body = hit.body.clone();
+    effects.push(Effect::LocalReply(LocalReply {
+        status: 200,
+        headers,
+        body,
+    }));
+}
+
+/// Response headers that are known before the answer is.
+pub(super) fn describe(
+    caller: &Caller,
+    model: &Model,
+    source: Source,
+    prompt_tokens: u64,
+) -> [(&'static str, String); 5] {
+    [
+        ("x-farthing-source", source.as_str().to_owned()),
+        ("x-farthing-model", model.id.clone()),
+        ("x-farthing-tier", model.tier.clone()),
+        ("x-farthing-prompt-tokens", prompt_tokens.to_string()),
+        ("x-farthing-request-id", caller.request_id.clone()),
+    ]
+}
+
+/// Response headers that are known when the answer is.
+pub(super) fn price_tags(sums: &Sums) -> [(&'static str, String); 2] {
+    [
+        ("x-farthing-cost-usd", sums.cost.to_string()),
+        ("x-farthing-saved-usd", sums.saved().to_string()),
+    ]
+}
+
+/// A ledger line of a 200 without tokens; the callers fill in what they know.
+pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -> Line<'a> {
+    Line {
+        request_id: &caller.request_id,
+        tenant: match &caller.tenant {
+            Tenant::Anonymous => None,
+            Tenant::Known { id, .. } => Some(id.to_hex()),
+        },
+        endpoint: endpoint.path(),
+        model_asked: None,
+        model: None,
+        tier: None,
+        route: None,
+        complexity: None,
+        source,
+        status: 200,
+        error: None,
+        stream: false,
+        aborted: false,
+        prompt_tokens: 0,
+        completion_tokens: 0,
+        estimated: false,
+        reserved_nanousd: 0,
+        cost_nanousd: 0,
+        as_asked_nanousd: 0,
+        saved_nanousd: 0,
+        saved_by: SavedBy::default(),
+    }
+}
+
+pub(super) fn routed<'a>(line: Line<'a>, model: &'a Model, route: &Route) -> Line<'a> {
+    Line {
+        model: Some(&model.id),
+        tier: Some(&model.tier),
+        route: Some(route.reason.as_str()),
+        complexity: route.complexity,
+        ..line
+    }
+}
+
+pub(super) fn with_sums<'a>(line: Line<'a>, reserved: Nanousd, sums: &Sums) -> Line<'a> {
+    Line {
+        reserved_nanousd: reserved.0,
+        cost_nanousd: sums.cost.0,
+        as_asked_nanousd: sums.as_asked.0,
+        saved_nanousd: sums.saved().0,
+        saved_by: SavedBy {
+            cache_nanousd: sums.saved_by_cache.0,
+            route_nanousd: sums.saved_by_route.0,
+        },
+        ..line
+    }
+}

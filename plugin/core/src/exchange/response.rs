@@ -1,0 +1,258 @@
+//! The answer of an upstream: how it is read on its way, and how it ends.
+
+use super::answer::{Answer, Head, Stream, Tail};
+use super::arrival::{is_event_stream, is_json};
+use super::forward::InFlight;
+use super::settle::{self, Ending, Outcome};
+use super::{Caller, Effect, EndOfStream, Env, Flow, Headers, Step, Vm, reply};
+use crate::cache::CacheControl;
+use crate::ledger::Source;
+use crate::limits::RESPONSE_HOLD_BYTES_MAX;
+use crate::wire::{Completed, StreamCollector, Usage, UsageStripper, meter, parse_completed};
+
+/// What counts when a host hands over no status: never taken for success.
+const STATUS_UNKNOWN: u16 = 502;
+
+pub(super) fn on_headers(
+    in_flight: &mut InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    headers: &Headers<'_>,
+    end: EndOfStream,
+) -> Step {
+    let status = headers
+        .text(":status")
+        .and_then(|status| status.parse().ok());
+    let head = Head {
+        status: status.unwrap_or(STATUS_UNKNOWN),
+        source: Source::from_upstream(headers.text("x-farthing-source")),
+    };
+    let mut effects = describe(in_flight, caller, vm, head);
+    // No upstream redirects a completion; a status that is no success did no work for the client.
+    if !(200..300).contains(&head.status) {
+        let outcome = Outcome::nothing(head, Ending::Failed);
+        effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
+        return Step::new(effects, Flow::Continue);
+    }
+    if !is_storable(headers) {
+        in_flight.store_under = None;
+    }
+    in_flight.answer = begin(in_flight, head, headers);
+    if matches!(in_flight.answer, Answer::Stream { .. }) && in_flight.strips_usage() {
+        // The stream will be shorter than the upstream said.
+        effects.push(Effect::RemoveResponseHeader {
+            name: "content-length".to_owned(),
+        });
+    }
+    if end == EndOfStream::Yes {
+        let outcome = outcome(in_flight, head, None, 0, Ending::Complete);
+        effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
+        return Step::new(effects, Flow::Continue);
+    }
+    match in_flight.answer {
+        Answer::Held { .. } => Step::new(effects, Flow::Pause),
+        _ => Step::new(effects, Flow::Continue),
+    }
+}
+
+fn describe(in_flight: &InFlight, caller: &Caller, vm: &Vm, head: Head) -> Vec<Effect> {
+    let Some(model) = vm.config.model(in_flight.route.model) else {
+        return Vec::new();
+    };
+    reply::describe(caller, model, head.source, in_flight.route.prompt_tokens)
+        .map(|(name, value)| Effect::SetResponseHeader { name, value })
+        .into()
+}
+
+/// May an answer with these headers be stored, once it is complete?
+fn is_storable(headers: &Headers<'_>) -> bool {
+    headers.first("set-cookie").is_none()
+        && !CacheControl::read(headers).no_store
+        && is_readable(headers)
+}
+
+fn is_readable(headers: &Headers<'_>) -> bool {
+    headers
+        .all("content-encoding")
+        .all(|value| value.eq_ignore_ascii_case(b"identity"))
+}
+
+fn begin(in_flight: &InFlight, head: Head, headers: &Headers<'_>) -> Answer {
+    let content_type = headers.first("content-type").unwrap_or_default();
+    if !is_readable(headers) {
+        return Answer::Unread {
+            head,
+            tail: Tail::default(),
+        };
+    }
+    if is_event_stream(content_type) {
+        let stripper = in_flight.strips_usage().then(UsageStripper::default);
+        let endpoint = in_flight.endpoint();
+        let collector = in_flight
+            .store_under
+            .map(|_| StreamCollector::new(endpoint));
+        return Answer::Stream {
+            head,
+            stream: Box::new(Stream::new(stripper, collector)),
+        };
+    }
+    if is_json(content_type) {
+        return Answer::Held {
+            head,
+            held_bytes: 0,
+        };
+    }
+    Answer::Unread {
+        head,
+        tail: Tail::default(),
+    }
+}
+
+pub(super) fn on_body(
+    in_flight: &mut InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    body: &[u8],
+    end: EndOfStream,
+) -> Step {
+    match &mut in_flight.answer {
+        Answer::Awaited | Answer::Settled => Step::pass(),
+        Answer::Held { head, .. } => {
+            let head = *head;
+            if body.len() > RESPONSE_HOLD_BYTES_MAX {
+                return release(in_flight, caller, vm, env, body, end);
+            }
+            match end {
+                EndOfStream::No => Step::hold(),
+                EndOfStream::Yes => whole(in_flight, caller, vm, env, head, body),
+            }
+        }
+        Answer::Unread { head, tail } => {
+            tail.push(body);
+            if end == EndOfStream::No {
+                return Step::pass();
+            }
+            let (head, usage, generated) = (*head, tail.usage(), tail.generated_tokens());
+            let outcome = outcome(in_flight, head, usage, generated, Ending::Complete);
+            let effects = settle::settle(in_flight, caller, vm, env, &outcome);
+            Step::new(effects, Flow::Continue)
+        }
+        Answer::Stream { head, stream } => {
+            let head = *head;
+            let replaced = stream.push(body, end).map(Effect::ReplaceResponseBody);
+            let mut effects = Vec::from_iter(replaced);
+            if end == EndOfStream::Yes {
+                effects.extend(end_stream(in_flight, caller, vm, env, head));
+            }
+            Step::new(effects, Flow::Continue)
+        }
+    }
+}
+
+/// A JSON answer is whole and still held: its headers get the exact sums.
+fn whole(
+    in_flight: &mut InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    head: Head,
+    body: &[u8],
+) -> Step {
+    let usage = Usage::find(body);
+    let generated = match usage {
+        Some(usage) if usage.completion_tokens > 0 => usage.completion_tokens,
+        _ => meter::generated_tokens(body),
+    };
+    let outcome = outcome(in_flight, head, usage, generated, Ending::Complete);
+    if let Some(key) = in_flight.store_under
+        && let Some(completed) = parse_completed(in_flight.endpoint(), body)
+        && !completed.calls_tools()
+    {
+        settle::store(vm, env, &key, body.to_vec(), outcome.tokens);
+    }
+    let mut effects = settle::response_headers(in_flight, vm, &outcome);
+    effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
+    Step::new(effects, Flow::Continue)
+}
+
+/// A JSON answer is too large to hold: it goes on without its sums.
+fn release(
+    in_flight: &mut InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    body: &[u8],
+    end: EndOfStream,
+) -> Step {
+    let Answer::Held { head, .. } = in_flight.answer else {
+        return Step::pass();
+    };
+    in_flight.answer = Answer::Unread {
+        head,
+        tail: Tail::default(),
+    };
+    on_body(in_flight, caller, vm, env, body, end)
+}
+
+fn end_stream(
+    in_flight: &mut InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    head: Head,
+) -> Vec<Effect> {
+    let Answer::Stream { stream, .. } = &mut in_flight.answer else {
+        return Vec::new();
+    };
+    let (usage, generated) = (stream.meter.usage(), stream.meter.generated_tokens());
+    // Without [DONE] the upstream was cut off, however politely.
+    let ending = if stream.meter.is_done() {
+        Ending::Complete
+    } else {
+        Ending::Aborted
+    };
+    let completed = stream.collector.take().and_then(StreamCollector::finish);
+    let outcome = outcome(in_flight, head, usage, generated, ending);
+    if let (Some(key), Some(completed)) = (in_flight.store_under, completed)
+        && !completed.calls_tools()
+        && ending == Ending::Complete
+    {
+        settle::store(vm, env, &key, answer_bytes(&completed), outcome.tokens);
+    }
+    settle::settle(in_flight, caller, vm, env, &outcome)
+}
+
+fn answer_bytes(completed: &Completed) -> Vec<u8> {
+    completed.json().to_bytes()
+}
+
+/// The stream ended before the answer did: the client left, or the upstream was reset. What the
+/// upstream had begun is paid for: the prompt, as it was sent, and what was generated so far. A
+/// client that leaves before the first byte pays for the prompt, because the upstream was at it;
+/// where the upstream failed, an error status came by and all was refunded then.
+pub(super) fn abort(
+    mut in_flight: InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+) -> Vec<Effect> {
+    let unanswered = Head {
+        status: 0,
+        source: Source::Model,
+    };
+    let (head, usage, generated) = in_flight.answer.so_far().unwrap_or((unanswered, None, 0));
+    let outcome = outcome(&in_flight, head, usage, generated, Ending::Aborted);
+    settle::settle(&mut in_flight, caller, vm, env, &outcome)
+}
+
+fn outcome(
+    in_flight: &InFlight,
+    head: Head,
+    usage: Option<Usage>,
+    generated: u64,
+    ending: Ending,
+) -> Outcome {
+    Outcome::of_answer(in_flight, head, usage, generated, ending)
+}

@@ -1,0 +1,195 @@
+//! The end of a request that went upstream: the budget is settled, the estimate learns, the metrics
+//! and the ledger are written. Every way out leads here, exactly once.
+
+use super::answer::{Answer, Head};
+use super::forward::InFlight;
+use super::{Caller, Effect, Env, Level, Vm, reply};
+use crate::cache::{self, Bytes, Entry};
+use crate::cache_key::CacheKey;
+use crate::ledger::{Line, Source, Sums, Tokens};
+use crate::metrics::Metric;
+use crate::store::Updated;
+use crate::wire::Usage;
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Complete,
+    /// It was cut off.
+    Aborted,
+    /// The upstream answered with an error, or could not be reached: nothing is charged.
+    Failed,
+}
+
+/// What is settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    pub head: Head,
+    pub ending: Ending,
+    pub tokens: Tokens,
+    /// The upstream's own count of the prompt, to learn from.
+    reported_prompt_tokens: Option<u64>,
+    estimated: bool,
+}
+
+impl Outcome {
+    pub(super) fn nothing(head: Head, ending: Ending) -> Outcome {
+        let tokens = Tokens::default();
+        Outcome {
+            head,
+            ending,
+            tokens,
+            reported_prompt_tokens: None,
+            estimated: false,
+        }
+    }
+
+    /// The reported usage, or the estimates where it is missing or says that work was nothing: a
+    /// usage of zero must not make a request free.
+    pub(super) fn of_answer(
+        in_flight: &InFlight,
+        head: Head,
+        usage: Option<Usage>,
+        generated: u64,
+        ending: Ending,
+    ) -> Outcome {
+        let generated = generated.min(in_flight.completion_tokens_max());
+        let prompt = usage
+            .map(|usage| usage.prompt_tokens)
+            .filter(|tokens| *tokens > 0);
+        let completion = usage
+            .map(|usage| usage.completion_tokens)
+            .filter(|tokens| *tokens > 0 || generated == 0);
+        Outcome {
+            head,
+            ending,
+            tokens: Tokens {
+                prompt: prompt.unwrap_or(in_flight.route.prompt_tokens),
+                completion: completion.unwrap_or(generated),
+            },
+            reported_prompt_tokens: prompt,
+            estimated: prompt.is_none() || completion.is_none(),
+        }
+    }
+
+    fn sums(&self, in_flight: &InFlight, vm: &Vm) -> Sums {
+        let price = |index| {
+            vm.config
+                .model(index)
+                .map(|model| model.price)
+                .unwrap_or_default()
+        };
+        if self.ending == Ending::Failed {
+            return Sums::default();
+        }
+        let (served, asked) = (
+            price(in_flight.route.model),
+            price(in_flight.route.as_asked),
+        );
+        Sums::new(self.head.source, &served, &asked, self.tokens)
+    }
+}
+
+/// The exact response headers of an answer that is still held.
+pub(super) fn response_headers(in_flight: &InFlight, vm: &Vm, outcome: &Outcome) -> Vec<Effect> {
+    let sums = outcome.sums(in_flight, vm);
+    let prompt_tokens = (
+        "x-farthing-prompt-tokens",
+        outcome.tokens.prompt.to_string(),
+    );
+    std::iter::once(prompt_tokens)
+        .chain(reply::price_tags(&sums))
+        .map(|(name, value)| Effect::SetResponseHeader { name, value })
+        .collect()
+}
+
+/// Closes the request.
+pub(super) fn settle(
+    in_flight: &mut InFlight,
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    outcome: &Outcome,
+) -> Vec<Effect> {
+    let sums = outcome.sums(in_flight, vm);
+    let reserved = in_flight.reserved();
+    let mut effects = Vec::new();
+    if let Some(reservation) = in_flight.reservation.take()
+        && reservation.settle(env.store, sums.cost) == Updated::Contended
+    {
+        let message = "a reservation could not be settled; it stays until its window ends";
+        effects.push(Effect::Log {
+            level: Level::Warn,
+            message: message.to_owned(),
+        });
+        effects.push(Effect::count(Metric::SettleContended));
+    }
+    if let Some(prompt_tokens) = outcome.reported_prompt_tokens
+        && !outcome.head.source.is_cache()
+    {
+        vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
+    }
+    count(in_flight, outcome, &sums, &mut effects);
+    if let Some(model) = vm.config.model(in_flight.route.model) {
+        let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
+        let line = Line {
+            model_asked: Some(&in_flight.request.model),
+            status: outcome.head.status,
+            stream: in_flight.request.stream,
+            aborted: outcome.ending == Ending::Aborted,
+            prompt_tokens: outcome.tokens.prompt,
+            completion_tokens: outcome.tokens.completion,
+            estimated: outcome.estimated,
+            ..reply::routed(line, model, &in_flight.route)
+        };
+        effects.push(Effect::Ledger(
+            reply::with_sums(line, reserved, &sums).to_json(),
+        ));
+    }
+    in_flight.answer = Answer::Settled;
+    effects
+}
+
+fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {
+    let model = in_flight.route.model;
+    let mut add = |metric, amount| {
+        if amount > 0 {
+            effects.push(Effect::Count { metric, amount });
+        }
+    };
+    add(Metric::ModelRequests(model), 1);
+    add(
+        Metric::UpstreamErrors,
+        u64::from(outcome.ending == Ending::Failed),
+    );
+    add(Metric::Aborts, u64::from(outcome.ending == Ending::Aborted));
+    add(Metric::UsageEstimated, u64::from(outcome.estimated));
+    add(Metric::SavedNanousd, sums.saved().0);
+    if matches!(outcome.head.source, Source::Model | Source::Provider) {
+        add(Metric::PromptTokens, outcome.tokens.prompt);
+        add(Metric::CompletionTokens, outcome.tokens.completion);
+        add(Metric::CostNanousd, sums.cost.0);
+        add(Metric::ModelPromptTokens(model), outcome.tokens.prompt);
+        add(
+            Metric::ModelCompletionTokens(model),
+            outcome.tokens.completion,
+        );
+        add(Metric::ModelCostNanousd(model), sums.cost.0);
+    }
+}
+
+/// Puts a complete answer into the cache.
+pub(super) fn store(vm: &mut Vm, env: &Env<'_>, key: &CacheKey, answer: Vec<u8>, tokens: Tokens) {
+    let Some(config) = &vm.config.cache else {
+        return;
+    };
+    let created_unix_s = env.now_unix_s();
+    let entry = Entry {
+        created_unix_s,
+        expires_unix_s: created_unix_s.saturating_add(u64::from(config.ttl_s)),
+        prompt_tokens: tokens.prompt,
+        completion_tokens: tokens.completion,
+        answer: Bytes(answer),
+    };
+    cache::insert(env.store, &mut vm.lru, config, key, entry);
+}

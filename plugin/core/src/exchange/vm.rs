@@ -1,0 +1,85 @@
+//! What one worker's VM keeps between requests. All of it is bounded, and all of it may be lost:
+//! what must not be lost is in the shared store.
+
+use super::Env;
+use super::self_check::SelfCheck;
+use crate::cache::Lru;
+use crate::config::{Config, ModelIndex};
+use crate::limits::CACHE_PER_VM_BYTES_MAX;
+use crate::tokens::{Calibration, Count};
+
+/// The state of one VM: the configuration and what the worker remembers.
+#[derive(Debug)]
+pub struct Vm {
+    pub config: Config,
+    pub(super) lru: Lru,
+    pub(super) self_check: SelfCheck,
+    /// For each model what was learned when this worker last looked.
+    calibrations: Vec<Option<Calibration>>,
+    /// Requests so far, to tell those without an id apart.
+    sequence: u64,
+}
+
+impl Vm {
+    pub fn new(config: Config) -> Vm {
+        let entries_max = config
+            .cache
+            .as_ref()
+            .map_or(0, |cache| cache.per_vm_entries);
+        let calibrations = vec![None; config.models.len()];
+        let lru = Lru::new(entries_max, CACHE_PER_VM_BYTES_MAX);
+        Vm {
+            config,
+            lru,
+            self_check: SelfCheck::default(),
+            calibrations,
+            sequence: 0,
+        }
+    }
+
+    /// Must the shell arm the worker's tick? True until this worker knows whether request bodies
+    /// arrive while headers are held.
+    pub fn self_check_pending(&self) -> bool {
+        self.self_check == SelfCheck::Unverified
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Estimated tokens of a prompt for one model. Asks the shared store once; after that the
+    /// worker's own observations bring the others' along.
+    pub(super) fn estimate(&mut self, env: &Env<'_>, index: ModelIndex, count: &Count) -> u64 {
+        let Some(model) = self.config.models.get(index.0) else {
+            return 0;
+        };
+        match self.calibrations.get_mut(index.0) {
+            Some(known) => known
+                .get_or_insert_with(|| Calibration::load(env.store, &model.id))
+                .tokens(count),
+            None => Calibration::default().tokens(count),
+        }
+    }
+
+    /// Learns from the usage that an upstream reported.
+    pub(super) fn learn(
+        &mut self,
+        env: &Env<'_>,
+        index: ModelIndex,
+        count: &Count,
+        prompt_tokens: u64,
+    ) {
+        let Some(model) = self.config.models.get(index.0) else {
+            return;
+        };
+        if let Some(known) = self.calibrations.get_mut(index.0) {
+            *known = Some(Calibration::learn(
+                env.store,
+                &model.id,
+                count,
+                prompt_tokens,
+            ));
+        }
+    }
+}

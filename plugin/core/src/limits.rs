@@ -1,0 +1,198 @@
+//! Every limit of the project in one place. A queue, buffer, table or loop that is not bounded by a
+//! name in this file is a defect. Units come last in the names.
+
+// The wire: requests, answers and streams.
+
+/// Largest request body that the filter and the backend read: a 100k-token chat is about 400 KiB.
+pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting of a request's JSON.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Messages in one chat request.
+pub const MESSAGES_MAX: usize = 2_048;
+/// Prompts in one completions request.
+pub const PROMPTS_MAX: usize = 64;
+/// Choices asked for with `n`.
+pub const CHOICES_MAX: u8 = 8;
+/// Stop strings in one request.
+pub const STOP_STRINGS_MAX: usize = 4;
+/// Bytes of one stop string.
+pub const STOP_STRING_BYTES_MAX: usize = 64;
+/// Bytes of a model name.
+pub const MODEL_NAME_BYTES_MAX: usize = 128;
+/// Largest `max_tokens` that is not absurd.
+pub const MAX_TOKENS_MAX: u32 = 1 << 20;
+/// `top_logprobs` of a chat request (OpenAI's own limit).
+pub const TOP_LOGPROBS_MAX: u8 = 20;
+/// `logprobs` of a completions request (OpenAI's own limit).
+pub const COMPLETION_LOGPROBS_MAX: u8 = 5;
+/// One server-sent event.
+pub const SSE_EVENT_BYTES_MAX: usize = 256 << 10;
+/// Inputs of one embeddings request.
+pub const EMBEDDING_INPUTS_MAX: usize = 256;
+/// Values (of any type, at any depth) in one JSON document: bounds the tree that a body of
+/// `REQUEST_BODY_BYTES_MAX` can grow into, since `[0,0,…]` costs 32 bytes a value.
+pub const JSON_VALUES_MAX: usize = 1 << 17;
+/// Characters of a client's own word (a key, a role) that an error message repeats.
+pub const ERROR_ECHO_CHARS_MAX: usize = 48;
+/// Content parts of one message.
+pub const CONTENT_PARTS_MAX: usize = 1_024;
+/// Tools or functions offered in one request, and tool calls in one message.
+pub const TOOLS_MAX: usize = 128;
+/// Largest `top_k` that is not absurd: beyond any vocabulary.
+pub const TOP_K_MAX: u32 = 1 << 20;
+/// Largest embedding `dimensions` that is not absurd.
+pub const EMBEDDING_DIMENSIONS_MAX: u32 = 1 << 14;
+/// Bytes that a streamed answer may add up to and still be rebuilt for the cache.
+pub const STREAM_COLLECT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of text in one event of a replayed stream: several events, as a client expects.
+pub const REPLAY_EVENT_TEXT_BYTES: usize = 256;
+/// Bytes of a `usage` object found at the end of an answer; OpenAI's has about 400.
+pub const USAGE_BYTES_MAX: usize = 4 << 10;
+/// Choices of one answer that is kept: `n` for each prompt.
+pub const ANSWER_CHOICES_MAX: usize = PROMPTS_MAX * CHOICES_MAX as usize;
+
+// The backend's models and their engine.
+
+/// Seconds that a client refused by a full engine queue is told to wait.
+pub const ENGINE_RETRY_AFTER_S: u32 = 1;
+/// Tokens of one block of the KV cache: small enough to share short prefixes, large enough that a
+/// block table of a long context stays short.
+pub const KV_BLOCK_TOKENS: usize = 16;
+/// Tokens that a model's KV cache holds when the configuration does not say: two long contexts, or
+/// sixteen chats of a thousand tokens.
+pub const KV_TOKENS_DEFAULT: usize = 16_384;
+/// Tokens of context when the configuration does not say: a model's own limit may need more memory
+/// for a single sequence than a small machine has.
+pub const CONTEXT_TOKENS_DEFAULT: usize = 8_192;
+/// Largest KV cache that a configuration may ask for.
+pub const KV_TOKENS_MAX: usize = 1 << 22;
+/// Metadata keys of a model file; real ones have about 30.
+pub const GGUF_METADATA_MAX: u64 = 4_096;
+/// Tensors of a model file; the largest real ones have a few thousand.
+pub const GGUF_TENSORS_MAX: u64 = 65_536;
+/// Bytes of a metadata key or tensor name (the format's own limits are 65,535 and 64).
+pub const GGUF_NAME_BYTES_MAX: u64 = 65_535;
+/// Arrays within arrays in a model file's metadata; real ones have none.
+pub const GGUF_ARRAY_DEPTH_MAX: usize = 4;
+/// Largest alignment of tensor data that a model file may declare.
+pub const GGUF_ALIGNMENT_MAX: u32 = 1 << 16;
+/// Layers of a model.
+pub const MODEL_LAYERS_MAX: usize = 512;
+/// Width of a model, and of its feed-forward layers.
+pub const MODEL_WIDTH_MAX: usize = 1 << 18;
+/// Attention heads of a model.
+pub const MODEL_HEADS_MAX: usize = 1_024;
+/// Tokens of a vocabulary.
+pub const MODEL_VOCAB_MAX: usize = 1 << 20;
+/// Context length that a model may declare.
+pub const MODEL_CONTEXT_TOKENS_MAX: usize = 1 << 22;
+
+// The backend's HTTP server. Its timeouts are configuration (`http:` of `farthing serve`).
+
+/// Headers of one request: OpenAI clients send about 20, Envoy adds about 10.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of one request's head; Envoy's own default is 60 KiB.
+pub const HTTP_HEAD_BYTES_MAX: usize = 60 << 10;
+/// Bytes read and thrown away after an answer that closes a connection, so that the answer is not
+/// lost to a reset while the client still sends.
+pub const HTTP_LINGER_BYTES_MAX: usize = 8 << 20;
+/// Time for the same.
+pub const HTTP_LINGER_MS: u64 = 1_000;
+/// Server-sent events that are ready together travel in one chunk up to this size.
+pub const STREAM_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Bytes of `x-farthing-request-id`; a longer one is not echoed.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// A configuration file of the backend.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Models, and virtual models, in one process.
+pub const MODELS_MAX: usize = 64;
+
+// The filter's configuration.
+
+/// Bytes of a plugin configuration.
+pub const PLUGIN_CONFIG_BYTES_MAX: usize = 256 << 10;
+/// Configured models: each has its own metrics, and the host keeps a metric's name for ever.
+pub const PLUGIN_MODELS_MAX: usize = 32;
+/// Configured virtual models.
+pub const VIRTUAL_MODELS_MAX: usize = 64;
+/// Names in a configuration: tiers, clusters, tenants, headers.
+pub const CONFIG_NAME_BYTES_MAX: usize = 128;
+/// Credentials with a name, and tenants with a budget of their own.
+pub const NAMED_TENANTS_MAX: usize = 1_024;
+/// Bytes of the deployment's secret: fewer can be guessed, more are a mistake.
+pub const SECRET_BYTES_MIN: usize = 16;
+pub const SECRET_BYTES_MAX: usize = 1_024;
+/// Longest life of a cached answer, 30 days: no answer lives for ever.
+pub const CACHE_TTL_S_MAX: u32 = 30 * 24 * 60 * 60;
+/// Slots of the shared cache ring: at the largest entry size this is 16 GiB, which is the user's
+/// explicit wish by then.
+pub const CACHE_SLOTS_MAX: u32 = 1 << 16;
+/// Smallest and largest setting for one cached answer: the shared store copies a value under one
+/// process-wide lock.
+pub const CACHE_ENTRY_BYTES_MIN: usize = 1 << 10;
+pub const CACHE_ENTRY_BYTES_MAX: usize = 256 << 10;
+/// Entries of one worker's own cache.
+pub const CACHE_PER_VM_ENTRIES_MAX: usize = 1 << 16;
+/// Bytes of one worker's own cache: linear memory never shrinks.
+pub const CACHE_PER_VM_BYTES_MAX: usize = 8 << 20;
+/// Longest budget window, 31 days.
+pub const BUDGET_WINDOW_S_MAX: u32 = 31 * 24 * 60 * 60;
+
+// The filter's shared store.
+
+/// Attempts of one compare-and-swap loop. Workers are few and a write takes microseconds.
+pub const CAS_ATTEMPTS_MAX: usize = 64;
+/// Tenants that can have an open budget window at the same time.
+pub const BUDGET_SLOTS: u32 = 4_096;
+/// Slots that a tenant's record may lie in: a longer search would cost more than it finds.
+pub const BUDGET_PROBES_MAX: u32 = 16;
+/// Slots that a cached answer may lie in.
+pub const CACHE_PROBES: u32 = 2;
+
+// One request in the filter.
+
+/// Bytes of a non-streamed answer that are held back to put the cost into its headers; a larger
+/// answer passes without. Envoy's own buffer limit is 1 MiB by default.
+pub const RESPONSE_HOLD_BYTES_MAX: usize = 512 << 10;
+/// Last bytes kept of an answer that is not held, to find its usage in.
+pub const RESPONSE_TAIL_BYTES: usize = 16 << 10;
+/// Bytes of a completion prompt that decide which replica gets the request.
+pub const PREFIX_BYTES: usize = 1 << 10;
+/// Bytes of a prompt that the router reads for its features, of the system text and of the last
+/// user message each: the rest counts by length only.
+pub const ROUTE_TEXT_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a tenant's credential or name header.
+pub const TENANT_BYTES_MAX: usize = 8 << 10;
+
+// The start-up self-check.
+
+/// How often a worker looks after held streams until it has verified that bodies arrive.
+pub const SELF_CHECK_TICK_MS: u64 = 100;
+/// A held stream without a body callback for so long is let go.
+pub const SELF_CHECK_TIMEOUT_MS: u64 = 500;
+/// A body that arrives within this after its stream was let go had been waiting in the host.
+pub const SELF_CHECK_PROBE_MS: u64 = 20;
+
+/// Bytes of all tokens of a vocabulary together; the largest real ones have under 3 MB.
+pub const BPE_VOCABULARY_BYTES_MAX: usize = 64 << 20;
+/// Longest piece whose merges are found by scanning; longer ones use a heap. Nearly every word of
+/// prose and code is shorter, and up to here the scan is faster.
+pub const BPE_SHORT_PIECE_BYTES: usize = 48;
+/// A model's chat template; the longest real ones have about 20 KiB.
+pub const CHAT_TEMPLATE_BYTES_MAX: usize = 256 << 10;
+/// Fuel of one rendering: about one unit an instruction and one for each 64 bytes that it makes, so
+/// this also bounds its memory (128 MiB). A chat of a mebibyte spends about a tenth.
+pub const CHAT_TEMPLATE_FUEL: u64 = 2_000_000;
+/// Bytes of a rendered prompt: the largest request, tool definitions repeated, and the template's
+/// own words.
+pub const RENDERED_PROMPT_BYTES_MAX: usize = 4 << 20;
+/// Tokens of one embedding input; the rest is cut off, as the model's authors do.
+pub const EMBEDDING_INPUT_TOKENS_MAX: usize = 256;
+/// Texts of one forward pass of the embedding model: enough to fill the cores, little to wait for.
+pub const EMBEDDING_BATCH_MAX: usize = 16;
+/// Embedding requests that wait for the worker; the next one is refused.
+pub const EMBEDDING_QUEUE_MAX: usize = 64;
+/// Seconds that a client refused by a full embedding queue is told to wait.
+pub const EMBEDDING_RETRY_AFTER_S: u32 = 1;
+/// Bytes of a file of the embedding model's folder; MiniLM's weights have 91 MB.
+pub const EMBEDDING_FILE_BYTES_MAX: u64 = 2 << 30;

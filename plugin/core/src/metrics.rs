@@ -1,0 +1,168 @@
+//! The filter's counters and gauges: a fixed list plus four for each configured model, because the
+//! host has no labels and keeps every name for ever.
+
+use crate::config::{Config, ModelIndex};
+
+/// One counter or gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Requests to the two endpoints we judge.
+    Requests,
+    Hits,
+    Misses,
+    /// Judged, but neither looked up nor stored.
+    Bypasses,
+    /// Requests to other paths, and all while the self-check has failed.
+    Passthrough,
+    /// Answered with an error by the filter itself, budget refusals aside.
+    Rejected,
+    BudgetExhausted,
+    PromptTokens,
+    CompletionTokens,
+    CostNanousd,
+    SavedNanousd,
+    UpstreamErrors,
+    /// Streams that ended before their answer did.
+    Aborts,
+    /// Requests settled from an estimate because no usage came back.
+    UsageEstimated,
+    /// Reservations that could not be settled because other workers kept writing.
+    SettleContended,
+    /// Gauge: 1 once the start-up self-check has failed.
+    SelfCheckFailed,
+    ModelRequests(ModelIndex),
+    ModelPromptTokens(ModelIndex),
+    ModelCompletionTokens(ModelIndex),
+    ModelCostNanousd(ModelIndex),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// What the shell registers with the host at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    pub metric: Metric,
+    pub name: String,
+    pub kind: Kind,
+}
+
+const FIXED: [(Metric, &str, Kind); 16] = [
+    (Metric::Requests, "farthing_requests_total", Kind::Counter),
+    (Metric::Hits, "farthing_hits_total", Kind::Counter),
+    (Metric::Misses, "farthing_misses_total", Kind::Counter),
+    (Metric::Bypasses, "farthing_bypasses_total", Kind::Counter),
+    (
+        Metric::Passthrough,
+        "farthing_passthrough_total",
+        Kind::Counter,
+    ),
+    (Metric::Rejected, "farthing_rejected_total", Kind::Counter),
+    (
+        Metric::BudgetExhausted,
+        "farthing_budget_exhausted_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::PromptTokens,
+        "farthing_prompt_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::CompletionTokens,
+        "farthing_completion_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::CostNanousd,
+        "farthing_cost_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedNanousd,
+        "farthing_saved_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::UpstreamErrors,
+        "farthing_upstream_errors_total",
+        Kind::Counter,
+    ),
+    (Metric::Aborts, "farthing_aborts_total", Kind::Counter),
+    (
+        Metric::UsageEstimated,
+        "farthing_usage_estimated_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SettleContended,
+        "farthing_settle_contended_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SelfCheckFailed,
+        "farthing_self_check_failed",
+        Kind::Gauge,
+    ),
+];
+
+const PER_MODEL: usize = 4;
+
+impl Metric {
+    /// Position in [`definitions`]: the shell keeps the host's ids in a list of that order.
+    pub fn index(self) -> usize {
+        let per_model = |model: ModelIndex, offset: usize| {
+            FIXED
+                .len()
+                .saturating_add(model.0.saturating_mul(PER_MODEL))
+                .saturating_add(offset)
+        };
+        match self {
+            Metric::ModelRequests(model) => per_model(model, 0),
+            Metric::ModelPromptTokens(model) => per_model(model, 1),
+            Metric::ModelCompletionTokens(model) => per_model(model, 2),
+            Metric::ModelCostNanousd(model) => per_model(model, 3),
+            fixed => FIXED
+                .iter()
+                .position(|(metric, _, _)| *metric == fixed)
+                .unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// Every metric of this configuration, in [`Metric::index`] order. Names are valid in Prometheus:
+/// a model's id is part of the name with other characters than letters and digits as `_`.
+pub fn definitions(config: &Config) -> Vec<Definition> {
+    let fixed = FIXED.iter().map(|(metric, name, kind)| Definition {
+        metric: *metric,
+        name: (*name).to_owned(),
+        kind: *kind,
+    });
+    let models = config
+        .models
+        .iter()
+        .enumerate()
+        .flat_map(|(position, model)| {
+            let index = ModelIndex(position);
+            let suffix: String = model
+                .id
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+                .collect();
+            [
+                (Metric::ModelRequests(index), "requests"),
+                (Metric::ModelPromptTokens(index), "prompt_tokens"),
+                (Metric::ModelCompletionTokens(index), "completion_tokens"),
+                (Metric::ModelCostNanousd(index), "cost_nanousd"),
+            ]
+            .map(|(metric, what)| Definition {
+                metric,
+                name: format!("farthing_model_{suffix}_{what}_total"),
+                kind: Kind::Counter,
+            })
+        });
+    fixed.chain(models).collect()
+}

@@ -1,0 +1,112 @@
+//! Money in integer nano-dollars (10^-9 USD): sums are exact, and the cheapest real price (a few
+//! cents per million tokens) is still tens of nano-dollars a token.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Nano-dollars in one dollar, and the decimals of a dollar amount.
+pub const NANOUSD_PER_USD: u64 = 1_000_000_000;
+const USD_DECIMALS: usize = 9;
+const TOKENS_PER_MTOK: u128 = 1_000_000;
+
+/// An amount of money. Arithmetic saturates: an absurd amount stays absurd instead of wrapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nanousd(pub u64);
+
+impl Nanousd {
+    pub const ZERO: Nanousd = Nanousd(0);
+
+    #[must_use]
+    pub fn saturating_add(self, other: Nanousd) -> Nanousd {
+        Nanousd(self.0.saturating_add(other.0))
+    }
+
+    #[must_use]
+    pub fn saturating_sub(self, other: Nanousd) -> Nanousd {
+        Nanousd(self.0.saturating_sub(other.0))
+    }
+
+    /// Parses dollars from decimal digits such as `12`, `0.02` or `.5`: no sign, no exponent, at
+    /// most nine decimals, because anything finer would be rounded in silence.
+    pub fn parse_usd(text: &str) -> Result<Nanousd, MoneyError> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+            return Err(MoneyError::NotDecimal);
+        }
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.len() > USD_DECIMALS {
+            return Err(MoneyError::TooFine);
+        }
+        let whole: u64 = if whole.is_empty() {
+            0
+        } else {
+            parse_digits(whole)?
+        };
+        let padded = format!("{fraction:0<width$}", width = USD_DECIMALS);
+        let nanos = parse_digits(&padded)?;
+        whole
+            .checked_mul(NANOUSD_PER_USD)
+            .and_then(|amount| amount.checked_add(nanos))
+            .map(Nanousd)
+            .ok_or(MoneyError::TooLarge)
+    }
+}
+
+fn parse_digits(digits: &str) -> Result<u64, MoneyError> {
+    digits.parse().map_err(|_| MoneyError::TooLarge)
+}
+
+impl AddAssign for Nanousd {
+    fn add_assign(&mut self, other: Nanousd) {
+        *self = self.saturating_add(other);
+    }
+}
+
+/// Dollars with all nine decimals: `0.000012345`.
+impl fmt::Display for Nanousd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}.{:09}",
+            self.0 / NANOUSD_PER_USD,
+            self.0 % NANOUSD_PER_USD
+        )
+    }
+}
+
+/// Why a text is not an amount of money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    #[error("must be dollars in decimal digits, such as 0.15")]
+    NotDecimal,
+    #[error("must not be finer than a nano-dollar (nine decimals)")]
+    TooFine,
+    #[error("is too large")]
+    TooLarge,
+}
+
+/// What a model's tokens cost, in nano-dollars per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Price {
+    pub input_nanousd_per_mtok: u64,
+    pub output_nanousd_per_mtok: u64,
+}
+
+impl Price {
+    /// `ceil((prompt * p_in + completion * p_out) / 10^6)`: rounded up once, on the sum, so that
+    /// one request is never free by rounding and never pays twice for it.
+    pub fn cost(&self, prompt_tokens: u64, completion_tokens: u64) -> Nanousd {
+        let part = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
+        let sum = part(prompt_tokens, self.input_nanousd_per_mtok)
+            .saturating_add(part(completion_tokens, self.output_nanousd_per_mtok));
+        let nanousd = sum.div_ceil(TOKENS_PER_MTOK);
+        Nanousd(u64::try_from(nanousd).unwrap_or(u64::MAX))
+    }
+
+    /// Is every kind of token at least as dear as with `other`?
+    pub fn covers(&self, other: &Price) -> bool {
+        self.input_nanousd_per_mtok >= other.input_nanousd_per_mtok
+            && self.output_nanousd_per_mtok >= other.output_nanousd_per_mtok
+    }
+}

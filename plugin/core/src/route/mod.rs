@@ -1,0 +1,248 @@
+//! Which model answers? Rules first (a pinned model, tools, context), then, among the models that
+//! remain, a complexity score against the configured thresholds. The result is an index into the
+//! configuration, never text of the prompt.
+
+mod complexity;
+mod cues;
+mod features;
+
+pub use complexity::complexity;
+
+use crate::config::{Config, Model, ModelIndex, ToolSupport};
+use crate::error::{ApiError, ErrorKind};
+use crate::wire::Request;
+
+/// The decision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Route {
+    pub model: ModelIndex,
+    /// Stands for what the client asked for, when savings are counted: the pinned model, or the
+    /// dearest of a virtual one.
+    pub as_asked: ModelIndex,
+    pub reason: Reason,
+    /// From 0 to 1, where a score was needed.
+    pub complexity: Option<f64>,
+    /// Completion tokens that the upstream may generate for each choice.
+    pub max_tokens: u32,
+    /// Estimated tokens of the prompt, for the chosen model.
+    pub prompt_tokens: u64,
+}
+
+/// Why this model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The client named it.
+    Pinned,
+    /// The only one of its list that can take the request.
+    OnlyFit,
+    /// By the complexity of the request.
+    Complexity,
+}
+
+impl Reason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::Pinned => "pinned",
+            Reason::OnlyFit => "only_fit",
+            Reason::Complexity => "complexity",
+        }
+    }
+}
+
+/// Chooses the model of a request. `prompt_tokens` estimates the prompt for a model.
+///
+/// # Errors
+/// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools that no candidate
+/// takes, `ContextLengthExceeded` when the prompt and the wished completion fit no candidate.
+pub fn route(
+    config: &Config,
+    request: &Request,
+    mut prompt_tokens: impl FnMut(ModelIndex) -> u64,
+) -> Result<Route, ApiError> {
+    let candidates = Candidates::of(config, &request.model)?;
+    let able = candidates.able(config, request)?;
+    let fitting: Vec<Fit> = able
+        .iter()
+        .filter_map(|&(position, index)| {
+            let model = config.model(index)?;
+            let tokens = prompt_tokens(index);
+            let max_tokens = completion_room(config, model, request.max_tokens, tokens)?;
+            Some(Fit {
+                position,
+                index,
+                max_tokens,
+                prompt_tokens: tokens,
+            })
+        })
+        .collect();
+    let complexity = (fitting.len() > 1).then(|| complexity(request));
+    let wanted = complexity.map_or(0, |score| candidates.wanted_position(score));
+    // The first that is at least as able as wanted, else the most able there is.
+    let fit = fitting
+        .iter()
+        .find(|fit| fit.position >= wanted)
+        .or(fitting.last());
+    let Some(fit) = fit else {
+        return Err(too_long(config, &able, request));
+    };
+    let reason = match (&candidates, complexity) {
+        (Candidates::Pinned(_), _) => Reason::Pinned,
+        (_, None) => Reason::OnlyFit,
+        (_, Some(_)) => Reason::Complexity,
+    };
+    Ok(Route {
+        model: fit.index,
+        as_asked: candidates.as_asked(),
+        reason,
+        complexity,
+        max_tokens: fit.max_tokens,
+        prompt_tokens: fit.prompt_tokens,
+    })
+}
+
+/// A candidate that can take the request.
+struct Fit {
+    position: usize,
+    index: ModelIndex,
+    max_tokens: u32,
+    prompt_tokens: u64,
+}
+
+/// What the requested name stands for.
+enum Candidates<'a> {
+    Pinned(ModelIndex),
+    Listed {
+        members: &'a [ModelIndex],
+        thresholds: &'a [f64],
+        dearest: ModelIndex,
+    },
+}
+
+impl<'a> Candidates<'a> {
+    fn of(config: &'a Config, name: &str) -> Result<Candidates<'a>, ApiError> {
+        if let Some(index) = config.find_model(name) {
+            return Ok(Candidates::Pinned(index));
+        }
+        if let Some(listed) = config.find_virtual(name)
+            && let Some(&dearest) = listed.members.last()
+        {
+            let (members, thresholds) = (&listed.members, &listed.thresholds);
+            return Ok(Candidates::Listed {
+                members,
+                thresholds,
+                dearest,
+            });
+        }
+        let message = format!("the model \"{name}\" does not exist");
+        Err(ApiError::new(ErrorKind::ModelNotFound, message).param("model"))
+    }
+
+    /// Those that can take what the request holds, each with its position in the list.
+    fn able(
+        &self,
+        config: &Config,
+        request: &Request,
+    ) -> Result<Vec<(usize, ModelIndex)>, ApiError> {
+        let able: Vec<_> = self
+            .members()
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, index)| {
+                !request.tools
+                    || config
+                        .model(*index)
+                        .is_some_and(|m| m.tools == ToolSupport::Supported)
+            })
+            .collect();
+        if able.is_empty() {
+            let message = format!("the model \"{}\" does not take tools", request.model);
+            return Err(ApiError::new(ErrorKind::InvalidValue, message).param("tools"));
+        }
+        Ok(able)
+    }
+
+    fn members(&self) -> &[ModelIndex] {
+        match self {
+            Candidates::Pinned(index) => std::slice::from_ref(index),
+            Candidates::Listed { members, .. } => members,
+        }
+    }
+
+    fn as_asked(&self) -> ModelIndex {
+        match self {
+            Candidates::Pinned(index) => *index,
+            Candidates::Listed { dearest, .. } => *dearest,
+        }
+    }
+
+    /// How far down its list a request of that complexity belongs.
+    fn wanted_position(&self, complexity: f64) -> usize {
+        match self {
+            Candidates::Pinned(_) => 0,
+            Candidates::Listed { thresholds, .. } => thresholds
+                .iter()
+                .filter(|threshold| complexity >= **threshold)
+                .count(),
+        }
+    }
+}
+
+/// Part of the context by which the estimate of a prompt may be wrong: what is this close to the
+/// limit is left to the upstream, which counts exactly.
+const CONTEXT_SLACK_DIVISOR: u64 = 8;
+
+/// The completion tokens to ask for, or `None` if prompt and wish do not fit the model. A client's
+/// wish is capped and never lowered further; our own default shrinks into what room there is.
+fn completion_room(
+    config: &Config,
+    model: &Model,
+    wish: Option<u32>,
+    prompt_tokens: u64,
+) -> Option<u32> {
+    let context = u64::from(model.context_tokens);
+    let slack = prompt_tokens
+        .checked_div(CONTEXT_SLACK_DIVISOR)
+        .unwrap_or(0);
+    match wish {
+        Some(wish) => {
+            let sent = wish.min(config.max_tokens.cap);
+            let least = prompt_tokens
+                .saturating_sub(slack)
+                .saturating_add(u64::from(sent));
+            (least <= context).then_some(sent)
+        }
+        None => {
+            if prompt_tokens.saturating_sub(slack) >= context {
+                return None;
+            }
+            let room = context
+                .saturating_sub(prompt_tokens.saturating_add(slack))
+                .max(1);
+            let room = u32::try_from(room).unwrap_or(u32::MAX);
+            Some(config.max_tokens.default.min(room))
+        }
+    }
+}
+
+fn too_long(config: &Config, able: &[(usize, ModelIndex)], request: &Request) -> ApiError {
+    let context = able
+        .iter()
+        .filter_map(|(_, index)| config.model(*index))
+        .map(|model| model.context_tokens)
+        .max()
+        .unwrap_or(0);
+    let wish = match request.max_tokens {
+        Some(wish) => format!(
+            " with {} completion tokens",
+            wish.min(config.max_tokens.cap)
+        ),
+        None => String::new(),
+    };
+    let message =
+        format!("the prompt{wish} does not fit the context of {context} tokens; shorten it");
+    ApiError::new(ErrorKind::ContextLengthExceeded, message).param(match request.endpoint {
+        crate::wire::Endpoint::ChatCompletions => "messages",
+        crate::wire::Endpoint::Completions => "prompt",
+    })
+}

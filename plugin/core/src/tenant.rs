@@ -1,0 +1,200 @@
+//! Whose request is it? The tenant comes from a header that a trusted filter before ours set, or
+//! from a keyed hash of the credential. It is never read from anything that the client can choose
+//! freely; without an identity nothing is shared: no cache, no prefix.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{Config, Secret, TenantSource};
+use crate::exchange::Headers;
+use crate::limits::TENANT_BYTES_MAX;
+
+/// An opaque id: the keyed hash of an identity. Says nothing about it without the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TenantId(pub [u8; 32]);
+
+impl TenantId {
+    /// All requests without an identity have one budget together, under this id.
+    pub const ANONYMOUS: TenantId = TenantId([0; 32]);
+
+    pub fn to_hex(self) -> String {
+        to_hex(&self.0)
+    }
+}
+
+/// Who sent a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    Anonymous,
+    Known {
+        id: TenantId,
+        /// The name that budgets know it by.
+        name: Option<String>,
+    },
+}
+
+impl Tenant {
+    pub fn id(&self) -> TenantId {
+        match self {
+            Tenant::Anonymous => TenantId::ANONYMOUS,
+            Tenant::Known { id, .. } => *id,
+        }
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Tenant::Anonymous => None,
+            Tenant::Known { name, .. } => name.as_deref(),
+        }
+    }
+}
+
+/// SHA-256 of a credential without its scheme, as the configuration gives it.
+#[derive(Clone, Copy)]
+pub struct CredentialDigest([u8; 32]);
+
+impl CredentialDigest {
+    pub fn of(credential: &[u8]) -> CredentialDigest {
+        CredentialDigest(Sha256::digest(credential).into())
+    }
+
+    pub fn from_hex(hex: &str) -> Option<CredentialDigest> {
+        let digits = hex.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+            let text = std::str::from_utf8(pair).ok()?;
+            if !pair.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            *byte = u8::from_str_radix(text, 16).ok()?;
+        }
+        Some(CredentialDigest(digest))
+    }
+}
+
+/// Takes the same time wherever two digests first differ.
+impl PartialEq for CredentialDigest {
+    fn eq(&self, other: &CredentialDigest) -> bool {
+        self.0
+            .iter()
+            .zip(other.0)
+            .fold(0, |differs, (a, b)| differs | (a ^ b))
+            == 0
+    }
+}
+
+impl Eq for CredentialDigest {}
+
+impl fmt::Debug for CredentialDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialDigest(..)")
+    }
+}
+
+/// Finds the tenant of a request.
+pub fn identify(config: &Config, headers: &Headers<'_>) -> Tenant {
+    match &config.tenant.source {
+        TenantSource::Header(header) => {
+            // A repeated header is an identity nobody vouches for as a whole.
+            let mut values = headers.all(header);
+            let value = values
+                .next()
+                .and_then(|value| std::str::from_utf8(value).ok());
+            match value {
+                Some(name) if values.next().is_none() && is_tenant_name(name) => Tenant::Known {
+                    id: keyed_id(&config.secret, "header", name.as_bytes()),
+                    name: Some(name.to_owned()),
+                },
+                _ => Tenant::Anonymous,
+            }
+        }
+        TenantSource::Credential => match credential(headers) {
+            Some(credential) => by_credential(config, credential),
+            None => Tenant::Anonymous,
+        },
+    }
+}
+
+/// Can this be a tenant's name in a header? Not empty, bounded, no control characters.
+pub fn is_tenant_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= TENANT_BYTES_MAX && !name.chars().any(char::is_control)
+}
+
+fn by_credential(config: &Config, credential: &[u8]) -> Tenant {
+    let digest = CredentialDigest::of(credential);
+    match config
+        .tenant
+        .names
+        .iter()
+        .find(|named| named.digest == digest)
+    {
+        // The credentials of one name are one tenant.
+        Some(named) => Tenant::Known {
+            id: keyed_id(&config.secret, "name", named.name.as_bytes()),
+            name: Some(named.name.clone()),
+        },
+        None => Tenant::Known {
+            id: keyed_id(&config.secret, "credential", credential),
+            name: None,
+        },
+    }
+}
+
+/// The bearer token of `authorization` (or its whole value under another scheme), else `x-api-key`.
+fn credential<'a>(headers: &Headers<'a>) -> Option<&'a [u8]> {
+    let authorization = headers.first("authorization").map(|value| {
+        let (scheme, token) = value.split_at_checked(7).unwrap_or((value, b""));
+        if scheme.eq_ignore_ascii_case(b"bearer ") {
+            token
+        } else {
+            value
+        }
+    });
+    [authorization, headers.first("x-api-key")]
+        .into_iter()
+        .flatten()
+        .map(<[u8]>::trim_ascii)
+        .find(|credential| !credential.is_empty() && credential.len() <= TENANT_BYTES_MAX)
+}
+
+/// An id keyed by the deployment's secret; `kind` keeps identities of different origin apart.
+fn keyed_id(secret: &Secret, kind: &str, identity: &[u8]) -> TenantId {
+    TenantId(hmac_sha256(
+        secret,
+        &[b"farthing tenant 1", kind.as_bytes(), identity],
+    ))
+}
+
+/// HMAC-SHA-256 (RFC 2104) over parts, each preceded by its length, keyed by the secret.
+pub(crate) fn hmac_sha256(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
+    const BLOCK_BYTES: usize = 64;
+    let key: [u8; 32] = Sha256::digest(secret.expose()).into();
+    let mut inner_pad = [0x36; BLOCK_BYTES];
+    let mut outer_pad = [0x5c; BLOCK_BYTES];
+    for ((inner, outer), key) in inner_pad.iter_mut().zip(&mut outer_pad).zip(key) {
+        *inner ^= key;
+        *outer ^= key;
+    }
+    let mut inner = Sha256::new_with_prefix(inner_pad);
+    for part in parts {
+        inner.update((part.len() as u64).to_le_bytes());
+        inner.update(part);
+    }
+    Sha256::new_with_prefix(outer_pad)
+        .chain_update(inner.finalize())
+        .finalize()
+        .into()
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 0x0f])
+        .filter_map(|nibble| char::from_digit(u32::from(nibble), 16))
+        .collect()
+}

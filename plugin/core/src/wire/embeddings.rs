@@ -1,0 +1,182 @@
+//! `/v1/embeddings`: its request and its answer.
+
+use super::fields::{Fields, check_count, invalid_value, wrong_type};
+use super::json::{Json, echo};
+use super::request::parse_model;
+use crate::error::ApiError;
+use crate::limits::{EMBEDDING_DIMENSIONS_MAX, EMBEDDING_INPUTS_MAX};
+use serde::{Serialize, Serializer};
+
+/// How the numbers of an embedding travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncodingFormat {
+    /// A JSON array of numbers.
+    Float,
+    /// Base64 of the little-endian 32-bit floats; OpenAI's own client asks for this.
+    Base64,
+}
+
+/// A request that passed every check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddingsRequest {
+    /// The model that was asked for.
+    pub model: String,
+    /// Texts to embed, none of them empty.
+    pub input: Vec<String>,
+    /// How to send the numbers.
+    pub encoding_format: EncodingFormat,
+    /// How many numbers of each embedding to keep.
+    pub dimensions: Option<u32>,
+}
+
+/// Reads and checks a request.
+///
+/// # Errors
+/// As [`parse`](super::parse). Token ids as input are refused: they would bind the client to one
+/// model's vocabulary.
+pub fn parse_embeddings(body: &[u8]) -> Result<EmbeddingsRequest, ApiError> {
+    let json = Json::parse(body)?;
+    let fields = Fields::root(&json)?;
+    let model = parse_model(&fields)?;
+    let input = parse_input(&fields)?;
+    let encoding_format = match fields.string("encoding_format")? {
+        None | Some("float") => EncodingFormat::Float,
+        Some("base64") => EncodingFormat::Base64,
+        Some(other) => {
+            let message = format!(
+                "encoding_format must be float or base64, but it is \"{}\"",
+                echo(other)
+            );
+            return Err(invalid_value("encoding_format", message));
+        }
+    };
+    let dimensions = fields.integer_u32("dimensions", 1..=EMBEDDING_DIMENSIONS_MAX)?;
+    fields.string("user")?;
+    Ok(EmbeddingsRequest {
+        model,
+        input,
+        encoding_format,
+        dimensions,
+    })
+}
+
+fn parse_input(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
+    let items = match fields.required("input")? {
+        Json::String(text) => return Ok(vec![check_text("input", text)?]),
+        Json::Array(items) => items,
+        other => {
+            return Err(wrong_type(
+                "input",
+                "a string or an array of strings",
+                other,
+            ));
+        }
+    };
+    check_count("input", items.len(), EMBEDDING_INPUTS_MAX)?;
+    let mut input = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("input[{index}]");
+        let Json::String(text) = item else {
+            return Err(wrong_type(&path, "a string", item));
+        };
+        input.push(check_text(&path, text)?);
+    }
+    Ok(input)
+}
+
+fn check_text(path: &str, text: &str) -> Result<String, ApiError> {
+    if text.is_empty() {
+        return Err(invalid_value(path, format!("{path} must not be empty")));
+    }
+    Ok(text.to_owned())
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Embedding<'a>>,
+    model: &'a str,
+    usage: InputUsage,
+}
+
+#[derive(Serialize)]
+struct Embedding<'a> {
+    object: &'static str,
+    index: usize,
+    embedding: Vector<'a>,
+}
+
+#[derive(Serialize)]
+struct InputUsage {
+    prompt_tokens: u64,
+    total_tokens: u64,
+}
+
+struct Vector<'a> {
+    values: &'a [f32],
+    format: EncodingFormat,
+}
+
+impl Serialize for Vector<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.format {
+            EncodingFormat::Float => self.values.serialize(serializer),
+            EncodingFormat::Base64 => {
+                let bytes: Vec<u8> = self
+                    .values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                serializer.serialize_str(&base64(&bytes))
+            }
+        }
+    }
+}
+
+/// The answer: one embedding for each input, in the order of the inputs.
+pub fn embeddings_list(
+    model: &str,
+    embeddings: &[Vec<f32>],
+    format: EncodingFormat,
+    prompt_tokens: u64,
+) -> Vec<u8> {
+    let data = embeddings.iter().enumerate();
+    let data = data.map(|(index, values)| Embedding {
+        object: "embedding",
+        index,
+        embedding: Vector { values, format },
+    });
+    let usage = InputUsage {
+        prompt_tokens,
+        total_tokens: prompt_tokens,
+    };
+    super::to_json(&List {
+        object: "list",
+        data: data.collect(),
+        model,
+        usage,
+    })
+}
+
+/// Base64 with padding, RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |bits: u32| {
+        let index = (bits & 63) as usize;
+        char::from(ALPHABET.get(index).copied().unwrap_or(b'='))
+    };
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        text.push(digit(bits >> 18));
+        text.push(digit(bits >> 12));
+        text.push(if group.len() > 1 {
+            digit(bits >> 6)
+        } else {
+            '='
+        });
+        text.push(if group.len() > 2 { digit(bits) } else { '=' });
+    }
+    text
+}

@@ -1,0 +1,51 @@
+//! The only place that knows JSON shapes: bytes to typed requests, answers to bytes, and streams.
+//!
+//! Requests: [`json`] reads bytes into an ordered tree that no two parsers can read differently,
+//! [`request`] turns the tree into types ([`chat`], [`completions`], [`sampling`] hold the parts),
+//! [`rewrite`] changes what the upstream must read differently. Answers: [`response`] and
+//! [`stream`] write them, [`completed`] reads a whole one back for the cache, [`collect`] rebuilds
+//! one from a stream, [`replay`] sends it again. Streams: [`sse`] cuts bytes into events, [`strip`]
+//! takes out the usage event that the client did not ask for, [`meter`] watches them go by.
+
+pub mod chat;
+pub mod collect;
+pub mod completed;
+pub mod completions;
+pub mod embeddings;
+mod fields;
+pub mod json;
+pub mod logprobs;
+pub mod meter;
+pub mod models;
+mod parts;
+pub mod replay;
+pub mod request;
+pub mod response;
+pub mod rewrite;
+pub mod sampling;
+pub mod sse;
+pub mod stream;
+pub mod strip;
+pub mod usage;
+
+pub use chat::{Message, Role};
+pub use collect::StreamCollector;
+pub use completed::{Completed, parse_completed};
+pub use completions::Prompt;
+pub use embeddings::{EmbeddingsRequest, EncodingFormat, parse_embeddings};
+pub use json::{Json, Number};
+pub use logprobs::TokenLogprob;
+pub use replay::{UsageEvent, replay_json, replay_sse};
+pub use request::{Endpoint, Request, parse};
+pub use response::{AnswerHead, Choice, FinishReason};
+pub use sampling::Sampling;
+pub use strip::UsageStripper;
+pub use usage::Usage;
+
+/// Serialises one of our own plain structs.
+///
+/// It cannot fail: memory does not refuse a write, and no struct of ours has a map with keys that
+/// are not strings. Should that ever change, an empty body is still better than a trap in the host.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

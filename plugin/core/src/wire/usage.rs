@@ -1,0 +1,134 @@
+//! Token counts that an answer reports about itself.
+
+use super::json::Json;
+use crate::limits::USAGE_BYTES_MAX;
+use serde::{Serialize, Serializer};
+
+/// OpenAI's `usage` object, as far as money depends on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, those read from a prefix cache included.
+    pub prompt_tokens: u64,
+    /// Tokens generated, over all choices.
+    pub completion_tokens: u64,
+    /// Tokens of the prompt that a prefix cache held: `prompt_tokens_details.cached_tokens`.
+    pub cached_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct WireUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptTokensDetails,
+}
+
+#[derive(Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: u64,
+}
+
+impl Usage {
+    /// Prompt and completion together.
+    pub const fn total_tokens(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+
+    /// Reads a `usage` object. `None` unless it has the prompt's count; embeddings report no
+    /// completion tokens, and cached ones never exceed the prompt.
+    pub fn from_json(usage: &Json) -> Option<Self> {
+        let count = |json: &Json, key: &str| json.get(key).and_then(Json::as_u64);
+        let prompt_tokens = count(usage, "prompt_tokens")?;
+        let completion_tokens = count(usage, "completion_tokens").unwrap_or(0);
+        let details = usage.get("prompt_tokens_details");
+        let cached = details
+            .and_then(|details| count(details, "cached_tokens"))
+            .unwrap_or(0);
+        Some(Self {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens: cached.min(prompt_tokens),
+        })
+    }
+
+    /// The usage in a whole answer, or in the data of one event of a stream. Events without the
+    /// word are not parsed, as a stream has hundreds of them.
+    pub fn find(data: &[u8]) -> Option<Self> {
+        find_key(data)?;
+        Self::from_json(Json::parse(data).ok()?.get("usage")?)
+    }
+
+    /// The usage in the last bytes of a whole answer whose beginning is gone. A quote inside a
+    /// JSON string is escaped, so text that a model wrote cannot be taken for the key.
+    pub fn find_in_tail(tail: &[u8]) -> Option<Self> {
+        let mut tail = tail;
+        while let Some(at) = rfind_key(tail) {
+            let (before, after) = tail.split_at_checked(at)?;
+            if let Some(usage) = object_after_key(after).and_then(|json| Self::from_json(&json)) {
+                return Some(usage);
+            }
+            tail = before;
+        }
+        None
+    }
+
+    /// The usage in an event that holds nothing else: `choices` is empty. This is the event that
+    /// `stream_options.include_usage` adds.
+    pub(super) fn alone_in(data: &[u8]) -> Option<Self> {
+        find_key(data)?;
+        let json = Json::parse(data).ok()?;
+        let alone = json.get("choices")?.as_array()?.is_empty();
+        alone.then(|| Self::from_json(json.get("usage")?)).flatten()
+    }
+}
+
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        WireUsage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            total_tokens: self.total_tokens(),
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: self.cached_tokens,
+            },
+        }
+        .serialize(serializer)
+    }
+}
+
+const KEY: &[u8] = b"\"usage\"";
+
+fn find_key(data: &[u8]) -> Option<usize> {
+    data.windows(KEY.len()).position(|window| window == KEY)
+}
+
+fn rfind_key(data: &[u8]) -> Option<usize> {
+    data.windows(KEY.len()).rposition(|window| window == KEY)
+}
+
+/// The object that follows `"usage":`; it holds at most one more level (the details), so its end is
+/// found by counting braces outside strings.
+fn object_after_key(bytes: &[u8]) -> Option<Json> {
+    let value = bytes
+        .strip_prefix(KEY)?
+        .trim_ascii_start()
+        .strip_prefix(b":")?
+        .trim_ascii_start();
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    for (index, byte) in value.iter().enumerate().take(USAGE_BYTES_MAX) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return Json::parse(value.get(..=index)?).ok(),
+            b'}' => depth = depth.checked_sub(1)?,
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,21 @@
+//! The decisions, from bytes to effects: tables of requests and configurations, and properties of
+//! keys, money and budgets. Nothing here knows how the crate is built inside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+// A test that panics has found something; the library's own code may not.
+
+mod answers;
+mod budget;
+mod cache;
+mod cache_key;
+mod config;
+mod edge;
+mod golden;
+mod money;
+mod route;
+mod self_check;
+mod tokens;

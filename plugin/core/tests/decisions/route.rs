@@ -1,0 +1,186 @@
+//! Where requests go: rules first, then complexity.
+
+use crate::edge::CONFIG;
+use farthing_core::config::{Config, ModelIndex};
+use farthing_core::error::ErrorKind;
+use farthing_core::route::{Reason, complexity, route};
+use farthing_core::wire::{Endpoint, Request, parse};
+use serde_json::{Value, json};
+
+fn request(body: &Value) -> Request {
+    parse(Endpoint::ChatCompletions, body.to_string().as_bytes()).unwrap()
+}
+
+fn ask(text: &str) -> Request {
+    request(&json!({"model": "auto", "messages": [{"role": "user", "content": text}]}))
+}
+
+fn config() -> Config {
+    Config::parse(CONFIG.as_bytes()).unwrap()
+}
+
+/// Routes a request whose prompt has so many tokens for every model.
+#[track_caller]
+fn check(body: Value, tokens: u64, expected: Result<(&str, Reason, u32), ErrorKind>) {
+    let config = config();
+    let routed = route(&config, &request(&body), |_: ModelIndex| tokens)
+        .map(|route| {
+            let model = config.model(route.model).unwrap().id.clone();
+            (model, route.reason, route.max_tokens)
+        })
+        .map_err(|error| error.kind);
+    let expected = expected.map(|(model, reason, max)| (model.to_owned(), reason, max));
+    assert_eq!(routed, expected, "{body}");
+}
+
+#[test]
+fn rules_come_first() {
+    let body = |extra: Value| {
+        let mut body =
+            json!({"model": "auto", "messages": [{"role": "user", "content": "Say hello"}]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        body
+    };
+    let tool = json!([{"type": "function", "function": {"name": "f"}}]);
+    check(body(json!({})), 10, Ok(("small", Reason::Complexity, 100)));
+    check(
+        body(json!({"model": "large"})),
+        10,
+        Ok(("large", Reason::Pinned, 100)),
+    );
+    check(
+        body(json!({"model": "gpt"})),
+        10,
+        Err(ErrorKind::ModelNotFound),
+    );
+    check(
+        body(json!({"tools": tool})),
+        10,
+        Ok(("large", Reason::OnlyFit, 100)),
+    );
+    check(
+        body(json!({"model": "small", "tools": tool})),
+        10,
+        Err(ErrorKind::InvalidValue),
+    );
+    check(
+        body(json!({"tools": []})),
+        10,
+        Ok(("small", Reason::Complexity, 100)),
+    );
+    // A wish is capped, a default shrinks into the room there is.
+    check(
+        body(json!({"max_tokens": 7})),
+        10,
+        Ok(("small", Reason::Complexity, 7)),
+    );
+    check(
+        body(json!({"max_tokens": 5000})),
+        10,
+        Ok(("small", Reason::Complexity, 1000)),
+    );
+    check(
+        body(json!({"model": "small"})),
+        1760,
+        Ok(("small", Reason::Pinned, 68)),
+    );
+    // Context: what does not fit the small model goes to the large one, and then nowhere.
+    check(
+        body(json!({"max_tokens": 1000})),
+        1_400,
+        Ok(("large", Reason::OnlyFit, 1000)),
+    );
+    check(body(json!({})), 4_000, Ok(("large", Reason::OnlyFit, 100)));
+    check(
+        body(json!({})),
+        20_000,
+        Err(ErrorKind::ContextLengthExceeded),
+    );
+    check(
+        body(json!({"model": "small"})),
+        4_000,
+        Err(ErrorKind::ContextLengthExceeded),
+    );
+}
+
+const EASY: [&str; 12] = [
+    "Say hello.",
+    "What is the capital of France?",
+    "Translate 'good morning' to Spanish.",
+    "Who wrote Hamlet?",
+    "Name three colors.",
+    "What does the word 'lucid' mean?",
+    "Tell me a joke about cats.",
+    "Is the sky blue?",
+    "When did the second world war end?",
+    "Spell 'necessary'.",
+    "Write a short greeting for a birthday card.",
+    "List two synonyms of happy.",
+];
+
+const HARD: [&str; 8] = [
+    "Prove that the square root of 2 is irrational, and explain each step of the proof.",
+    "A train leaves at 9:40 and travels 180 km at 72 km/h; another leaves at 10:05 and travels \
+     150 km at 90 km/h. How many minutes apart do they arrive in total?",
+    "Implement a lock-free queue in Rust with a struct and async functions, and explain how it \
+     avoids the ABA problem without a mutex.",
+    "Natalia sold 48 clips in April and half as many in May, at 3 dollars each with a 15% \
+     discount. How much more did she earn in April than in May?",
+    "Compare the time complexity of quicksort and mergesort, derive both recurrences and justify \
+     which one must be chosen if memory is limited.",
+    "Solve the equation x^2 - 5x + 6 = 0 and then compute the integral of its left side.",
+    "Design an algorithm that must find the shortest path except through forbidden nodes; \
+     analyze why it is correct.",
+    "Debug this: ```python\ndef f(x): return f(x-1) + f(x-2)\n``` Why is it slow, and how would \
+     you optimize it?",
+];
+
+#[test]
+fn easy_questions_go_to_the_cheap_model_and_hard_ones_to_the_dear_one() {
+    for (texts, wanted) in [(&EASY[..], "small"), (&HARD[..], "large")] {
+        for text in texts {
+            let config = config();
+            let route = route(&config, &ask(text), |_: ModelIndex| 100).unwrap();
+            let model = &config.model(route.model).unwrap().id;
+            assert_eq!(model, wanted, "{:.3} {text}", complexity(&ask(text)));
+        }
+    }
+}
+
+#[test]
+fn manners_case_and_padding_change_no_route() {
+    let dull = "The meeting took place in a large room with green curtains and old lamps. ";
+    for text in EASY.iter().chain(&HARD) {
+        let hard = complexity(&ask(text)) >= 0.5;
+        for variant in [
+            format!("  {text}   \n\n"),
+            text.to_uppercase(),
+            format!("Hi! Could you please help me? {text} Thank you!"),
+            format!("{text} {}", "please ".repeat(500)),
+            format!("{}{text}", dull.repeat(36)),
+        ] {
+            let score = complexity(&ask(&variant));
+            assert_eq!(score >= 0.5, hard, "{score:.3} {text}");
+        }
+    }
+}
+
+#[test]
+fn the_score_stays_between_0_and_1() {
+    let monsters = [
+        "",
+        "?",
+        &"7 = 8 * 9 each why not def ".repeat(10_000),
+        &"漢".repeat(50_000),
+    ];
+    for text in monsters {
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
+        let Ok(request) = parse(Endpoint::ChatCompletions, body.to_string().as_bytes()) else {
+            continue;
+        };
+        let score = complexity(&request);
+        assert!((0.0..=1.0).contains(&score), "{score}");
+    }
+}

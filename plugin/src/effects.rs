@@ -1,0 +1,105 @@
+//! Applies what was decided, in order.
+
+use crate::host::{self, Message};
+use farthing_core::config::Config;
+use farthing_core::exchange::{Effect, Level};
+use farthing_core::metrics::{self, Kind, Metric};
+use proxy_wasm::types::LogLevel;
+
+/// What the host holds of the message whose callback this is: it refuses changes to anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// No body. Headers can be changed in their own callback.
+    NoBody,
+    /// This many bytes of a body whose headers have already been passed on.
+    Body(usize),
+    /// The headers and this many bytes of the body.
+    HeadersAndBody(usize),
+}
+
+/// Did a reply of ours end the stream?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Applied,
+    Replied,
+}
+
+/// The host's ids of our metrics, in the order of their definitions.
+pub struct Metrics {
+    ids: Vec<(Kind, Option<u32>)>,
+}
+
+impl Metrics {
+    /// Registers every metric of the configuration.
+    pub fn define(config: &Config) -> Metrics {
+        let define = |definition: metrics::Definition| {
+            (
+                definition.kind,
+                host::define_metric(definition.kind, &definition.name),
+            )
+        };
+        Metrics {
+            ids: metrics::definitions(config)
+                .into_iter()
+                .map(define)
+                .collect(),
+        }
+    }
+
+    /// Adds to a counter or sets a gauge.
+    pub fn count(&self, metric: Metric, amount: u64) {
+        match self.ids.get(metric.index()) {
+            Some((Kind::Counter, Some(id))) => host::increment_metric(*id, amount),
+            Some((Kind::Gauge, Some(id))) => host::record_metric(*id, amount),
+            _ => {}
+        }
+    }
+}
+
+/// Applies `effects` in order.
+pub fn apply(effects: Vec<Effect>, held: Held, metrics: &Metrics) -> Outcome {
+    let mut outcome = Outcome::Applied;
+    for effect in effects {
+        match effect {
+            Effect::SetRequestHeader { name, value } => {
+                host::set_header(Message::Request, name, &value);
+            }
+            Effect::RemoveRequestHeader { name } => host::remove_header(Message::Request, &name),
+            Effect::ReplaceRequestBody(body) => replace_body(Message::Request, held, &body),
+            Effect::SetResponseHeader { name, value } => {
+                host::set_header(Message::Response, name, &value);
+            }
+            Effect::RemoveResponseHeader { name } => host::remove_header(Message::Response, &name),
+            Effect::ReplaceResponseBody(body) => replace_body(Message::Response, held, &body),
+            Effect::LocalReply(reply) if outcome == Outcome::Applied => {
+                host::reply(&reply);
+                outcome = Outcome::Replied;
+            }
+            Effect::LocalReply(_) => {}
+            Effect::Count { metric, amount } => metrics.count(metric, amount),
+            Effect::Ledger(line) => host::log(LogLevel::Info, &format!("ledger {line}")),
+            Effect::Log { level, message } => host::log(log_level(level), &message),
+        }
+    }
+    outcome
+}
+
+fn replace_body(message: Message, held: Held, body: &[u8]) {
+    match held {
+        Held::NoBody => {}
+        Held::Body(size) => host::replace_body(message, size, body),
+        Held::HeadersAndBody(size) => {
+            host::replace_body(message, size, body);
+            // The old length would make the receiver wait or cut the body.
+            host::set_header(message, "content-length", &body.len().to_string());
+        }
+    }
+}
+
+fn log_level(level: Level) -> LogLevel {
+    match level {
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
+    }
+}

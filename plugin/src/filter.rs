@@ -1,0 +1,258 @@
+//! One stream: each callback reads what the exchange needs from the host, asks it for a step and
+//! applies the step.
+
+use crate::effects::{Held, Outcome};
+use crate::host::{self, Message};
+use crate::worker::{SharedExchange, Worker};
+use farthing_core::exchange::{BodyNeed, EndOfStream, Exchange, Flow, Headers, Step};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// How far one message of the stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Its headers have not come yet.
+    Expected,
+    /// The host holds its headers and this many bytes of its body.
+    HeadersHeld { body_bytes: usize },
+    /// Its headers went on; the host holds this many bytes of its body.
+    HeadersPassed { body_bytes: usize },
+    /// It is over, or not ours to look at.
+    Ended,
+}
+
+impl Progress {
+    fn held(self) -> Held {
+        match self {
+            Progress::HeadersHeld { body_bytes: 1.. } => Held::HeadersAndBody(self.body_bytes()),
+            Progress::HeadersPassed { body_bytes: 1.. } => Held::Body(self.body_bytes()),
+            _ => Held::NoBody,
+        }
+    }
+
+    fn body_bytes(self) -> usize {
+        match self {
+            Progress::HeadersHeld { body_bytes } | Progress::HeadersPassed { body_bytes } => {
+                body_bytes
+            }
+            Progress::Expected | Progress::Ended => 0,
+        }
+    }
+
+    /// The same message with this many bytes of its body at the host.
+    fn with_body(self, body_bytes: usize) -> Progress {
+        match self {
+            Progress::HeadersHeld { .. } => Progress::HeadersHeld { body_bytes },
+            Progress::HeadersPassed { .. } => Progress::HeadersPassed { body_bytes },
+            over @ (Progress::Expected | Progress::Ended) => over,
+        }
+    }
+
+    /// The same message once the host has done as `flow` says.
+    fn after(self, flow: Flow, end: EndOfStream) -> Progress {
+        match (flow, end) {
+            (_, EndOfStream::Yes) => Progress::Ended,
+            (Flow::Continue, EndOfStream::No) => Progress::HeadersPassed { body_bytes: 0 },
+            (Flow::Pause, EndOfStream::No) => self,
+        }
+    }
+}
+
+/// The context of one HTTP stream.
+pub struct Filter {
+    context_id: u32,
+    /// Empty before a configuration was accepted and after the exchange was told of its end.
+    worker: Option<Rc<Worker>>,
+    exchange: SharedExchange,
+    request: Progress,
+    response: Progress,
+}
+
+impl Filter {
+    pub fn new(context_id: u32, worker: Option<Rc<Worker>>) -> Filter {
+        Filter {
+            context_id,
+            worker,
+            exchange: Rc::new(RefCell::new(Exchange::new())),
+            request: Progress::Expected,
+            response: Progress::Expected,
+        }
+    }
+
+    /// Applies a step. A reply of ours ends both messages: the callbacks that Envoy still makes are
+    /// about that reply, not about an upstream's response.
+    fn apply(&mut self, worker: &Worker, step: Option<Step>, held: Held) -> Flow {
+        let Some(Step { effects, flow }) = step else {
+            return Flow::Continue;
+        };
+        match worker.apply(effects, held) {
+            Outcome::Applied => flow,
+            Outcome::Replied => {
+                worker.unwatch(self.context_id);
+                self.request = Progress::Ended;
+                self.response = Progress::Ended;
+                Flow::Pause
+            }
+        }
+    }
+
+    /// The request is whole: the host holds all of it.
+    fn end_request(&mut self, worker: &Worker) -> Flow {
+        let body = host::body(Message::Request, self.request.body_bytes());
+        let step = worker.decide(&self.exchange, |x, vm, env| {
+            x.on_request_body(vm, env, &body)
+        });
+        let held = self.request.held();
+        worker.unwatch(self.context_id);
+        self.request = Progress::Ended;
+        self.apply(worker, step, held)
+    }
+
+    fn look_at_response(&mut self, worker: &Worker, end: EndOfStream) -> Flow {
+        let body = host::body(Message::Response, self.response.body_bytes());
+        let step = worker.decide(&self.exchange, |x, vm, env| {
+            x.on_response_body(vm, env, &body, end)
+        });
+        let held = self.response.held();
+        self.apply(worker, step, held)
+    }
+
+    /// Tells the exchange, once, that its stream is gone.
+    fn end_stream(&mut self) {
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
+        worker.unwatch(self.context_id);
+        let effects = worker.decide(&self.exchange, |x, vm, env| x.on_done(vm, env));
+        worker.apply(effects.unwrap_or_default(), Held::NoBody);
+    }
+}
+
+impl Context for Filter {
+    fn on_done(&mut self) -> bool {
+        self.end_stream();
+        true
+    }
+}
+
+impl HttpContext for Filter {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
+        let end = end(end_of_stream);
+        let entries = host::headers(Message::Request);
+        let step = worker.decide(&self.exchange, |x, vm, env| {
+            x.on_request_headers(vm, env, &Headers::new(&entries), end)
+        });
+        self.request = Progress::HeadersHeld { body_bytes: 0 };
+        let flow = self.apply(&worker, step, Held::NoBody);
+        // A body whose headers went on at once is not ours to look at.
+        if flow == Flow::Continue {
+            self.request = Progress::Ended;
+        }
+        if matches!(self.request, Progress::HeadersHeld { .. }) {
+            worker.watch(self.context_id, &self.exchange);
+        }
+        action(flow)
+    }
+
+    fn on_http_request_body(&mut self, held_bytes: usize, end_of_stream: bool) -> Action {
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
+        if self.request == Progress::Ended {
+            return Action::Continue;
+        }
+        self.request = self.request.with_body(held_bytes);
+        if end_of_stream {
+            return action(self.end_request(&worker));
+        }
+        let step = worker.decide(&self.exchange, |x, vm, env| {
+            x.on_request_body_held(vm, env, held_bytes)
+        });
+        action(self.apply(&worker, step, Held::NoBody))
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
+        match self.request {
+            Progress::Ended => Action::Continue,
+            _ => action(self.end_request(&worker)),
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
+        if self.response == Progress::Ended {
+            return Action::Continue;
+        }
+        let end = end(end_of_stream);
+        let entries = host::headers(Message::Response);
+        let step = worker.decide(&self.exchange, |x, vm, env| {
+            x.on_response_headers(vm, env, &Headers::new(&entries), end)
+        });
+        self.response = Progress::HeadersHeld { body_bytes: 0 };
+        let flow = self.apply(&worker, step, Held::NoBody);
+        self.response = self.response.after(flow, end);
+        action(flow)
+    }
+
+    fn on_http_response_body(&mut self, held_bytes: usize, end_of_stream: bool) -> Action {
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
+        if self.response == Progress::Ended {
+            return Action::Continue;
+        }
+        let end = end(end_of_stream);
+        self.response = self.response.with_body(held_bytes);
+        let need = match self.exchange.try_borrow_mut() {
+            Ok(mut exchange) => exchange.response_body_need(held_bytes, end),
+            Err(_) => BodyNeed::Nothing(Flow::Continue),
+        };
+        let flow = match need {
+            BodyNeed::Bytes => self.look_at_response(&worker, end),
+            BodyNeed::Nothing(flow) => flow,
+        };
+        self.response = self.response.after(flow, end);
+        action(flow)
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
+        if self.response == Progress::Ended {
+            return Action::Continue;
+        }
+        let flow = self.look_at_response(&worker, EndOfStream::Yes);
+        self.response = Progress::Ended;
+        action(flow)
+    }
+
+    fn on_log(&mut self) {
+        self.end_stream();
+    }
+}
+
+fn end(end_of_stream: bool) -> EndOfStream {
+    if end_of_stream {
+        EndOfStream::Yes
+    } else {
+        EndOfStream::No
+    }
+}
+
+fn action(flow: Flow) -> Action {
+    match flow {
+        Flow::Continue => Action::Continue,
+        Flow::Pause => Action::Pause,
+    }
+}
