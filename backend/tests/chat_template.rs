@@ -6,9 +6,10 @@ use farthing_backend::text::{
     ChatPrompt, ChatTemplate, GenerationPrompt, Specials, Tokenizer, TokenizerSource,
 };
 use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::limits::{MESSAGES_MAX, REQUEST_BODY_BYTES_MAX};
 use farthing_core::wire::{Endpoint, Request, parse};
 use model_files::{BOTH, QWEN, SMOLLM2, tokenizer_source};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::LazyLock;
 
 /// A model's tokenizer, template and where they come from.
@@ -42,17 +43,15 @@ fn model(id: &str) -> &'static Model {
         .expect("one of both")]
 }
 
-fn request(body: &Value) -> Request {
-    let mut body = body.clone();
-    body["model"] = json!("any");
-    parse(Endpoint::ChatCompletions, body.to_string().as_bytes()).expect("a valid request")
+fn request(body: &str) -> Request {
+    parse(Endpoint::ChatCompletions, body.as_bytes()).expect("a valid request")
 }
 
 /// What `template` makes of a request: the prompt as a person reads it, and its tokens.
 fn rendered(
     model: &Model,
     template: &ChatTemplate,
-    body: &Value,
+    body: &str,
 ) -> Result<(String, Vec<u32>), ApiError> {
     let request = request(body);
     let prompt =
@@ -69,9 +68,9 @@ fn controls(model: &Model, ids: &[u32]) -> Vec<u32> {
         .collect()
 }
 
-fn check(id: &str, body: Value, expected: &str) {
+fn check(id: &str, body: &str, expected: &str) {
     let model = model(id);
-    let (spelled, ids) = rendered(model, &model.template, &body).expect("the template renders");
+    let (spelled, ids) = rendered(model, &model.template, body).expect("the template renders");
     assert_eq!(spelled, expected);
     // Nothing in these messages spells a control token, so the usual way gives the same tokens.
     assert_eq!(ids, model.tokenizer.encode(expected, Specials::Parse));
@@ -80,75 +79,82 @@ fn check(id: &str, body: Value, expected: &str) {
 /// The expected prompts are what Jinja2 makes of the same templates.
 #[test]
 fn prompts_are_those_of_the_models_makers() {
-    let question = json!({"messages": [{"role": "user", "content": "Hello"}]});
-    let chat = json!({"messages": [
+    let question = r#"{"model": "any", "messages": [{"role": "user", "content": "Hello"}]}"#;
+    let chat = r#"{"model": "any", "messages": [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": " Why?\n"}]});
-    let developer = json!({"messages": [
+        {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": " Why?\n"}]}"#;
+    let developer = r#"{"model": "any", "messages": [
         {"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello!"},
-        {"role": "user", "content": [{"type": "text", "text": " Why?\n"}]}]});
+        {"role": "user", "content": [{"type": "text", "text": " Why?\n"}]}]}"#;
     let long = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
         <|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\n Why?\n<|im_end|>\n\
         <|im_start|>assistant\n";
     for id in BOTH {
-        check(id, chat.clone(), long);
-        check(id, developer.clone(), long);
+        check(id, chat, long);
+        check(id, developer, long);
     }
-    check(
-        SMOLLM2,
-        question.clone(),
-        "<|im_start|>system\nYou are a helpful AI assistant named \
-        SmolLM, trained by Hugging Face<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n\
-        <|im_start|>assistant\n",
-    );
-    check(
-        QWEN,
-        question,
-        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a \
-        helpful assistant.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n",
-    );
+    let smollm2 = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by \
+        Hugging Face<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
+    check(SMOLLM2, question, smollm2);
+    let qwen = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful \
+        assistant.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
+    check(QWEN, question, qwen);
 }
 
+const TOOLS: &str = r#"{"model": "any",
+    "tools": [{"type": "function", "function": {"name": "weather",
+        "description": "It's <the> weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}],
+    "messages": [
+        {"role": "user", "content": "Weather in \"Paris\" & Łódź?"},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function",
+            "function": {"name": "weather",
+                "arguments": "{\"city\":\"Łódź\",\"days\":[1,2.5],\"exact\":true}"}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "<b>12°</b>"},
+        {"role": "tool", "tool_call_id": "c2", "content": "rain"}]}"#;
+
+const TOOLS_PROMPT: &str = r#"<|im_start|>system
+You are Qwen, created by Alibaba Cloud. You are a helpful assistant.
+
+# Tools
+
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>
+{"type": "function", "function": {"name": "weather", "description": "It's <the> weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+</tools>
+
+For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+<|im_start|>user
+Weather in "Paris" & Łódź?<|im_end|>
+<|im_start|>assistant
+<tool_call>
+{"name": "weather", "arguments": {"city": "Łódź", "days": [1, 2.5], "exact": true}}
+</tool_call><|im_end|>
+<|im_start|>user
+<tool_response>
+<b>12°</b>
+</tool_response>
+<tool_response>
+rain
+</tool_response><|im_end|>
+<|im_start|>assistant
+"#;
+
 #[test]
-fn tools_are_written_as_python_writes_json() {
-    let body = json!({
-        "tools": [{"type": "function", "function": {"name": "weather",
-            "description": "It's <the> weather",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}],
-        "messages": [
-            {"role": "user", "content": "Weather in \"Paris\" & Łódź?"},
-            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function",
-                "function": {"name": "weather",
-                    "arguments": "{\"city\":\"Łódź\",\"days\":[1,2.5],\"exact\":true}"}}]},
-            {"role": "tool", "tool_call_id": "c1", "content": "<b>12°</b>"},
-            {"role": "tool", "tool_call_id": "c2", "content": "rain"}]});
-    check(
-        QWEN,
-        body,
-        concat!(
-            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-            "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n",
-            "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
-            r#"{"type": "function", "function": {"name": "weather", "description": "#,
-            r#""It's <the> weather", "parameters": {"type": "object", "properties": "#,
-            r#"{"city": {"type": "string"}}}}}"#,
-            "\n</tools>\n\nFor each function call, return a json object with function name and ",
-            "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n",
-            r#"{"name": <function-name>, "arguments": <args-json-object>}"#,
-            "\n</tool_call><|im_end|>\n<|im_start|>user\nWeather in \"Paris\" & Łódź?<|im_end|>\n",
-            "<|im_start|>assistant\n<tool_call>\n",
-            r#"{"name": "weather", "arguments": {"city": "Łódź", "days": [1, 2.5], "exact": true}}"#,
-            "\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n<b>12°</b>\n",
-            "</tool_response>\n<tool_response>\nrain\n</tool_response><|im_end|>\n",
-            "<|im_start|>assistant\n"
-        ),
-    );
+fn tools_keep_the_order_of_their_keys_and_are_written_as_python_writes_json() {
+    check(QWEN, TOOLS, TOOLS_PROMPT);
 }
 
 /// A conversation whose every string is `text`.
-fn conversation_of(text: &str) -> Value {
-    json!({
+fn conversation_of(text: &str) -> String {
+    let conversation = json!({
+        "model": "any",
         "tools": [{"type": "function", "function": {"name": text, text: text}}],
         "messages": [
             {"role": "system", "content": text},
@@ -157,7 +163,8 @@ fn conversation_of(text: &str) -> Value {
                 "function": {"name": text, "arguments": json!({text: [text]}).to_string()}}]},
             {"role": "tool", "tool_call_id": text, "content": text},
             {"role": "assistant", "content": text},
-            {"role": "user", "content": [{"type": "text", "text": text}]}]})
+            {"role": "user", "content": [{"type": "text", "text": text}]}]});
+    conversation.to_string()
 }
 
 /// Texts that would be control tokens if anyone let them: spelled out, in parts that a template
@@ -243,11 +250,11 @@ fn bad_templates_are_refused_when_the_model_is_loaded() {
 
 #[test]
 fn messages_that_a_template_refuses_are_the_clients_error() {
-    let question = json!({"messages": [{"role": "user", "content": "secret words"}]});
+    let question = r#"{"model": "any", "messages": [{"role": "user", "content": "secret words"}]}"#;
     let check = |source: &str, expected: &str| {
         let model = model(QWEN);
         let template = ChatTemplate::new(source, &model.tokenizer).expect("it compiles");
-        let error = rendered(model, &template, &question).expect_err(expected);
+        let error = rendered(model, &template, question).expect_err(expected);
         assert_eq!(
             (error.kind, error.param.as_deref()),
             (ErrorKind::InvalidValue, Some("messages"))
@@ -280,8 +287,8 @@ fn templates_have_the_functions_that_they_were_written_for() {
     let check = |source: &str, expected: &str| {
         let model = model(QWEN);
         let template = ChatTemplate::new(source, &model.tokenizer).expect("it compiles");
-        let body = json!({"messages": [{"role": "user", "content": " It's\n"}]});
-        let (spelled, _) = rendered(model, &template, &body).expect("it renders");
+        let body = r#"{"model": "any", "messages": [{"role": "user", "content": " It's\n"}]}"#;
+        let (spelled, _) = rendered(model, &template, body).expect("it renders");
         assert_eq!(spelled, expected);
     };
     check(
@@ -307,4 +314,18 @@ fn templates_have_the_functions_that_they_were_written_for() {
         "{{ messages[0].name is defined }}{{ tools is none }}",
         "FalseTrue",
     );
+}
+
+/// The largest chat that the server accepts stays within the template's fuel and output limits.
+#[test]
+fn the_largest_chat_renders() {
+    let roles = ["user", "assistant"];
+    let content = "Twelve words of filler. ".repeat(16);
+    let turns = (0..MESSAGES_MAX).map(|n| json!({"role": roles[n % 2], "content": content}));
+    let body = json!({"model": "any", "messages": turns.collect::<Vec<_>>()}).to_string();
+    assert!(body.len() > REQUEST_BODY_BYTES_MAX / 2 && body.len() < REQUEST_BODY_BYTES_MAX);
+    for model in MODELS.iter() {
+        let (spelled, _) = rendered(model, &model.template, &body).expect("it renders");
+        assert!(spelled.len() > MESSAGES_MAX * content.len());
+    }
 }

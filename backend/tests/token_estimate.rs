@@ -116,10 +116,12 @@ fn the_estimate_is_within_its_bounds() {
     }
 }
 
-/// The bounds that the estimate claims.
+/// The bounds that the estimate claims. At first it knows neither the vocabulary (Chinese differs
+/// by a factor of two between these models) nor the default system prompt of the template.
 fn check_bounds(model: &str, kind: &str, [at_first, own, mixed]: [f64; 3]) {
     let what = format!("{model}, {kind}: {at_first:+.1} % {own:+.1} % {mixed:+.1} %");
-    assert!(at_first.abs() <= 60.0, "at first: {what}");
-    assert!(own.abs() <= 15.0, "calibrated on its kind: {what}");
-    assert!(mixed.abs() <= 40.0, "calibrated on all kinds: {what}");
+    let at_first_max = if kind == "chinese" { 45.0 } else { 25.0 };
+    assert!(at_first.abs() <= at_first_max, "at first: {what}");
+    assert!(own.abs() <= 10.0, "calibrated on its kind: {what}");
+    assert!(mixed.abs() <= 12.0, "calibrated on all kinds: {what}");
 }

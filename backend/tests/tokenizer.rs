@@ -106,7 +106,11 @@ fn adversarial_strings_encode_as_the_reference_does() {
 
 #[test]
 fn every_character_has_the_class_that_the_reference_gives_it() {
-    let scalars: Vec<char> = ('\0'..=char::MAX).collect();
+    // All that are assigned; of the planes that are not, a sample.
+    let assigned = |c: &char| matches!(u32::from(*c), 0..0x4_0000 | 0xe_0000..0xe_1000);
+    let all = ('\0'..=char::MAX).enumerate();
+    let chosen = all.filter(|(index, c)| assigned(c) || index % 251 == 0);
+    let scalars: Vec<char> = chosen.map(|(_, c)| c).collect();
     for pair in PAIRS.iter() {
         for some in scalars.chunks(512) {
             // Letters and numbers join or part from what stands beside them.

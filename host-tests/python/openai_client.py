@@ -228,7 +228,7 @@ def test_an_exhausted_budget_is_a_rate_limit():
     call = lambda: client(limited).chat.completions.create(
         model=LARGE, messages=QUESTION, max_tokens=64
     )
-    error = expect_error(openai.RateLimitError, 429, "budget_exhausted", None, call)
+    error = expect_error(openai.RateLimitError, 429, "insufficient_quota", None, call)
     assert int(error.response.headers["retry-after"]) > 0
 
 

@@ -7,14 +7,15 @@
 
 use farthing_core::limits::KV_BLOCK_TOKENS;
 use farthing_kernels::{
-    Activations, KvCache, Matrix, RopeTable, ThreadPool, add, add_bias, matmul, matmul_group,
-    paged_attention, rms_norm, rope, swiglu,
+    KvCache, Matrix, RopeTable, ThreadPool, add, add_bias, matmul, matmul_group, paged_attention,
+    rms_norm, rope, swiglu,
 };
 
 use super::batch::Batch;
 use super::hyper_parameters::HyperParameters;
 use super::rows::each_row;
 use super::weights::{Layer, Projection, Weights};
+use super::workspace::Workspace;
 use crate::error::BackendError;
 
 /// A model that computes.
@@ -22,28 +23,6 @@ pub struct Decoder {
     shape: HyperParameters,
     weights: Weights,
     rope: RopeTable,
-}
-
-/// Every intermediate result of a step, allocated once for the largest step.
-pub struct Workspace {
-    tokens_max: usize,
-    sampled_max: usize,
-    /// The residual stream, `[tokens, width]`.
-    hidden: Vec<f32>,
-    /// Normalised, or projected back, `[tokens, width]`.
-    normed: Vec<f32>,
-    /// `[tokens, heads * head_dim]`, as `attended`.
-    query: Vec<f32>,
-    /// `[tokens, kv_heads * head_dim]`, as `value`.
-    key: Vec<f32>,
-    value: Vec<f32>,
-    attended: Vec<f32>,
-    /// `[tokens, feed_forward]`, as `up`.
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    /// `[sampled, vocab_size]`.
-    logits: Vec<f32>,
-    activations: Activations,
 }
 
 // === impl Decoder ===
@@ -86,29 +65,7 @@ impl Decoder {
 
     /// Buffers for steps of up to `tokens` tokens, `sampled` of which get logits.
     pub fn workspace(&self, tokens: usize, sampled: usize) -> Workspace {
-        let HyperParameters {
-            width,
-            feed_forward,
-            heads,
-            kv_heads,
-            head_dim,
-            ..
-        } = self.shape;
-        let zeros = |columns: usize| vec![0.0; tokens * columns];
-        Workspace {
-            tokens_max: tokens,
-            sampled_max: sampled,
-            hidden: zeros(width),
-            normed: zeros(width),
-            query: zeros(heads * head_dim),
-            key: zeros(kv_heads * head_dim),
-            value: zeros(kv_heads * head_dim),
-            attended: zeros(heads * head_dim),
-            gate: zeros(feed_forward),
-            up: zeros(feed_forward),
-            logits: vec![0.0; sampled * self.shape.vocab_size],
-            activations: Activations::new(),
-        }
+        Workspace::new(&self.shape, tokens, sampled)
     }
 
     /// Computes one step: keys and values go into the cache, and the logits of the sampled tokens,

@@ -10,8 +10,10 @@ mod hyper_parameters;
 mod load;
 mod rows;
 mod weights;
+mod workspace;
 
 pub use batch::{Batch, Logits};
-pub use decoder::{Decoder, Workspace};
+pub use decoder::Decoder;
 pub use hyper_parameters::{Architecture, HyperParameters};
 pub use load::{LoadedModel, ModelInfo, ModelOptions, load_model};
+pub use workspace::Workspace;

@@ -6,7 +6,6 @@ use farthing_core::wire::{Usage, parse_embeddings};
 use hyper::Response;
 use hyper::body::Bytes;
 
-use super::measure::Measure;
 use super::reply::{self, ReplyBody};
 use super::router::Call;
 use crate::metrics::Operation;
@@ -18,7 +17,7 @@ use crate::metrics::Operation;
 pub async fn answer(call: Call<'_>, body: Bytes) -> Result<Response<ReplyBody>, ApiError> {
     let request = parse_embeddings(&body)?;
     let embedder = call.state.embedder(&request.model)?;
-    let mut measure = Measure::new(call, Operation::Embeddings, &embedder.id, 1);
+    let mut measure = call.measure(Operation::Embeddings, &embedder.id, 1);
     let embedded = embedder
         .embed(request.input)
         .await

@@ -47,7 +47,7 @@ pub async fn answer(
     let sources = submit(call, &prepared)?;
     let choices = usize::from(prepared.request.sampling.n);
     let model = prepared.model.id.as_str();
-    let measure = Measure::new(call, operation, model, choices * sources.len());
+    let measure = call.measure(operation, model, choices * sources.len());
     let head = answer_head(call, endpoint, model);
     let shown = Shown {
         choices,

@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use farthing_core::wire::Usage;
 
-use super::router::Call;
-use super::{State, log};
-use crate::metrics::{ModelOperation, Operation};
+use super::log;
+use crate::metrics::{Metrics, ModelOperation, Operation};
 
 /// How a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +27,23 @@ impl Outcome {
     }
 }
 
+/// What is being measured.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// What was asked for.
+    pub operation: Operation,
+    /// The model that answers.
+    pub model: String,
+    /// The request's name in the log.
+    pub request_id: String,
+    /// Answers that are generated side by side.
+    pub choices: usize,
+}
+
 /// Watches one request from its arrival; dropping it counts it.
 pub struct Measure {
-    state: Arc<State>,
-    model: String,
-    operation: Operation,
-    request_id: String,
-    /// Answers that are generated side by side.
-    choices: u64,
+    metrics: Arc<Metrics>,
+    subject: Subject,
     arrived: Instant,
     first_token: Option<Instant>,
     usage: Usage,
@@ -43,15 +51,12 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Starts watching a request that `model` answers with `choices` answers.
-    pub fn new(call: Call<'_>, operation: Operation, model: &str, choices: usize) -> Measure {
+    /// Starts watching a request that arrived at `arrived`.
+    pub fn new(metrics: &Arc<Metrics>, subject: Subject, arrived: Instant) -> Measure {
         Measure {
-            state: Arc::clone(call.state),
-            model: model.to_owned(),
-            operation,
-            request_id: call.identity.log_id().to_owned(),
-            choices: choices.max(1) as u64,
-            arrived: call.arrived,
+            metrics: Arc::clone(metrics),
+            subject,
+            arrived,
             first_token: None,
             usage: Usage::default(),
             outcome: Outcome::ClientLeft,
@@ -73,7 +78,8 @@ impl Measure {
     pub fn completed(&mut self, usage: Usage) {
         self.usage = usage;
         self.outcome = Outcome::Completed;
-        let later_tokens = (usage.completion_tokens / self.choices).saturating_sub(1);
+        let choices = self.subject.choices.max(1) as u64;
+        let later_tokens = (usage.completion_tokens / choices).saturating_sub(1);
         if let (Some(first), 1..) = (self.first_token, later_tokens)
             && let Some(counters) = self.counters()
         {
@@ -89,7 +95,8 @@ impl Measure {
     }
 
     fn counters(&self) -> Option<&ModelOperation> {
-        self.state.metrics.model(&self.model, self.operation)
+        self.metrics
+            .model(&self.subject.model, self.subject.operation)
     }
 }
 
@@ -103,9 +110,9 @@ impl Drop for Measure {
         log::event(
             "request",
             &[
-                ("request_id", &self.request_id),
-                ("operation", &self.operation.as_str()),
-                ("model", &self.model),
+                ("request_id", &self.subject.request_id),
+                ("operation", &self.subject.operation.as_str()),
+                ("model", &self.subject.model),
                 ("outcome", &self.outcome.as_str()),
                 ("prompt_tokens", &self.usage.prompt_tokens),
                 ("cached_tokens", &self.usage.cached_tokens),

@@ -13,6 +13,8 @@ use crate::error::BackendError;
 
 /// Threads that move bytes; the computing ones are the model thread's.
 const RUNTIME_THREADS: usize = 2;
+/// Threads that render and tokenize prompts; further ones wait their turn.
+const PROMPT_THREADS: usize = 4;
 
 /// Loads the models, listens, prints `ready http://ADDR`, and serves until SIGINT or SIGTERM.
 ///
@@ -22,6 +24,7 @@ pub fn serve(config: Config) -> Result<(), BackendError> {
     let state = Arc::new(State::load(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
+        .max_blocking_threads(PROMPT_THREADS)
         .enable_all()
         .build()
         .map_err(|source| io("the runtime", source))?;

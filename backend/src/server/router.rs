@@ -11,6 +11,7 @@ use hyper::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING
 use hyper::{Method, Request, Response};
 
 use super::identity::{Identity, REQUEST_ID};
+use super::measure::{Measure, Subject};
 use super::reply::{self, ReplyBody};
 use super::{State, body, embeddings, generate, health, log, models};
 use crate::metrics::Operation;
@@ -137,6 +138,18 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Starts measuring the answer of `model`, which makes `choices` answers side by side.
+    pub fn measure(self, operation: Operation, model: &str, choices: usize) -> Measure {
+        let (model, request_id) = (model.to_owned(), self.identity.log_id().to_owned());
+        let subject = Subject {
+            operation,
+            model,
+            request_id,
+            choices,
+        };
+        Measure::new(&self.state.metrics, subject, self.arrived)
+    }
+
     async fn dispatch(
         self,
         route: Route<'_>,

@@ -23,7 +23,7 @@ pub struct State {
     /// Embedding models, in the order of the configuration.
     pub embedders: Vec<EmbedHandle>,
     /// Counters of requests.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Cache salts and response ids.
     pub salts: Salts,
 }
@@ -55,7 +55,8 @@ impl State {
             );
         }
         let engine = engine::start(chat, config.engine());
-        let metrics = Metrics::new(config.models.iter().map(|source| source.id.clone()));
+        let ids = config.models.iter().map(|source| source.id.clone());
+        let metrics = Arc::new(Metrics::new(ids));
         Ok(State {
             engine,
             embedders,

@@ -173,3 +173,126 @@ impl Body for EventStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use farthing_core::error::ErrorKind;
+    use farthing_core::wire::{AnswerHead, Endpoint};
+    use http_body_util::BodyExt;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::engine::FinishReason;
+    use crate::metrics::{Metrics, Operation};
+    use crate::server::measure::Subject;
+
+    /// Plays the events of each prompt, after which its channel closes, and gives what is streamed,
+    /// or the error that is answered instead.
+    fn play(prompts: Vec<Vec<EngineEvent>>) -> Result<String, ApiError> {
+        let mut sources = Vec::new();
+        for events in prompts {
+            let (sender, receiver) = unbounded_channel();
+            for event in events {
+                sender.send(event).expect("the receiver is held");
+            }
+            sources.push(receiver);
+        }
+        let head = AnswerHead {
+            id: "id".into(),
+            created_unix_s: 1,
+            model: "m".into(),
+        };
+        let writer = StreamWriter::new(Endpoint::ChatCompletions, head, sources.len());
+        let shown = Shown {
+            choices: 1,
+            logprobs: false,
+            usage: true,
+        };
+        let (operation, model, request_id) = (Operation::Chat, "m".into(), "-".into());
+        let subject = Subject {
+            operation,
+            model,
+            request_id,
+            choices: sources.len(),
+        };
+        let metrics = Arc::new(Metrics::new([]));
+        let measure = Measure::new(&metrics, subject, Instant::now());
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a bare runtime starts").block_on(async {
+            let stream = EventStream::open(sources, &[], writer, shown, measure).await?;
+            let body = stream.collect().await.expect("the body itself never fails");
+            Ok(String::from_utf8(body.to_bytes().to_vec()).expect("events are UTF-8"))
+        })
+    }
+
+    fn delta(text: &str) -> EngineEvent {
+        EngineEvent::Delta {
+            choice: 0,
+            text: text.to_owned(),
+            logprobs: Vec::new(),
+        }
+    }
+
+    fn end() -> [EngineEvent; 2] {
+        let usage = Usage {
+            prompt_tokens: 3,
+            completion_tokens: 2,
+            cached_tokens: 1,
+        };
+        [
+            EngineEvent::Finished {
+                choice: 0,
+                reason: FinishReason::Stop,
+            },
+            EngineEvent::Done { usage },
+        ]
+    }
+
+    fn script(texts: &[&str], end: impl IntoIterator<Item = EngineEvent>) -> Vec<EngineEvent> {
+        let start = EngineEvent::Prefilled { cached_tokens: 1 };
+        let deltas = texts.iter().map(|text| delta(text));
+        std::iter::once(start).chain(deltas).chain(end).collect()
+    }
+
+    #[test]
+    fn usage_is_the_sum_of_all_prompts_and_done_comes_last() {
+        let text = play(vec![script(&["a", "", "b"], end()), script(&["c"], end())]);
+        let text = text.expect("nothing fails");
+        let pieces = |piece: &str| text.matches(&format!("\"content\":\"{piece}\"")).count();
+        assert_eq!((pieces("a"), pieces("b"), pieces("c")), (1, 1, 1), "{text}");
+        assert_eq!(pieces(""), 2, "only the two roles have no text: {text}");
+        assert!(
+            text.contains("\"prompt_tokens\":6,\"completion_tokens\":4"),
+            "{text}"
+        );
+        assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    }
+
+    #[test]
+    fn what_fails_midway_ends_with_an_error_and_without_done() {
+        let failed = EngineEvent::Failed(ApiError::new(ErrorKind::Internal, "broken"));
+        let closed = Vec::new();
+        for (end, code) in [(vec![failed], "internal_error"), (closed, "unavailable")] {
+            let text = play(vec![script(&["a"], end)]).expect("the answer has begun");
+            let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+            assert!(
+                last.starts_with("data: {\"error\":") && last.contains(code),
+                "{text}"
+            );
+            assert!(!text.contains("[DONE]"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_fails_before_the_first_token_has_a_status() {
+        let failed = EngineEvent::Failed(ApiError::new(ErrorKind::Overloaded, "no room"));
+        assert_eq!(
+            play(vec![vec![failed]]).map_err(|error| error.status()),
+            Err(429)
+        );
+        assert_eq!(play(vec![vec![]]).map_err(|error| error.status()), Err(503));
+    }
+}

@@ -190,7 +190,7 @@ pub fn tiny_model(architecture: &str) -> GgufWriter {
     );
     for (key, value) in [
         ("block_count", 2),
-        ("context_length", 4_096),
+        ("context_length", 65_536),
         ("embedding_length", WIDTH as u32),
         ("feed_forward_length", FEED_FORWARD as u32),
         ("attention.head_count", 4),

@@ -13,6 +13,7 @@ mod demo;
 mod error;
 mod fetch;
 mod machine;
+mod runs;
 mod signals;
 mod stack;
 mod subprocess;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    runs::remove_old();
     match Interrupt::watch().and_then(|interrupt| run(cli.command, &interrupt)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,6 +22,11 @@ const BACKEND_CLUSTER: &str = "backend";
 const REACHABLE_WITHIN: Duration = Duration::from_secs(20);
 /// How much of a log an error shows.
 const LOG_LINES: usize = 25;
+/// Envoy repeats whole configurations in one line.
+const LINE_CHARS_MAX: usize = 400;
+/// What stands before the path of a refused field in the log of the filter and of the backend.
+const FILTER_REFUSAL: &str = "configuration refused: ";
+const BACKEND_REFUSAL: &str = "farthing: configuration, ";
 
 /// What the stack is started with; port 0 takes a free one.
 pub struct StackOptions {
@@ -78,7 +83,7 @@ impl Stack {
         let envoy_options = EnvoyOptions::new(options.workers);
         let envoy = interrupt
             .race(move || Envoy::start(&config, &envoy_options))?
-            .map_err(explain_refusal)?;
+            .map_err(|error| explain("filter", FILTER_REFUSAL, error))?;
         let mut stack = Stack { envoy, backend };
         stack.wait_until_reachable(interrupt)?;
         Ok(stack)
@@ -141,23 +146,34 @@ fn start_backend(options: &StackOptions, interrupt: &Interrupt) -> Result<Backen
         fs::write(&file, text).map_err(XtaskError::file("write", &file))?;
         backend.config = Some(file);
     }
-    Ok(interrupt.race(move || Backend::start(&backend))??)
+    interrupt
+        .race(move || Backend::start(&backend))?
+        .map_err(|error| explain("backend", BACKEND_REFUSAL, error))
 }
 
-/// Envoy says a lot before it gives up; what the filter said against its configuration is the
-/// part that a user can act on.
-fn explain_refusal(error: HarnessError) -> XtaskError {
-    let HarnessError::NotReady { log_tail, .. } = &error else {
+/// A part says a lot before it gives up. What a user can act on is what it said against its
+/// configuration, or else its last line.
+fn explain(section: &str, marker: &str, error: HarnessError) -> XtaskError {
+    let HarnessError::NotReady {
+        what,
+        reason,
+        log_tail,
+    } = &error
+    else {
         return error.into();
     };
-    let said: Vec<&str> = log_tail
+    let refused = log_tail
         .lines()
-        .filter_map(|line| line.split_once("[wasm]").map(|(_, rest)| rest))
-        .filter_map(|rest| rest.split_once("configuration").map(|_| rest.trim()))
-        .collect();
-    match said.first() {
-        Some(line) => XtaskError::Config((*line).to_string()),
-        None => error.into(),
+        .find_map(|line| Some(line.split_once(marker)?.1.trim()));
+    if let Some(field) = refused {
+        return XtaskError::Config(format!("{section}.{field}"));
+    }
+    match log_tail.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(last) if reason.starts_with("ended") => {
+            let last: String = last.chars().take(LINE_CHARS_MAX).collect();
+            XtaskError::Unexpected(format!("{what} {reason}: {last}"))
+        }
+        _ => error.into(),
     }
 }
 

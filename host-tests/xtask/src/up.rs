@@ -88,8 +88,20 @@ fn read_config(path: &Path) -> Result<UpConfig, XtaskError> {
     if text.trim().is_empty() {
         return Ok(UpConfig::default());
     }
-    serde_yaml_ng::from_str(&text)
-        .map_err(|error| XtaskError::Config(format!("{}: {error}", path.display())))
+    let config: UpConfig = serde_yaml_ng::from_str(&text)
+        .map_err(|error| XtaskError::Config(format!("{}: {error}", path.display())))?;
+    for (name, section) in [("filter", &config.filter), ("backend", &config.backend)] {
+        if section
+            .as_ref()
+            .is_some_and(|section| !section.is_mapping())
+        {
+            return Err(XtaskError::Config(format!(
+                "{}: {name}: not a mapping",
+                path.display()
+            )));
+        }
+    }
+    Ok(config)
 }
 
 /// Cargo runs us in the workspace; a relative path is the user's, from where they stand.

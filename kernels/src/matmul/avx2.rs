@@ -14,7 +14,7 @@ use std::arch::x86_64::{
     _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::rows::Rows;
+use super::rows::{Rows, prefetch};
 use super::{Outputs, RowBlock, Tile};
 use crate::block::{BLOCK, SUPER_BLOCK};
 use crate::layout::{
@@ -108,6 +108,7 @@ unsafe fn nibbles<S: NibbleScales, const M: usize>(
     unsafe {
         let mut weights = tile.quants.as_ptr().add(half * VECTOR_BYTES / 2);
         for block in 0..x.blocks {
+            prefetch::<{ BLOCK_QUADS / 2 }>(weights);
             let mut dots = [_mm256_setzero_si256(); M];
             for quad in 0..BLOCK_QUADS / 2 {
                 let packed = _mm256_load_si256(weights.cast());
@@ -150,6 +151,9 @@ unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
     unsafe {
         let mut weights = tile.quants.as_ptr().add(half * VECTOR_BYTES / 2);
         for group in 0..x.blocks * GROUPS {
+            if group % GROUPS == 0 {
+                prefetch::<BLOCK_QUADS>(weights);
+            }
             let mut dots = [_mm256_setzero_si256(); M];
             for quad in 0..BLOCK_QUADS / GROUPS {
                 let vector = _mm256_xor_si256(_mm256_load_si256(weights.cast()), sign_bits);

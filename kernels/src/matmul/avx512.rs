@@ -4,7 +4,7 @@
 //! whose quads are broadcast from memory.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm_load_si128, _mm_prefetch, _MM_HINT_T0, _mm256_load_si256, _mm256_loadu_si256, _mm512_add_epi32,
+    __m512, __m512i, _mm_load_si128, _mm256_load_si256, _mm256_loadu_si256, _mm512_add_epi32,
     _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
     _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
     _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8,
@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::rows::Rows;
+use super::rows::{Rows, prefetch};
 use super::{Outputs, RowBlock, Tile};
 use crate::block::{BLOCK, SUPER_BLOCK};
 use crate::layout::{
@@ -66,17 +66,6 @@ unsafe fn multiply_rows<const M: usize>(tile: &Tile<'_>, x: &Rows<M>, sums: &mut
     }
 }
 
-/// Bytes by which weights are fetched ahead of use: the processor's own prefetcher stops at the end
-/// of each page.
-const PREFETCH_BYTES: usize = 4096;
-
-/// Asks for the cache line that will be read a while after `weights`. Any address is allowed.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch(weights: *const u8) {
-    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES).cast());
-}
-
 /// Four activations in every lane.
 ///
 /// # Safety
@@ -96,13 +85,13 @@ unsafe fn nibbles<S: NibbleScales, const M: usize>(tile: &Tile<'_>, x: &Rows<M>)
     let mut weights = tile.quants.as_ptr();
     let mut totals = [_mm512_setzero_ps(); M];
     for block in 0..x.blocks {
+        prefetch::<{ BLOCK_QUADS / 2 }>(weights);
         let mut dots = [_mm512_setzero_si512(); M];
         let mut high_dots = [_mm512_setzero_si512(); M];
         for quad in 0..BLOCK_QUADS / 2 {
             // SAFETY: the tile has `blocks` times four vectors, the rows `blocks` times 32 quants.
             unsafe {
                 let packed = _mm512_load_si512(weights.cast());
-                prefetch(weights);
                 weights = weights.add(VECTOR_BYTES);
                 let low = _mm512_and_si512(packed, low_bits);
                 let high = _mm512_and_si512(_mm512_srli_epi16::<4>(packed), low_bits);
@@ -155,6 +144,9 @@ unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
     let mut totals = [_mm512_setzero_ps(); M];
     for group in 0..x.blocks * GROUPS {
         let columns = group * (BLOCK / GROUPS);
+        if group % GROUPS == 0 {
+            prefetch::<BLOCK_QUADS>(weights);
+        }
         // SAFETY: the tile has eight vectors a block and the scales of each group, the rows have
         // 32 quants and a scale a block, and an offset a group.
         unsafe {
@@ -162,7 +154,6 @@ unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
                 std::array::from_fn(|m| _mm512_set1_epi32(*offsets[m].add(group)));
             for quad in 0..BLOCK_QUADS / GROUPS {
                 let vector = _mm512_load_si512(weights.cast());
-                prefetch(weights);
                 weights = weights.add(VECTOR_BYTES);
                 for (dot, quants) in dots.iter_mut().zip(x.quants) {
                     let x = broadcast_quad(quants.add(columns + quad * QUAD));
@@ -192,7 +183,9 @@ unsafe fn dense<E: Element, const M: usize>(tile: &Tile<'_>, x: &Rows<M>) -> [__
         let sums = if col % 2 == 0 { &mut even } else { &mut odd };
         // SAFETY: the tile has sixteen weights, each row a value for every column.
         unsafe {
-            let weight = E::load(weights.add(col * TILE_ROWS * E::BYTES));
+            let at = weights.add(col * TILE_ROWS * E::BYTES);
+            prefetch::<1>(at);
+            let weight = E::load(at);
             for (sum, values) in sums.iter_mut().zip(x.values) {
                 *sum = _mm512_fmadd_ps(weight, _mm512_set1_ps(*values.add(col)), *sum);
             }

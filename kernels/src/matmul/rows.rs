@@ -1,7 +1,14 @@
-//! Where the activations of a block of rows lie, for the SIMD versions.
+//! What the SIMD versions read: the rows of a block, and weights ahead of time.
+
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use super::RowBlock;
 use crate::block::BLOCK;
+use crate::layout::VECTOR_BYTES;
+
+/// Bytes by which weights are fetched ahead of use: the processor's own prefetcher stops at the end
+/// of each page, and a tile of few rows is done before it has started again.
+const PREFETCH_BYTES: usize = 4096;
 
 /// Pointers to the first element of `M` neighbouring rows.
 pub(super) struct Rows<const M: usize> {
@@ -32,5 +39,16 @@ impl<const M: usize> Rows<M> {
             offsets: std::array::from_fn(|m| x.offsets[row(m, blocks)].as_ptr()),
             half_offsets: std::array::from_fn(|m| x.half_offsets[row(m, 2 * blocks)].as_ptr()),
         }
+    }
+}
+
+/// Asks for `VECTORS` cache lines that will be read a while after those at `weights`. Any address
+/// is allowed.
+#[inline(always)]
+pub(super) fn prefetch<const VECTORS: usize>(weights: *const u8) {
+    for vector in 0..VECTORS {
+        let line = weights.wrapping_add(PREFETCH_BYTES + vector * VECTOR_BYTES);
+        // SAFETY: a hint that reads nothing, which every x86-64 processor has.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
     }
 }

@@ -2,10 +2,10 @@
 //! and settled to what it did cost, or refunded, when it ends. Each tenant has one record for each
 //! window in a table of fixed size in the shared store, and every change is a compare-and-swap.
 //!
-//! A tenant's record lies in one of [`BUDGET_PROBES_MAX`] slots that follow from its id. Slots never
-//! become absent again, so a search may stop at an absent one; a record of a past window may be
-//! overwritten by anybody. If all slots are taken by tenants of this window, the request is refused:
-//! a budget that is not counted is no budget.
+//! A tenant's record lies in one of [`BUDGET_PROBES_MAX`] slots that follow from its id. Slots
+//! never become absent again, so a search may stop at an absent one; a record of a past window may
+//! be overwritten by anybody. If all slots are taken by tenants of this window, the request is
+//! refused: a budget that is not counted is no budget.
 
 use crate::limits::{BUDGET_PROBES_MAX, BUDGET_SLOTS, CAS_ATTEMPTS_MAX};
 use crate::money::Nanousd;
@@ -84,7 +84,7 @@ impl Record {
 /// Money set aside for one request. It is consumed by being settled or refunded, so it cannot be
 /// either twice.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a reservation that is neither settled nor refunded blocks money until its window ends"]
+#[must_use = "neither settled nor refunded, it blocks money until its window ends"]
 pub struct Reservation {
     slot: u32,
     tenant: TenantId,

@@ -7,16 +7,16 @@
 //! clock 5000                                               milliseconds pass
 //! tick                                                     the worker's timer, if it is set
 //! corrupt                                                  damages all shared data
-//! ask ID CREDENTIAL [split=N] BODY [| header: value]…      a whole chat request; `-`: no credential
-//! open ID METHOD PATH [end] [| header: value]…             request headers, nothing added
+//! ask ID CREDENTIAL [split=N] BODY [| header: value]...    a whole chat request; `-`: nobody's
+//! open ID METHOD PATH [end] [| header: value]...             request headers, nothing added
 //! body ID [split=N] [more|trailers] BODY                   request body
-//! answer ID STATUS CONTENT-TYPE [split=N] [trailers] BODY [| header: value]…   to its end
-//! head ID STATUS CONTENT-TYPE [| header: value]…           response headers
+//! answer ID STATUS CONTENT-TYPE [split=N] [trailers] BODY [| header: value]...  to its end
+//! head ID STATUS CONTENT-TYPE [| header: value]...           response headers
 //! data ID BODY                                             part of a response body
 //! leave ID                                                 the stream is gone
 //! ```
 //!
-//! A BODY is `@name` or `@name{"field": …}` (a fixture, with fields replaced), `bytes:N` (so many
+//! A BODY is `@name` or `@name{"field": ...}` (a fixture, with fields replaced), `bytes:N` (so many
 //! `x`), or the rest of the line as it is.
 
 use serde_json::Value;

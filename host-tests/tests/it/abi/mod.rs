@@ -1,7 +1,9 @@
 //! The real .wasm, driven by its ABI. Each case of `tests/cases` is a script with its expected
 //! transcript beside it; `FARTHING_BLESS=1` rewrites the expectations.
 
+mod bounds;
 mod case;
+mod golden;
 pub mod proxy;
 mod random_orders;
 mod transcript;
@@ -100,7 +102,7 @@ fn apply(proxy: &mut Proxy, step: &Step) {
         }
         "clock" => proxy.pass_time(word(0).parse().expect("clock MILLISECONDS")),
         "tick" => proxy.tick(),
-        "corrupt" => proxy.corrupt_shared_data(),
+        "corrupt" => proxy.shared_data().corrupt(),
         "ask" => {
             let mut headers = request_headers(word(0), "POST", "/v1/chat/completions");
             headers.push(header("content-type", "application/json"));

@@ -4,8 +4,8 @@
 use crate::wasm_host::{Action, End, Event, HeaderMap, SharedData, Vm};
 use std::collections::BTreeMap;
 
-/// 2026-01-01T00:00:00Z.
-pub const START_UNIX_NS: u64 = 1_767_225_600_000_000_000;
+/// 2027-01-15T08:00:00Z, where the native tests of the core start too.
+pub const START_UNIX_NS: u64 = 1_800_000_000_000_000_000;
 
 /// What left the filter on one side of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,8 +83,9 @@ impl Proxy {
         self.settle();
     }
 
-    pub fn corrupt_shared_data(&mut self) {
-        self.shared.corrupt();
+    /// What the workers share.
+    pub fn shared_data(&self) -> &SharedData {
+        &self.shared
     }
 
     /// Every VM, for looking at its metrics and memory.

@@ -16,14 +16,21 @@ const CLIENTS: usize = 64;
 fn concurrent_requests_cannot_overspend() {
     let edge = Edge::shared();
     let gate = Gate::default();
-    let prompts: Vec<String> = (0..CLIENTS).map(|client| format!("spend {client:02}")).collect();
+    let prompts: Vec<String> = (0..CLIENTS)
+        .map(|client| format!("spend {client:02}"))
+        .collect();
     for prompt in &prompts {
         let mut answer = completion("spent");
         answer.pieces.insert(0, Piece::Gate(gate.clone()));
         edge.script(prompt, answer);
     }
     let refused = AtomicUsize::new(0);
-    let upstream = || prompts.iter().map(|prompt| edge.seen(prompt).len()).sum::<usize>();
+    let upstream = || {
+        prompts
+            .iter()
+            .map(|prompt| edge.seen(prompt).len())
+            .sum::<usize>()
+    };
     let responses: Vec<Response> = thread::scope(|scope| {
         let clients: Vec<_> = prompts
             .iter()
@@ -42,30 +49,53 @@ fn concurrent_requests_cannot_overspend() {
             refused.load(Ordering::Relaxed) + upstream() >= CLIENTS
         });
         gate.open();
-        clients.into_iter().map(|client| client.join().expect("a client")).collect()
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("a client"))
+            .collect()
     });
     let estimates = prompts.iter().flat_map(|prompt| edge.seen(prompt));
     let reserved: u64 = estimates
-        .map(|seen| seen.header("x-farthing-prompt-tokens").unwrap_or("0").parse().unwrap_or(0))
+        .map(|seen| {
+            seen.header("x-farthing-prompt-tokens")
+                .unwrap_or("0")
+                .parse()
+                .unwrap_or(0)
+        })
         .map(|tokens: u64| tokens * SMALL_INPUT_NANOUSD + 32 * SMALL_OUTPUT_NANOUSD)
         .sum();
-    let admitted = responses.iter().filter(|response| response.status == 200).count();
+    let admitted = responses
+        .iter()
+        .filter(|response| response.status == 200)
+        .count();
     assert!(admitted >= 1, "the budget covers at least one request");
-    assert!(reserved <= LIMITED_NANOUSD, "{admitted} requests reserved {reserved} nano-dollars");
+    assert!(
+        reserved <= LIMITED_NANOUSD,
+        "{admitted} requests reserved {reserved} nano-dollars"
+    );
     for response in responses.iter().filter(|response| response.status != 200) {
         assert_eq!(response.status, 429, "{}", response.text());
         assert_eq!(response.json()["error"]["type"], "insufficient_quota");
-        let retry_after = response.header("retry-after").and_then(|s| s.parse::<u64>().ok());
+        let retry_after = response
+            .header("retry-after")
+            .and_then(|s| s.parse::<u64>().ok());
         assert!(retry_after.is_some_and(|seconds| (1..=86_400).contains(&seconds)));
     }
     // What was reserved beyond the real cost is free again.
     edge.script("spend again", completion("again"));
-    assert_eq!(edge.ask("tenant-limited", &chat(SMALL, "spend again")).status, 200);
+    assert_eq!(
+        edge.ask("tenant-limited", &chat(SMALL, "spend again"))
+            .status,
+        200
+    );
 }
 
 #[test]
 fn others_are_not_touched_by_a_spent_budget() {
     let edge = Edge::shared();
     edge.script("another tenant", completion("served"));
-    assert_eq!(edge.ask("unlimited", &chat(SMALL, "another tenant")).status, 200);
+    assert_eq!(
+        edge.ask("unlimited", &chat(SMALL, "another tenant")).status,
+        200
+    );
 }

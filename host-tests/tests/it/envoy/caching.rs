@@ -4,7 +4,7 @@ use super::edge::{
     Edge, SMALL, chat, completion, event_stream, streamed, usage_event, wait_until, words_of,
 };
 use farthing_host_tests::client::{Connection, Response};
-use farthing_host_tests::stub::{Answer, split};
+use farthing_host_tests::stub::{Answer, Gate, Piece, split};
 
 #[test]
 fn every_worker_serves_what_one_stored() {
@@ -17,7 +17,10 @@ fn every_worker_serves_what_one_stored() {
     for _ in 0..32 {
         let repeat = edge.ask("cacher", &body);
         assert_eq!(repeat.header("x-farthing-source"), Some("edge-cache"));
-        assert_eq!(repeat.header("x-farthing-cost-usd").map(is_zero), Some(true));
+        assert_eq!(
+            repeat.header("x-farthing-cost-usd").map(is_zero),
+            Some(true)
+        );
         assert_eq!(repeat.body, first.body);
     }
     assert_eq!(edge.seen("every worker").len(), 1);
@@ -41,20 +44,41 @@ fn key_order_does_not_matter_and_values_do() {
     let mut other = chat(SMALL, "key order");
     other["max_tokens"] = 31.into();
     assert_eq!(source(&edge.ask("cacher", &other)), "model");
-    assert_eq!(source(&edge.ask("other-cacher", &chat(SMALL, "key order"))), "model");
+    assert_eq!(
+        source(&edge.ask("other-cacher", &chat(SMALL, "key order"))),
+        "model"
+    );
 }
 
 fn source(response: &Response) -> String {
-    response.header("x-farthing-source").unwrap_or_default().to_string()
+    response
+        .header("x-farthing-source")
+        .unwrap_or_default()
+        .to_string()
 }
 
 /// However the bytes are split on their way, the client gets the same bytes.
 #[test]
 fn streams_pass_byte_for_byte() {
     let edge = Edge::shared();
-    let words = ["One ", "two\n", "\u{4e09} ", "\u{1f600} ", "\"five\"", "\\", " six."];
+    let words = [
+        "One ",
+        "two\n",
+        "\u{4e09} ",
+        "\u{1f600} ",
+        "\"five\"",
+        "\\",
+        " six.",
+    ];
     let stream = event_stream(&words);
-    let splits: [&[usize]; 6] = [&[1], &[2, 3, 5, 7, 11], &[64], &[1000, 1], &[13, 1, 200], &[99_999]];
+    let splits: [&[usize]; 6] = [
+        &[1],
+        &[2, 3, 5, 7, 11],
+        &[64],
+        &[1000, 1],
+        &[13, 1, 200],
+        &[99_999],
+    ];
     for (number, sizes) in splits.iter().enumerate() {
         let prompt = format!("split {number}");
         edge.script(&prompt, Answer::sse(split(stream.as_bytes(), sizes)));
@@ -66,7 +90,10 @@ fn streams_pass_byte_for_byte() {
         assert_eq!(replayed.header("content-type"), Some("text/event-stream"));
         assert_eq!(words_of(&replayed.text()), words.concat());
         let whole = edge.ask("streamer", &chat(SMALL, &prompt));
-        assert_eq!(whole.json()["choices"][0]["message"]["content"], words.concat());
+        assert_eq!(
+            whole.json()["choices"][0]["message"]["content"],
+            words.concat()
+        );
         assert_eq!(whole.json()["usage"]["completion_tokens"], words.len());
     }
 }
@@ -83,15 +110,20 @@ fn usage_that_only_we_asked_for_is_taken_out() {
         let mut body = chat(SMALL, &prompt);
         body["stream"] = true.into();
         let response = edge.ask("streamer", &body);
-        assert_eq!(response.text(), stream.replace(&usage_event(words.len()), ""));
-        assert_eq!(edge.seen(&prompt)[0].json()["stream_options"]["include_usage"], true);
+        assert_eq!(
+            response.text(),
+            stream.replace(&usage_event(words.len()), "")
+        );
+        assert_eq!(
+            edge.seen(&prompt)[0].json()["stream_options"]["include_usage"],
+            true
+        );
     }
 }
 
 /// The first events reach the client while the upstream still holds the last ones.
 #[test]
 fn a_stream_is_not_held_back() {
-    use farthing_host_tests::stub::{Gate, Piece};
     let edge = Edge::shared();
     let stream = event_stream(&["early ", "late"]);
     let early = stream.find("late").expect("a late event");
@@ -107,8 +139,13 @@ fn a_stream_is_not_held_back() {
     );
     let mut connection = Connection::open(edge.address()).expect("Envoy listens");
     let body = streamed(chat(SMALL, "not held")).to_string();
-    let headers = [("content-type", "application/json"), ("authorization", "Bearer streamer")];
-    connection.send("POST", "/v1/chat/completions", &headers, body.as_bytes()).expect("sent");
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", "Bearer streamer"),
+    ];
+    connection
+        .send("POST", "/v1/chat/completions", &headers, body.as_bytes())
+        .expect("sent");
     connection.receive_head().expect("a head");
     let mut received = Vec::new();
     wait_until("the early events", || {

@@ -23,7 +23,10 @@ fn check_valid(file_name: &str) {
 #[test]
 fn minimal_serves() {
     let edge = Edge::start(1, |config| {
-        let upstream = config.at("/static_resources/clusters").expect("clusters").clone();
+        let upstream = config
+            .at("/static_resources/clusters")
+            .expect("clusters")
+            .clone();
         let mut minimal = EnvoyConfig::shipped("minimal.yaml").expect("a configuration");
         *minimal.at("/static_resources/clusters").expect("clusters") = upstream;
         *config = minimal;
@@ -31,22 +34,32 @@ fn minimal_serves() {
     edge.script("minimal", completion("It serves."));
     let response = edge.ask("a", &chat(SMALL, "minimal"));
     assert_eq!(response.status, 200);
-    assert_eq!(response.json()["choices"][0]["message"]["content"], "It serves.");
+    assert_eq!(
+        response.json()["choices"][0]["message"]["content"],
+        "It serves."
+    );
 }
 
 #[test]
 fn minimal_needs_fifteen_lines() {
     let mut config = EnvoyConfig::shipped("minimal.yaml").expect("a configuration");
-    let plugin = config.plugin_configuration().expect("a plugin configuration");
+    let plugin = config
+        .plugin_configuration()
+        .expect("a plugin configuration");
     let text = serde_yaml_ng::to_string(&plugin["models"]).expect("YAML");
     assert!(text.contains("id:"), "it must configure models");
     let file = std::fs::read_to_string(farthing_host_tests::paths::envoy_config("minimal.yaml"));
     let file = file.expect("the file");
-    let (_, after) = file.split_once("google.protobuf.Struct\n").expect("a Struct");
+    let (_, after) = file
+        .split_once("google.protobuf.Struct\n")
+        .expect("a Struct");
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut lines = after.lines().skip(1);
     let depth = lines.clone().next().map_or(0, indent);
-    let count = lines.by_ref().take_while(|line| indent(line) >= depth).count();
+    let count = lines
+        .by_ref()
+        .take_while(|line| indent(line) >= depth)
+        .count();
     assert!((1..=15).contains(&count), "{count} lines");
 }
 
@@ -54,9 +67,13 @@ fn minimal_needs_fifteen_lines() {
 #[track_caller]
 fn check_refused(field: &str, value: serde_json::Value, named: &str) {
     let mut config = EnvoyConfig::shipped("minimal.yaml").expect("a configuration");
-    config.set_plugin_field(field, yaml(value)).expect("a plugin configuration");
+    config
+        .set_plugin_field(field, yaml(value))
+        .expect("a plugin configuration");
     let log = Envoy::refusal(&config).unwrap_or_else(|error| panic!("{error}"));
-    let said = log.lines().any(|line| line.contains("[wasm]") && line.contains(named));
+    let said = log
+        .lines()
+        .any(|line| line.contains("[wasm]") && line.contains(named));
     assert!(said, "no line of the filter names {named}:\n{log}");
 }
 
@@ -70,20 +87,30 @@ fn a_negative_price_keeps_envoy_from_starting() {
     let price = json!({"input_usd_per_mtok": -1, "output_usd_per_mtok": 1});
     let model = json!({"id": "m", "tier": "t", "cluster": "backend", "context_tokens": 2048,
         "price": price});
-    check_refused("models", json!([model]), "models[0].price.input_usd_per_mtok");
+    check_refused(
+        "models",
+        json!([model]),
+        "models[0].price.input_usd_per_mtok",
+    );
 }
 
 #[test]
 fn without_headers_stop_iteration_traffic_passes_and_says_so() {
     let edge = Edge::start(1, |config| {
         let plugin = config.plugin().expect("a plugin");
-        plugin.as_mapping_mut().expect("a mapping").remove("allow_on_headers_stop_iteration");
+        plugin
+            .as_mapping_mut()
+            .expect("a mapping")
+            .remove("allow_on_headers_stop_iteration");
     });
     let body = chat("anything-goes", "untouched");
     edge.script("untouched", completion("passed"));
     for _ in 0..3 {
         let response = edge.ask("a", &body);
-        assert_eq!(response.json()["choices"][0]["message"]["content"], "passed");
+        assert_eq!(
+            response.json()["choices"][0]["message"]["content"],
+            "passed"
+        );
     }
     for request in edge.seen("untouched") {
         assert_eq!(request.body, body.to_string().into_bytes());

@@ -48,7 +48,12 @@ impl Edge {
         change(&mut config);
         let envoy = Envoy::start(&config, &EnvoyOptions::new(workers));
         let envoy = envoy.unwrap_or_else(|error| panic!("{error}"));
-        Edge { envoy, small, large, answers }
+        Edge {
+            envoy,
+            small,
+            large,
+            answers,
+        }
     }
 
     /// The Envoy of all tests that need no configuration of their own: two workers.
@@ -58,7 +63,9 @@ impl Edge {
         SHARED.get_or_init(|| {
             Edge::start(2, |config| {
                 for (field, value) in [("budget", shared_budget()), ("tenant", shared_tenant())] {
-                    config.set_plugin_field(field, yaml(value)).expect("a plugin configuration");
+                    config
+                        .set_plugin_field(field, yaml(value))
+                        .expect("a plugin configuration");
                 }
             })
         })
@@ -84,26 +91,39 @@ impl Edge {
         let credential = format!("Bearer {tenant}");
         let mut all = vec![("authorization", credential.as_str())];
         all.extend_from_slice(headers);
-        client::post_json(self.address(), "/v1/chat/completions", &all, &body.to_string())
-            .expect("Envoy answers")
+        client::post_json(
+            self.address(),
+            "/v1/chat/completions",
+            &all,
+            &body.to_string(),
+        )
+        .expect("Envoy answers")
     }
 
     /// The sum of a metric over all workers; 0 while it has not been counted.
     pub fn metric(&self, name: &str) -> u64 {
         let stats = self.envoy.stats().expect("the admin interface answers");
-        find_metric(&stats, name).unwrap_or(0)
+        prometheus::sum(&stats, name, "").map_or(0, |value| value as u64)
     }
 
     /// Waits until a metric has reached a value.
     #[track_caller]
     pub fn wait_for_metric(&self, name: &str, at_least: u64) {
-        wait_until(&format!("{name} >= {at_least}"), || self.metric(name) >= at_least);
+        wait_until(&format!("{name} >= {at_least}"), || {
+            self.metric(name) >= at_least
+        });
     }
 
     /// What both upstreams saw of requests with this prompt.
     pub fn seen(&self, prompt: &str) -> Vec<Recorded> {
-        let requests = self.small.requests().into_iter().chain(self.large.requests());
-        requests.filter(|request| prompt_of(request) == prompt).collect()
+        let requests = self
+            .small
+            .requests()
+            .into_iter()
+            .chain(self.large.requests());
+        requests
+            .filter(|request| prompt_of(request) == prompt)
+            .collect()
     }
 }
 
@@ -147,9 +167,13 @@ pub fn event_stream(words: &[&str]) -> String {
     deltas.insert(0, json!({"role": "assistant", "content": ""}));
     let mut stream = String::new();
     for delta in deltas {
-        stream.push_str(&event(json!([{"index": 0, "delta": delta, "finish_reason": null}])));
+        stream.push_str(&event(
+            json!([{"index": 0, "delta": delta, "finish_reason": null}]),
+        ));
     }
-    stream.push_str(&event(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}])));
+    stream.push_str(&event(
+        json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]),
+    ));
     stream.push_str(&usage_event(words.len()));
     stream.push_str("data: [DONE]\n\n");
     stream
@@ -174,13 +198,20 @@ fn chunk(choices: Value) -> Value {
 
 /// The words of a streamed answer; panics on anything that is not a well-formed event stream.
 pub fn words_of(stream: &str) -> String {
-    let (events, rest) = stream.rsplit_once("data: [DONE]\n\n").expect("a final [DONE]");
+    let (events, rest) = stream
+        .rsplit_once("data: [DONE]\n\n")
+        .expect("a final [DONE]");
     assert_eq!(rest, "");
     let mut text = String::new();
     for event in events.split("\n\n").filter(|event| !event.is_empty()) {
         let data = event.strip_prefix("data: ").expect("events have only data");
         let chunk: Value = serde_json::from_str(data).expect("data is JSON");
-        text.push_str(chunk.pointer("/choices/0/delta/content").and_then(Value::as_str).unwrap_or(""));
+        text.push_str(
+            chunk
+                .pointer("/choices/0/delta/content")
+                .and_then(Value::as_str)
+                .unwrap_or(""),
+        );
     }
     text
 }
@@ -200,17 +231,10 @@ fn shared_tenant() -> Value {
 }
 
 fn shared_budget() -> Value {
-    let usd = |nanousd: u64| nanousd as f64 / 1e9;
+    // As text: Envoy's YAML has no other way to say a fraction.
+    let usd = |nanousd: u64| format!("0.{nanousd:09}");
     json!({"window_s": 86_400, "usd": 100, "tenants":
         {"limited": usd(LIMITED_NANOUSD), "refunded": usd(REFUNDED_NANOUSD)}})
-}
-
-fn find_metric(stats: &str, name: &str) -> Option<u64> {
-    stats.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let series = line.split(['{', ' ']).next()?;
-        let value = series.ends_with(name).then(|| prometheus::sum(stats, series, ""))??;
-        Some(value as u64)
-    })
 }
 
 fn prompt_of(request: &Recorded) -> String {
@@ -230,15 +254,21 @@ fn scripted(answers: &Answers, request: &Recorded) -> Answer {
 /// The demo configuration with its second model on an upstream of its own.
 fn two_clusters(small: &StubUpstream, large: &StubUpstream) -> EnvoyConfig {
     let mut config = EnvoyConfig::shipped("demo.yaml").unwrap_or_else(|error| panic!("{error}"));
-    config.set_upstream("backend", small.address()).expect("cluster backend");
+    config
+        .set_upstream("backend", small.address())
+        .expect("cluster backend");
     let clusters = config.at("/static_resources/clusters").expect("clusters");
     let clusters = clusters.as_sequence_mut().expect("clusters are a list");
     let mut second = clusters[0].clone();
     second["name"] = "large".into();
     second["load_assignment"]["cluster_name"] = "large".into();
     clusters.push(second);
-    config.set_upstream("large", large.address()).expect("cluster large");
-    let plugin = config.plugin_configuration().expect("a plugin configuration");
+    config
+        .set_upstream("large", large.address())
+        .expect("cluster large");
+    let plugin = config
+        .plugin_configuration()
+        .expect("a plugin configuration");
     plugin["models"][1]["cluster"] = "large".into();
     config
 }

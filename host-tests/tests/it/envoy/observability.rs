@@ -1,23 +1,35 @@
 //! What operators see: metrics where Prometheus looks, and a log that tells no secrets.
 
 use super::edge::{Edge, SMALL, chat, completion, streamed, wait_until};
-use farthing_host_tests::client;
+use farthing_host_tests::{client, prometheus};
 use serde_json::Value;
 
 #[test]
 fn metrics_are_where_prometheus_looks() {
     let edge = Edge::shared();
     edge.script("metrics", completion("counted"));
-    let names = ["requests", "hits", "misses", "prompt_tokens", "completion_tokens", "cost_nanousd"];
-    let before = names.map(|name| edge.metric(&format!("farthing_{name}_total")));
+    // One miss of 20 and 10 tokens at the small model's price, and one hit that saves as much.
+    // Other tests count too, so these are least increases.
+    let increases = [
+        ("farthing_requests_total", 2),
+        ("farthing_hits_total", 1),
+        ("farthing_misses_total", 1),
+        ("farthing_prompt_tokens_total", 20),
+        ("farthing_completion_tokens_total", 10),
+        ("farthing_cost_nanousd_total", 800),
+        ("farthing_saved_nanousd_total", 800),
+    ];
+    let before = increases.map(|(name, _)| edge.metric(name));
     for _ in 0..2 {
         assert_eq!(edge.ask("counted", &chat(SMALL, "metrics")).status, 200);
     }
-    // Other tests count too, so these are least increases.
-    for (name, (before, least)) in names.iter().zip(before.into_iter().zip([2, 1, 1, 20, 10, 800])) {
-        edge.wait_for_metric(&format!("farthing_{name}_total"), before + least);
+    for ((name, increase), before) in increases.into_iter().zip(before) {
+        edge.wait_for_metric(name, before + increase);
     }
-    assert!(edge.metric("farthing_saved_nanousd_total") >= 800);
+    let stats = edge.envoy.stats().expect("the admin interface answers");
+    let label = "model=\"smollm2_135m_instruct\"";
+    let requests = prometheus::sum(&stats, "farthing_model_requests_total", label);
+    assert!(requests.is_some_and(|requests| requests >= 1.0), "{stats}");
 }
 
 /// Prompts and credentials that went through in every way must be in no log.
@@ -31,7 +43,7 @@ fn the_log_tells_no_secrets() {
     edge.ask(CREDENTIAL, &chat(SMALL, PROMPT));
     edge.ask(CREDENTIAL, &chat(SMALL, PROMPT));
     edge.ask(CREDENTIAL, &streamed(chat(SMALL, PROMPT)));
-    edge.ask(CREDENTIAL, &chat(PROMPT, PROMPT));
+    edge.ask(CREDENTIAL, &chat("no-such-model", PROMPT));
     edge.ask(CREDENTIAL, &Value::String(PROMPT.to_string()));
     let mut wrong = chat(SMALL, "x");
     wrong["messages"][0]["role"] = PROMPT.into();
@@ -40,9 +52,14 @@ fn the_log_tells_no_secrets() {
     let key = [("x-api-key", CREDENTIAL)];
     client::request(edge.address(), "GET", &path, &key, b"").expect("an answer");
     let last = edge.ask(CREDENTIAL, &chat(SMALL, PROMPT));
-    let id = last.header("x-farthing-request-id").expect("a request id").to_string();
+    let id = last
+        .header("x-farthing-request-id")
+        .expect("a request id")
+        .to_string();
     let logged = |log: &str| log.lines().filter(|line| line.contains(&id)).count();
-    wait_until("both logs name the last request", || logged(&edge.envoy.log()) >= 2);
+    wait_until("both logs name the last request", || {
+        logged(&edge.envoy.log()) >= 2
+    });
     let log = edge.envoy.log();
     for secret in [PROMPT, CREDENTIAL, ANSWER] {
         let line = log.lines().find(|line| line.contains(secret));

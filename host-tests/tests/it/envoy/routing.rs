@@ -19,13 +19,23 @@ fn check_route(model: &str, prompt: &str, tier: &str, served: &str) {
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].json()["model"], served);
     assert_eq!(seen[0].header("x-farthing-tier"), Some(tier));
-    let upstream = if tier == "small" { &edge.small } else { &edge.large };
-    assert!(upstream.requests().iter().any(|request| request.body == seen[0].body));
+    let upstream = if tier == "small" {
+        &edge.small
+    } else {
+        &edge.large
+    };
+    assert!(
+        upstream
+            .requests()
+            .iter()
+            .any(|request| request.body == seen[0].body)
+    );
 }
 
-const HARD: &str = "Prove step by step that the algorithm below terminates, derive its complexity \
-    and refactor it with error handling:\n```rust\nfn f(m: u64, n: u64) -> u64 { if m == 0 { n + 1 } \
-    else if n == 0 { f(m - 1, 1) } else { f(m - 1, f(m, n - 1)) } }\n```\nCompare the alternatives.";
+const HARD: &str = "Prove step by step that the algorithm below terminates, derive its \
+    complexity and refactor it with error handling:\n```rust\nfn f(m: u64, n: u64) -> u64 {\n    \
+    if m == 0 { n + 1 } else if n == 0 { f(m - 1, 1) } else { f(m - 1, f(m, n - 1)) }\n}\n```\n\
+    Compare it with two alternatives.";
 
 #[test]
 fn a_concrete_model_is_pinned() {
@@ -63,8 +73,15 @@ fn what_a_client_claims_is_replaced() {
     assert_eq!(seen.header("x-farthing-anything"), None);
     assert_ne!(seen.header("x-farthing-tenant"), Some("root"));
     assert_ne!(seen.header("x-farthing-request-id"), Some("theirs"));
-    assert_eq!(seen.header("x-request-id"), seen.header("x-farthing-request-id"));
-    let count = seen.headers.iter().filter(|(name, _)| name == "x-farthing-tenant").count();
+    assert_eq!(
+        seen.header("x-request-id"),
+        seen.header("x-farthing-request-id")
+    );
+    let count = seen
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "x-farthing-tenant")
+        .count();
     assert_eq!(count, 1);
 }
 
@@ -75,7 +92,10 @@ fn other_paths_pass_with_their_bodies() {
     let response = client::post_json(edge.address(), "/v1/embeddings", &[], body);
     assert_eq!(response.expect("an answer").status, 200);
     let seen = edge.small.requests();
-    assert!(seen.iter().any(|r| r.path == "/v1/embeddings" && r.body == body.as_bytes()));
+    assert!(
+        seen.iter()
+            .any(|r| r.path == "/v1/embeddings" && r.body == body.as_bytes())
+    );
     let listed = client::get(edge.address(), "/v1/models").expect("an answer");
     assert_eq!(listed.status, 200);
 }
@@ -104,7 +124,11 @@ fn a_prefix_keeps_its_replica() {
         .collect();
     let mut config = EnvoyConfig::shipped("demo.yaml").expect("a configuration");
     let endpoints = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints";
-    let list = config.at(endpoints).expect("endpoints").as_sequence_mut().expect("a list");
+    let list = config
+        .at(endpoints)
+        .expect("endpoints")
+        .as_sequence_mut()
+        .expect("a list");
     list.resize(replicas.len(), list[0].clone());
     for (index, replica) in replicas.iter().enumerate() {
         let port = format!("{endpoints}/{index}/endpoint/address/socket_address");
@@ -112,7 +136,10 @@ fn a_prefix_keeps_its_replica() {
         socket["port_value"] = replica.address().port().into();
     }
     let envoy = Envoy::start(&config, &EnvoyOptions::new(2)).expect("Envoy starts");
-    let headers = [("authorization", "Bearer a"), ("cache-control", "no-store, no-cache")];
+    let headers = [
+        ("authorization", "Bearer a"),
+        ("cache-control", "no-store, no-cache"),
+    ];
     for conversation in 0..12 {
         for turn in 0..3 {
             let mut body = chat(SMALL, &format!("conversation {conversation}"));
@@ -132,10 +159,17 @@ fn a_prefix_keeps_its_replica() {
     }
     let prefixes = |replica: &StubUpstream| -> BTreeSet<String> {
         let requests = replica.requests();
-        requests.iter().filter_map(|r| r.header("x-farthing-prefix").map(String::from)).collect()
+        requests
+            .iter()
+            .filter_map(|r| r.header("x-farthing-prefix").map(String::from))
+            .collect()
     };
     let held: Vec<_> = replicas.iter().map(prefixes).collect();
-    assert_eq!(held.iter().map(BTreeSet::len).sum::<usize>(), 12, "a prefix changed its replica");
+    assert_eq!(
+        held.iter().map(BTreeSet::len).sum::<usize>(),
+        12,
+        "a prefix changed its replica"
+    );
     let used = held.iter().filter(|prefixes| !prefixes.is_empty()).count();
     assert!(used >= 2, "every prefix went to one replica");
 }

@@ -36,20 +36,31 @@ fn sources(folder: &str, extensions: &[&str]) -> Vec<Source> {
 fn collect(root: &Path, folder: &Path, extensions: &[&str], found: &mut Vec<Source>) {
     for entry in fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             if !SKIPPED.contains(&name.as_str()) {
                 collect(root, &path, extensions, found);
             }
             continue;
         }
-        let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if !extensions.contains(&extension.as_str()) {
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
         let relative = relative.to_string_lossy().replace('\\', "/");
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{relative}: {e}"));
-        found.push(Source { path: relative, text });
+        found.push(Source {
+            path: relative,
+            text,
+        });
     }
 }

@@ -151,15 +151,6 @@ impl Vm {
         self.state().now_unix_ns = now_unix_ns;
     }
 
-    /// The value of a counter or gauge of this VM; 0 when it was never defined.
-    pub fn metric(&mut self, name: &str) -> u64 {
-        self.state()
-            .metrics
-            .iter()
-            .find(|m| m.name == name)
-            .map_or(0, |m| m.value)
-    }
-
     /// Bytes of linear memory, which never shrinks.
     pub fn memory_bytes(&mut self) -> usize {
         let memory = self.instance.get_memory(&mut self.store, "memory");

@@ -107,11 +107,11 @@ impl Summary {
             );
         }
         println!("what it cost");
-        println!("  {:<12} {:>14}", "with Farthing", usd(self.cost_nanousd));
-        println!("  {:<12} {:>14}", "as asked", usd(self.as_asked_nanousd));
-        println!("  {:<12} {:>13.1} %", "saved", 100.0 * self.saved_share);
+        println!("  {:<13} {:>13}", "with Farthing", usd(self.cost_nanousd));
+        println!("  {:<13} {:>13}", "as asked", usd(self.as_asked_nanousd));
+        println!("  {:<13} {:>11.1} %", "saved", 100.0 * self.saved_share);
         println!(
-            "  {:<12} {:>14} in, {} out",
+            "  {:<13} {:>13} in, {} out",
             "tokens", self.prompt_tokens, self.completion_tokens
         );
         println!("how long answers took");
@@ -134,7 +134,7 @@ impl Line {
     /// The headings of [`Line::print`].
     pub fn print_headings() {
         println!(
-            "{:>3}  {:<10} {:<36} {:>4}  {:<10} {:<27} {:>9}  {:>13} {:>13} {:>9}",
+            "{:>3}  {:<10} {:<38} {:>4}  {:<10} {:<28} {:>8}  {:>13} {:>13} {:>9}",
             "no", "tenant", "what", "code", "source", "model", "tokens", "cost", "saved", "ms"
         );
     }
@@ -143,7 +143,7 @@ impl Line {
     pub fn print(&self) {
         let tokens = format!("{}+{}", self.prompt_tokens, self.completion_tokens);
         println!(
-            "{:>3}  {:<10} {:<36} {:>4}  {:<10} {:<27} {tokens:>9}  {:>13} {:>13} {:>9.1}",
+            "{:>3}  {:<10} {:<38} {:>4}  {:<10} {:<28} {tokens:>8}  {:>13} {:>13} {:>9.1}",
             self.request,
             self.tenant,
             self.what,

@@ -201,7 +201,7 @@ impl Exchange {
         }
     }
 
-    /// A body callback of the request came: what does that say about the host, and whose turn is it?
+    /// A body callback of the request came: what does that say of the host, and whose turn is it?
     fn body_arrived(&mut self, vm: &mut Vm, env: &Env<'_>) -> BodyArrival {
         match self.phase {
             Phase::Held { endpoint, .. } => {

@@ -1,5 +1,5 @@
-//! The header by which Envoy's ring hash sends requests that begin alike to the replica that already
-//! holds that beginning in its KV cache.
+//! The header by which Envoy's ring hash sends requests that begin alike to the replica that
+//! already holds that beginning in its KV cache.
 
 use sha2::{Digest, Sha256};
 

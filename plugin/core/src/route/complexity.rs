@@ -1,7 +1,7 @@
-//! How hard is a request? A squashed, weighted sum of lexical features, from 0 to 1. The weights are
-//! a documented prior, not a trained model: each feature saturates, so that no single one and no
-//! amount of padding decides alone. Only the four operations of IEEE 754 are used, because `exp` and
-//! `log2` may differ in the last bit between wasm and native, and both must decide alike.
+//! How hard is a request? A squashed, weighted sum of lexical features, from 0 to 1. The weights
+//! are a documented prior, not a trained model: each feature saturates, so that no single one and
+//! no amount of padding decides alone. Only the four operations of IEEE 754 are used, because `exp`
+//! and `log2` may differ in the last bit between wasm and native, and both must decide alike.
 
 use super::features::Features;
 use crate::wire::{Message, Prompt, Request, Role};

@@ -1,8 +1,6 @@
 //! Cheap lexical features of a text, in one pass over at most [`ROUTE_TEXT_BYTES_MAX`] bytes. Case,
 //! white space and politeness do not change them, and repeating oneself adds nothing.
 
-use std::collections::BTreeSet;
-
 use super::cues::{CUE_BYTES_MAX, Cue, cue};
 use crate::limits::ROUTE_TEXT_BYTES_MAX;
 
@@ -60,7 +58,7 @@ impl Features {
 #[derive(Default)]
 struct Reader {
     features: Features,
-    seen: BTreeSet<u64>,
+    seen: WordSet,
 }
 
 impl Reader {
@@ -76,29 +74,20 @@ impl Reader {
             self.features.number_max = self.features.number_max.max(number);
             return;
         }
-        let Features {
-            words,
-            reckoning,
-            reasoning,
-            constraints,
-            code,
-            simple,
-            ..
-        } = &mut self.features;
         let counted = match known_as(word) {
             Some(Cue::Filler) => return,
-            Some(Cue::Reckoning) => reckoning,
-            Some(Cue::Reasoning) => reasoning,
-            Some(Cue::Constraint) => constraints,
-            Some(Cue::Code) => code,
-            Some(Cue::Simple) => simple,
+            Some(Cue::Reckoning) => &mut self.features.reckoning,
+            Some(Cue::Reasoning) => &mut self.features.reasoning,
+            Some(Cue::Constraint) => &mut self.features.constraints,
+            Some(Cue::Code) => &mut self.features.code,
+            Some(Cue::Simple) => &mut self.features.simple,
             None => {
-                *words += 1.0;
+                self.features.words += 1.0;
                 return;
             }
         };
         *counted += 1.0;
-        *words += 1.0;
+        self.features.words += 1.0;
     }
 
     fn between(&mut self, run: &[u8]) {
@@ -133,7 +122,39 @@ fn is_option(line: &[u8]) -> bool {
     }
 }
 
-/// FNV-1a of the word in lower case: two words that collide count as one, which is harmless.
+/// Words seen, by hash and without allocation: two that share a bit count as one, which is harmless
+/// where every count saturates long before the set is crowded.
+struct WordSet {
+    bits: [u64; WORD_SET_BITS / 64],
+}
+
+const WORD_SET_BITS: usize = 8_192;
+
+impl Default for WordSet {
+    fn default() -> Self {
+        WordSet {
+            bits: [0; WORD_SET_BITS / 64],
+        }
+    }
+}
+
+impl WordSet {
+    /// Was it new?
+    fn insert(&mut self, hash: u64) -> bool {
+        // FNV mixes upwards, so the high bits are the good ones.
+        let bit = (hash >> 48) as usize % WORD_SET_BITS;
+        let mask = 1 << (bit % 64);
+        match self.bits.get_mut(bit / 64) {
+            Some(word) if *word & mask == 0 => {
+                *word |= mask;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// FNV-1a of the word in lower case.
 fn lower_case_hash(word: &[u8]) -> u64 {
     word.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0000_0100_0000_01b3)

@@ -81,55 +81,84 @@ impl Count {
     /// Adds text: one pass, no allocation, the same cost for every byte. Bytes that are not UTF-8
     /// count as what they look like.
     pub fn text(&mut self, text: &[u8]) {
+        let (mut plain, mut multibyte) = (0_u64, 0_u64);
         let mut previous = Class::Start;
         let mut run: u64 = 0;
         for &byte in text {
-            let class = Class::of(byte);
+            let class = CLASSES
+                .get(usize::from(byte))
+                .copied()
+                .unwrap_or(Class::Punctuation);
             if class == Class::Continuation {
                 continue;
             }
             run = if class == previous {
-                run.saturating_add(1)
+                run.wrapping_add(1)
             } else {
                 1
             };
-            self.character(byte, class, previous, run);
+            // A text has less than 2^32 bytes, and no character weighs 2^32.
+            plain = plain.wrapping_add(plain_weight(byte, class, previous, run));
+            multibyte = multibyte.wrapping_add(multibyte_weight(class));
             previous = class;
         }
-    }
-
-    /// Adds one character; `run` is its position, from 1, among its like.
-    fn character(&mut self, first_byte: u8, class: Class, previous: Class, run: u64) {
-        let (plain, multibyte) = match class {
-            Class::Letter if run == 1 => (WORD, 0),
-            Class::Letter => {
-                let capital = if first_byte.is_ascii_uppercase() {
-                    CAPITAL_INSIDE_WORD
-                } else {
-                    0
-                };
-                let long = if run > WORD_LETTERS {
-                    LETTER_BEYOND_FIVE
-                } else {
-                    0
-                };
-                (capital.saturating_add(long), 0)
-            }
-            Class::Digit if previous == Class::Space => (DIGIT + SPACE_BEFORE_DIGIT, 0),
-            Class::Digit => (DIGIT, 0),
-            Class::Punctuation if run == 1 => (PUNCTUATION_RUN, 0),
-            Class::Punctuation => (PUNCTUATION_FURTHER, 0),
-            Class::LineBreak if run == 1 => (LINE_BREAKS, 0),
-            Class::TwoBytes => (0, TWO_BYTE_CHARACTER),
-            Class::ThreeBytes => (0, THREE_BYTE_CHARACTER),
-            Class::Cjk => (0, CJK_CHARACTER),
-            Class::FourBytes => (0, FOUR_BYTE_CHARACTER),
-            // A space belongs to the word after it, and an indentation to its line.
-            Class::LineBreak | Class::Space | Class::Start | Class::Continuation => (0, 0),
-        };
         self.plain = self.plain.saturating_add(plain);
         self.multibyte = self.multibyte.saturating_add(multibyte);
     }
+}
+
+/// What an ASCII character adds; `run` is its position, from 1, among its like.
+fn plain_weight(byte: u8, class: Class, previous: Class, run: u64) -> u64 {
+    match class {
+        Class::Letter if run == 1 => WORD,
+        Class::Letter => {
+            let capital = if byte.is_ascii_uppercase() {
+                CAPITAL_INSIDE_WORD
+            } else {
+                0
+            };
+            let long = if run > WORD_LETTERS {
+                LETTER_BEYOND_FIVE
+            } else {
+                0
+            };
+            capital.wrapping_add(long)
+        }
+        Class::Digit if previous == Class::Space => DIGIT + SPACE_BEFORE_DIGIT,
+        Class::Digit => DIGIT,
+        Class::Punctuation if run == 1 => PUNCTUATION_RUN,
+        Class::Punctuation => PUNCTUATION_FURTHER,
+        Class::LineBreak if run == 1 => LINE_BREAKS,
+        // A space belongs to the word after it, and an indentation to its line.
+        _ => 0,
+    }
+}
+
+fn multibyte_weight(class: Class) -> u64 {
+    match class {
+        Class::TwoBytes => TWO_BYTE_CHARACTER,
+        Class::ThreeBytes => THREE_BYTE_CHARACTER,
+        Class::Cjk => CJK_CHARACTER,
+        Class::FourBytes => FOUR_BYTE_CHARACTER,
+        _ => 0,
+    }
+}
+
+/// The class of each first byte.
+const CLASSES: [Class; 256] = classes();
+
+#[allow(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses a panic"
+)]
+const fn classes() -> [Class; 256] {
+    let mut classes = [Class::Start; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] = Class::of(byte as u8);
+        byte += 1;
+    }
+    classes
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +180,7 @@ enum Class {
 impl Class {
     /// By the first byte alone. The lead bytes 0xe3 to 0xed cover U+3000 to U+DFFF: kana, Han and
     /// Hangul.
-    fn of(byte: u8) -> Class {
+    const fn of(byte: u8) -> Class {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
             b'0'..=b'9' => Class::Digit,

@@ -114,7 +114,7 @@ mod tests {
             "{}",
             generated_tokens(escaped)
         );
-        assert_eq!(generated_tokens(br#"{"content":"cut of"#), 2);
+        assert_eq!(generated_tokens(br#"{"content":"cut of"#), 3);
     }
 
     #[test]

@@ -274,7 +274,8 @@ fn what_must_not_be_stored_is_not() {
         .unwrap()
         .replace("stop", "content_filter");
     let good = answer(Some((9, 5)));
-    let cases: [(Vec<(&str, &str)>, &[u8]); 6] = [
+    type Case<'a> = (Vec<(&'a str, &'a str)>, &'a [u8]);
+    let cases: [Case<'_>; 6] = [
         (vec![JSON[0], JSON[1], ("set-cookie", "a=b")], &good),
         (
             vec![JSON[0], JSON[1], ("cache-control", "private, no-store")],

@@ -4,8 +4,8 @@
 //! A case is a list of requests to one worker, in order. Each has `headers`, a `body` (JSON, or
 //! text), an `answer` of the upstream if it gets there (`status`, `headers`, `body`), and `expect`:
 //! * `reply`: `status`, `headers` and `body` of a local reply, or
-//! * `forward`: `headers` set on the way upstream (null: not set), `removed` ones, and `body` fields
-//!   that were changed (null: the body travels as it came);
+//! * `forward`: `headers` set on the way upstream (null: not set), `removed` ones, and `body`
+//!   fields that were changed (null: the body travels as it came);
 //! * `client`: headers of the answer as the client sees them.
 //!
 //! Whatever is not mentioned is not looked at.

@@ -14,6 +14,7 @@ mod cache;
 mod cache_key;
 mod config;
 mod edge;
+mod every_way_out;
 mod golden;
 mod money;
 mod route;
