@@ -261,7 +261,7 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever a few changed bytes of the header mean, reading and loading ends.
     #[test]

@@ -190,7 +190,7 @@ fn simulate(seed: u64, steps: usize) -> Result<(usize, usize), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_sequence_ends_and_every_block_returns(seed in any::<u64>()) {

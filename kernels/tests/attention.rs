@@ -9,8 +9,10 @@ use farthing_kernels::{
 use proptest::prelude::*;
 use tensors::{Random, random_values};
 
-/// Largest absolute difference for values below 5 in size: f32 sums and exp.
-const TOLERANCE: f64 = 2e-5;
+/// Largest absolute difference for values below 5 in size. A score of 128 products in f32 is off by
+/// some 1e-5 at worst, and twice that, times the value, is how far the answer moves. What a wrong
+/// scale, head or slot does is a hundred times as much.
+const TOLERANCE: f64 = 1e-4;
 
 /// Heads and pages of a cache.
 #[derive(Debug, Clone, Copy)]
@@ -249,7 +251,7 @@ fn every_shape_agrees_with_the_formula() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_batch_agrees_with_the_formula(

@@ -108,7 +108,7 @@ fn large_products_are_split_without_gaps() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_shape_agrees_with_exact_arithmetic(

@@ -1,6 +1,6 @@
 //! The configuration of `farthing serve`: command line over YAML file over defaults, parsed once
-//! into types that cannot be wrong. Every default is in a `Default` impl of this folder or, for what
-//! concerns the engine, of [`EngineConfig`].
+//! into types that cannot be wrong. Every default is in a `Default` impl of this folder or, for
+//! what concerns the engine, of [`EngineConfig`].
 
 mod http;
 mod models;

@@ -109,20 +109,24 @@ fn a_full_queue_answers_429_with_retry_after() {
     });
     let mut waiting = Connection::open(server.address);
     waiting.send(&endless(json!({"stream": true})));
-    // The second takes the one place in the queue; from then on every further one is refused.
-    wait_until("a refusal", || {
-        let reply = server.ask(&endless(json!({"stream": true, "max_tokens": 1, "n": 1})));
-        if reply.status != 429 {
-            return false;
-        }
-        let json = reply.json();
-        assert_eq!(json["error"]["code"], "overloaded", "{json}");
-        assert!(
-            reply
-                .header("retry-after")
-                .is_some_and(|after| after.parse::<u32>().is_ok())
-        );
-        true
+    wait_until("the queueing", || {
+        server.metric("farthing_engine_queued") == 1
+    });
+    let reply = server.ask(&endless(json!({"stream": true})));
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    assert_eq!(reply.json()["error"]["code"], "overloaded");
+    assert!(
+        reply
+            .header("retry-after")
+            .is_some_and(|after| after.parse::<u32>().is_ok())
+    );
+    // Those before it are not disturbed, and once they leave there is room again.
+    drop((running, waiting));
+    wait_until("the room", || {
+        server
+            .ask(&endless(json!({"stream": true, "max_tokens": 1})))
+            .status
+            == 200
     });
 }
 

@@ -17,7 +17,7 @@ use super::client::{Connection, Reply};
 pub const CHAT: &str = "smollm2-135m-instruct";
 pub const EMBEDDING: &str = "all-MiniLM-L6-v2";
 
-/// Names the models with little KV cache, as the tests are short and many run at once.
+/// The models of these tests, from the cheapest start.
 const CONFIG: &str = "
 models:
 - {id: smollm2-135m-instruct, path: smollm2-135m-instruct.gguf}
@@ -98,12 +98,19 @@ impl Server {
             .expect("an answer before the connection closes")
     }
 
-    /// One number of `/metrics` for the chat model.
+    /// One number of the chat model in `/metrics`.
     #[track_caller]
     pub fn engine_metric(&self, name: &str) -> u64 {
+        self.metric(&format!("{name}{{model=\"{CHAT}\"}}"))
+    }
+
+    /// One number of `/metrics`, its labels included in `name`.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
         let page = self.ask(&super::client::get("/metrics")).text();
-        let prefix = format!("{name}{{model=\"{CHAT}\"}} ");
-        let value = page.lines().find_map(|line| line.strip_prefix(&prefix));
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value
             .and_then(|value| value.parse().ok())
             .unwrap_or_else(|| panic!("{name} in {page}"))

@@ -8,12 +8,16 @@ use crate::signals::Interrupt;
 use crate::stack::{Stack, StackOptions};
 use crate::{demo, fetch, subprocess};
 use farthing_host_tests::paths;
+use serde_json::json;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 /// A tenant that `envoy/demo.yaml` names, and the credential by which it is known.
 const LIMITED_TENANT: &str = "small-budget";
 const LIMITED_KEY: &str = "demo-small-budget";
+/// Less than any answer costs.
+const LIMITED_USD: &str = "0.000001";
 
 /// Counts of a suite or of all.
 #[derive(Clone, Copy, Default)]
@@ -29,9 +33,9 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     build::everything(interrupt)?;
     let started = Instant::now();
     let suites = [
-        ("rust tests", rust_tests(interrupt)?),
-        ("openai client", client_tests(&python, interrupt)?),
-        ("demo", demo_run(interrupt)?),
+        ("rust tests", tally(rust_tests(interrupt))?),
+        ("openai client", tally(client_tests(&python, interrupt))?),
+        ("demo", tally(demo_run(interrupt))?),
     ];
     println!();
     let mut total = Tally::default();
@@ -77,11 +81,12 @@ fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
 }
 
 /// The official client against Envoy.
-fn client_tests(python: &std::path::Path, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+fn client_tests(python: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     eprintln!("test: the openai package as a client");
     let mut options = StackOptions::new();
-    let budget = format!("{{window_s: 3600, usd: 100, tenants: {{{LIMITED_TENANT}: 0.000001}}}}");
-    let budget = serde_yaml_ng::from_str(&budget)
+    let tenants = json!({LIMITED_TENANT: LIMITED_USD});
+    let budget = json!({"window_s": 3_600, "usd": "100", "tenants": tenants});
+    let budget = serde_yaml_ng::to_value(budget)
         .map_err(|error| XtaskError::Unexpected(format!("client tests: {error}")))?;
     options.filter_fields.push(("budget".to_string(), budget));
     let stack = Stack::start(options, interrupt)?;
@@ -104,19 +109,24 @@ fn client_tests(python: &std::path::Path, interrupt: &Interrupt) -> Result<Tally
 /// The demo, whose rows say what must come of them.
 fn demo_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     eprintln!("test: the demo");
-    match demo::run(&DemoOptions { json: None }, interrupt) {
-        Ok(()) => Ok(Tally {
-            passed: 1,
-            failed: 0,
-        }),
-        Err(interrupted @ XtaskError::Interrupted { .. }) => Err(interrupted),
-        Err(error) => {
-            println!("demo: {error}");
+    demo::run(&DemoOptions { json: None }, interrupt)?;
+    Ok(Tally {
+        passed: 1,
+        failed: 0,
+    })
+}
+
+/// A suite that could not run to its end has failed; only a signal ends the others too.
+fn tally(outcome: Result<Tally, XtaskError>) -> Result<Tally, XtaskError> {
+    match outcome {
+        Err(error) if !matches!(error, XtaskError::Interrupted { .. }) => {
+            println!("error: {error}");
             Ok(Tally {
                 passed: 0,
                 failed: 1,
             })
         }
+        outcome => outcome,
     }
 }
 

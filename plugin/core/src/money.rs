@@ -26,9 +26,17 @@ impl Nanousd {
         Nanousd(self.0.saturating_sub(other.0))
     }
 
-    /// Parses dollars from decimal digits such as `12`, `0.02` or `.5`: no sign, no exponent, at
-    /// most nine decimals, because anything finer would be rounded in silence.
+    /// Parses dollars from decimal digits such as `12`, `0.02` or `.5`: no sign, at most nine
+    /// decimals, because anything finer would be rounded in silence. A negative exponent (`3e-6`)
+    /// is read too: YAML writers spell small numbers so, and YAML 1.1 readers take that for text.
     pub fn parse_usd(text: &str) -> Result<Nanousd, MoneyError> {
+        match text.split_once(['e', 'E']) {
+            Some((digits, exponent)) => Nanousd::parse_decimal(&shift(digits, exponent)?),
+            None => Nanousd::parse_decimal(text),
+        }
+    }
+
+    fn parse_decimal(text: &str) -> Result<Nanousd, MoneyError> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
@@ -51,6 +59,21 @@ impl Nanousd {
             .map(Nanousd)
             .ok_or(MoneyError::TooLarge)
     }
+}
+
+/// Moves the point of `digits` to the left by the negative `exponent`: `1.5`, `-3` is `0.0015`.
+fn shift(digits: &str, exponent: &str) -> Result<String, MoneyError> {
+    let places = exponent
+        .strip_prefix('-')
+        .and_then(|places| places.parse::<u8>().ok())
+        .ok_or(MoneyError::NotDecimal)?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let width = usize::from(places).saturating_add(1);
+    let padded = format!("{whole:0>width$}");
+    let (whole, moved) = padded
+        .split_at_checked(padded.len().saturating_sub(usize::from(places)))
+        .ok_or(MoneyError::NotDecimal)?;
+    Ok(format!("{whole}.{moved}{fraction}"))
 }
 
 fn parse_digits(digits: &str) -> Result<u64, MoneyError> {

@@ -105,11 +105,7 @@ impl Proxy {
         };
         stream.request_received.headers = headers;
         self.streams.insert(id.to_string(), stream);
-        let action = self.vms[vm].on_request_headers(context, end);
-        self.settle();
-        if action == Action::Continue {
-            self.pass_request(id);
-        }
+        self.request_callback(id, |vm, context| vm.on_request_headers(context, end));
     }
 
     /// Part of a request body arrives.
@@ -117,37 +113,22 @@ impl Proxy {
         let Some(stream) = self.live(id) else { return };
         stream.request_received.body.extend_from_slice(bytes);
         stream.request_held.extend_from_slice(bytes);
-        let (vm, context, held) = (stream.vm, stream.context, stream.request_held.clone());
-        self.vms[vm].stream(context).request_body = Some(held);
-        let action = self.vms[vm].on_request_body(context, end);
-        self.settle();
-        if action == Action::Continue {
-            self.pass_request(id);
-        }
+        let held = stream.request_held.clone();
+        self.host_stream(id).request_body = Some(held);
+        self.request_callback(id, |vm, context| vm.on_request_body(context, end));
     }
 
     /// The request ends with trailers.
     pub fn request_trailers(&mut self, id: &str) {
-        let Some(stream) = self.live(id) else { return };
-        let (vm, context) = (stream.vm, stream.context);
-        let action = self.vms[vm].on_request_trailers(context);
-        self.settle();
-        if action == Action::Continue {
-            self.pass_request(id);
-        }
+        self.request_callback(id, Vm::on_request_trailers);
     }
 
     /// Response headers arrive.
     pub fn response_headers(&mut self, id: &str, headers: HeaderMap, end: End) {
         let Some(stream) = self.live(id) else { return };
         stream.response_received.headers = headers.clone();
-        let (vm, context) = (stream.vm, stream.context);
-        self.vms[vm].stream(context).response_headers = Some(headers);
-        let action = self.vms[vm].on_response_headers(context, end);
-        self.settle();
-        if action == Action::Continue {
-            self.pass_response(id);
-        }
+        self.host_stream(id).response_headers = Some(headers);
+        self.response_callback(id, |vm, context| vm.on_response_headers(context, end));
     }
 
     /// Part of a response body arrives.
@@ -155,24 +136,14 @@ impl Proxy {
         let Some(stream) = self.live(id) else { return };
         stream.response_received.body.extend_from_slice(bytes);
         stream.response_held.extend_from_slice(bytes);
-        let (vm, context, held) = (stream.vm, stream.context, stream.response_held.clone());
-        self.vms[vm].stream(context).response_body = Some(held);
-        let action = self.vms[vm].on_response_body(context, end);
-        self.settle();
-        if action == Action::Continue {
-            self.pass_response(id);
-        }
+        let held = stream.response_held.clone();
+        self.host_stream(id).response_body = Some(held);
+        self.response_callback(id, |vm, context| vm.on_response_body(context, end));
     }
 
     /// The response ends with trailers.
     pub fn response_trailers(&mut self, id: &str) {
-        let Some(stream) = self.live(id) else { return };
-        let (vm, context) = (stream.vm, stream.context);
-        let action = self.vms[vm].on_response_trailers(context);
-        self.settle();
-        if action == Action::Continue {
-            self.pass_response(id);
-        }
+        self.response_callback(id, Vm::on_response_trailers);
     }
 
     /// The stream is over, for whatever reason.
@@ -187,9 +158,36 @@ impl Proxy {
         self.settle();
     }
 
+    fn request_callback(&mut self, id: &str, call: impl FnOnce(&mut Vm, u32) -> Action) {
+        let Some((vm, context)) = self.live(id).map(|stream| (stream.vm, stream.context)) else {
+            return;
+        };
+        let action = call(&mut self.vms[vm], context);
+        self.settle();
+        if action == Action::Continue {
+            self.pass_request(id);
+        }
+    }
+
+    fn response_callback(&mut self, id: &str, call: impl FnOnce(&mut Vm, u32) -> Action) {
+        let Some((vm, context)) = self.live(id).map(|stream| (stream.vm, stream.context)) else {
+            return;
+        };
+        let action = call(&mut self.vms[vm], context);
+        self.settle();
+        if action == Action::Continue {
+            self.pass_response(id);
+        }
+    }
+
     /// A stream that no local reply has ended.
     fn live(&mut self, id: &str) -> Option<&mut Stream> {
         self.streams.get_mut(id).filter(|stream| !stream.replied)
+    }
+
+    fn host_stream(&mut self, id: &str) -> &mut crate::wasm_host::Stream {
+        let stream = &self.streams[id];
+        self.vms[stream.vm].stream(stream.context)
     }
 
     /// Takes what the filter asked for during a callback and does it.

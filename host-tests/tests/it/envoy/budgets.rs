@@ -1,8 +1,8 @@
 //! A budget holds under concurrency, across workers: reserve, settle, refund.
 
+use super::bodies::{chat, completion};
 use super::edge::{
-    Edge, LIMITED_NANOUSD, SMALL, SMALL_INPUT_NANOUSD, SMALL_OUTPUT_NANOUSD, chat, completion,
-    wait_until,
+    Edge, LIMITED_NANOUSD, SMALL, SMALL_INPUT_NANOUSD, SMALL_OUTPUT_NANOUSD, wait_until,
 };
 use farthing_host_tests::client::Response;
 use farthing_host_tests::stub::{Gate, Piece};
@@ -15,45 +15,10 @@ const CLIENTS: usize = 64;
 #[test]
 fn concurrent_requests_cannot_overspend() {
     let edge = Edge::shared();
-    let gate = Gate::default();
     let prompts: Vec<String> = (0..CLIENTS)
         .map(|client| format!("spend {client:02}"))
         .collect();
-    for prompt in &prompts {
-        let mut answer = completion("spent");
-        answer.pieces.insert(0, Piece::Gate(gate.clone()));
-        edge.script(prompt, answer);
-    }
-    let refused = AtomicUsize::new(0);
-    let upstream = || {
-        prompts
-            .iter()
-            .map(|prompt| edge.seen(prompt).len())
-            .sum::<usize>()
-    };
-    let responses: Vec<Response> = thread::scope(|scope| {
-        let clients: Vec<_> = prompts
-            .iter()
-            .map(|prompt| {
-                let refused = &refused;
-                scope.spawn(move || {
-                    let response = edge.ask("tenant-limited", &chat(SMALL, prompt));
-                    if response.status == 429 {
-                        refused.fetch_add(1, Ordering::Relaxed);
-                    }
-                    response
-                })
-            })
-            .collect();
-        wait_until("every client is decided on", || {
-            refused.load(Ordering::Relaxed) + upstream() >= CLIENTS
-        });
-        gate.open();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("a client"))
-            .collect()
-    });
+    let responses = ask_all_at_once(edge, &prompts);
     let estimates = prompts.iter().flat_map(|prompt| edge.seen(prompt));
     let reserved: u64 = estimates
         .map(|seen| {
@@ -88,6 +53,43 @@ fn concurrent_requests_cannot_overspend() {
             .status,
         200
     );
+}
+
+/// Every prompt at the same moment; no answer comes before every prompt is decided on.
+fn ask_all_at_once(edge: &Edge, prompts: &[String]) -> Vec<Response> {
+    let gate = Gate::default();
+    for prompt in prompts {
+        let mut answer = completion("spent");
+        answer.pieces.insert(0, Piece::Gate(gate.clone()));
+        edge.script(prompt, answer);
+    }
+    let refused = AtomicUsize::new(0);
+    let upstream = || {
+        prompts
+            .iter()
+            .map(|prompt| edge.seen(prompt).len())
+            .sum::<usize>()
+    };
+    let ask = |prompt: &String| {
+        let response = edge.ask("tenant-limited", &chat(SMALL, prompt));
+        refused.fetch_add(usize::from(response.status == 429), Ordering::Relaxed);
+        response
+    };
+    let ask = &ask;
+    thread::scope(|scope| {
+        let clients: Vec<_> = prompts
+            .iter()
+            .map(|prompt| scope.spawn(move || ask(prompt)))
+            .collect();
+        wait_until("every client is decided on", || {
+            refused.load(Ordering::Relaxed) + upstream() >= prompts.len()
+        });
+        gate.open();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("a client"))
+            .collect()
+    })
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Exact repeats are answered at the edge, on every worker, in the form that the client asked for.
 
-use super::edge::{
-    Edge, SMALL, chat, completion, event_stream, streamed, usage_event, wait_until, words_of,
-};
+use super::bodies::{chat, completion, event_stream, streamed, usage_event, words_of};
+use super::edge::{Edge, SMALL, wait_until};
 use farthing_host_tests::client::{Connection, Response};
 use farthing_host_tests::stub::{Answer, Gate, Piece, split};
 

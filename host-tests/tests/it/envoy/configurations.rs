@@ -1,6 +1,7 @@
 //! The shipped configurations run as they are, and wrong ones are refused or noticed.
 
-use super::edge::{Edge, SMALL, chat, completion, yaml};
+use super::bodies::{chat, completion};
+use super::edge::{Edge, SMALL, yaml};
 use farthing_host_tests::envoy::{Envoy, EnvoyConfig};
 use serde_json::json;
 

@@ -1,6 +1,7 @@
 //! Bad input gets one shape of error, whoever finds it: the filter, or Envoy before it.
 
-use super::edge::{Edge, SMALL, chat};
+use super::bodies::chat;
+use super::edge::{Edge, SMALL};
 use farthing_host_tests::client::{self, Connection, Response};
 use serde_json::Value;
 

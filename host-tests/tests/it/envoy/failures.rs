@@ -1,6 +1,7 @@
 //! Upstreams that fail and clients that leave: a clear error, a refund, and nothing left behind.
 
-use super::edge::{Edge, PATIENCE, SMALL, chat, completion, event_stream, streamed, yaml};
+use super::bodies::{chat, completion, event_stream, streamed};
+use super::edge::{Edge, PATIENCE, SMALL, yaml};
 use farthing_host_tests::client::Connection;
 use farthing_host_tests::ports::free_port;
 use farthing_host_tests::stub::{Answer, Piece};

@@ -1,5 +1,6 @@
 //! Real Envoy with the real filter, between our client and scripted upstreams.
 
+mod bodies;
 mod budgets;
 mod caching;
 mod configurations;

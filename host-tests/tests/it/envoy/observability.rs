@@ -1,6 +1,7 @@
 //! What operators see: metrics where Prometheus looks, and a log that tells no secrets.
 
-use super::edge::{Edge, SMALL, chat, completion, streamed, wait_until};
+use super::bodies::{chat, completion, streamed};
+use super::edge::{Edge, SMALL, wait_until};
 use farthing_host_tests::{client, prometheus};
 use serde_json::Value;
 

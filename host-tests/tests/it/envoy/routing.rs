@@ -1,6 +1,7 @@
 //! Where a request goes is decided by its body, and never by what its client claims.
 
-use super::edge::{Edge, LARGE, SMALL, chat, completion};
+use super::bodies::{chat, completion};
+use super::edge::{Edge, LARGE, SMALL};
 use farthing_host_tests::client;
 use farthing_host_tests::envoy::{Envoy, EnvoyConfig, EnvoyOptions};
 use farthing_host_tests::stub::StubUpstream;

@@ -26,8 +26,12 @@ pub(super) fn refuse(
         Metric::Rejected
     };
     effects.push(Effect::count(metric));
+    // A name that we do not know is whatever the client wrote: it may be a prompt or a credential.
+    let unknown = error.kind == ErrorKind::ModelNotFound;
     let line = Line {
-        model_asked: request.map(|request| request.model.as_str()),
+        model_asked: request
+            .filter(|_| !unknown)
+            .map(|request| request.model.as_str()),
         status: error.status(),
         error: Some(error.kind.code()),
         stream: request.is_some_and(|request| request.stream),

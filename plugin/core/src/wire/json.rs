@@ -34,8 +34,7 @@ pub enum Number {
     Unsigned(u64),
     /// An integer below 0.
     Negative(i64),
-    /// Written with a fraction or an exponent, or `-0`. From the 16th digit on this may be the
-    /// double next to the nearest one, unless serde_json's `float_roundtrip` is on.
+    /// Written with a fraction or an exponent, or `-0`.
     Float(f64),
 }
 

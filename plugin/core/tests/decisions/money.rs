@@ -25,8 +25,29 @@ fn dollars_are_read_exactly() {
     check("18446744073.709551616", Err(MoneyError::TooLarge));
     check("99999999999999999999999", Err(MoneyError::TooLarge));
     check("0.0000000001", Err(MoneyError::TooFine));
+    check("3e-6", Ok(3_000));
+    check("1.5E-3", Ok(1_500_000));
+    check("12.5e-1", Ok(1_250_000_000));
+    check(".5e-1", Ok(50_000_000));
+    check("1e-10", Err(MoneyError::TooFine));
     for text in [
-        "", ".", "-1", "+1", "1e3", "1,5", " 1", "0x1", "NaN", "1.2.3", "\u{0663}",
+        "",
+        ".",
+        "-1",
+        "+1",
+        "1e3",
+        "1,5",
+        " 1",
+        "0x1",
+        "NaN",
+        "1.2.3",
+        "\u{0663}",
+        "1e-",
+        "e-1x",
+        "1e-999",
+        "1.2.3e-2",
+        "-1e-3",
+        "\u{0663}e-1",
     ] {
         check(text, Err(MoneyError::NotDecimal));
     }

@@ -195,6 +195,10 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<u64>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<i32>().prop_map(|number| json!(f64::from(number) / 1000.0)),
+        // Every double that 64 bits could have held, to the last of its digits.
+        any::<f64>().prop_filter_map("beyond 64 bits", |number| {
+            (number.abs() < 9.0e18).then(|| json!(number))
+        }),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 64, 24, |inner| {
