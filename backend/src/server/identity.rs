@@ -1,8 +1,8 @@
 //! Whose request it is, as the filter told us, and which name it goes by.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::error::BackendError;
 use farthing_core::limits::REQUEST_ID_BYTES_MAX;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
@@ -57,22 +57,20 @@ pub struct Salts {
 }
 
 impl Salts {
-    /// Draws the secret from the operating system's randomness, by way of the keys that the
-    /// standard library seeds its hash maps with: two `RandomState`s hold 128 bits of it, and four
-    /// keyed outputs carry those over.
-    pub fn new() -> Salts {
-        let mut digest = Sha256::new();
-        digest.update(b"farthing backend secret v1");
-        let state = RandomState::new();
-        for counter in 0..4_u64 {
-            let mut hasher = state.build_hasher();
-            hasher.write_u64(counter);
-            digest.update(hasher.finish().to_le_bytes());
-        }
-        Salts {
-            secret: digest.finalize().into(),
+    /// Draws the secret from the operating system.
+    ///
+    /// # Errors
+    /// `Io` if the operating system has no randomness to give.
+    pub fn new() -> Result<Salts, BackendError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| BackendError::Io {
+            what: "randomness".to_owned(),
+            source: error.into(),
+        })?;
+        Ok(Salts {
+            secret,
             drawn: AtomicU64::new(0),
-        }
+        })
     }
 
     /// The same for a tenant's every request, another for any other tenant.
@@ -107,12 +105,6 @@ impl Salts {
     }
 }
 
-impl Default for Salts {
-    fn default() -> Self {
-        Salts::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_the_same_tenant_shares_a_salt() {
-        let salts = Salts::new();
+        let salts = Salts::new().unwrap();
         let salt = |tenants: &[&str]| {
             let headers: Vec<_> = tenants.iter().map(|tenant| (TENANT, *tenant)).collect();
             identity(&salts, &headers).cache_salt
@@ -142,14 +134,14 @@ mod tests {
         assert_ne!(salt(&["a", "a"]), salt(&["a", "a"]), "two tenants are none");
         assert_ne!(
             salt(&["a"]),
-            Salts::new().of_tenant(b"a"),
+            Salts::new().unwrap().of_tenant(b"a"),
             "the salt is not guessable"
         );
     }
 
     #[test]
     fn request_ids_are_echoed_only_when_sane() {
-        let salts = Salts::new();
+        let salts = Salts::new().unwrap();
         let echoed = |id: &str| identity(&salts, &[(REQUEST_ID, id)]).request_id.is_some();
         assert!(echoed("3f2c-1"));
         assert!(echoed(&"x".repeat(REQUEST_ID_BYTES_MAX)));
@@ -161,7 +153,7 @@ mod tests {
 
     #[test]
     fn response_ids_differ() {
-        let salts = Salts::new();
+        let salts = Salts::new().unwrap();
         assert_ne!(salts.response_id("chatcmpl"), salts.response_id("chatcmpl"));
     }
 }

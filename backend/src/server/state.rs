@@ -61,7 +61,7 @@ impl State {
             engine,
             embedders,
             metrics,
-            salts: Salts::new(),
+            salts: Salts::new()?,
             config,
         })
     }

@@ -14,28 +14,52 @@ const REMINDER_AFTER: Duration = Duration::from_secs(30);
 /// Longer lines of cargo would wrap and could not be overwritten.
 const LINE_CHARS_MAX: usize = 70;
 
+/// What every build and run of the Rust tests covers: the filter's own crate is for wasm only.
+pub const TEST_ARGUMENTS: [&str; 5] = [
+    "test",
+    "--release",
+    "--workspace",
+    "--exclude",
+    "farthing-plugin",
+];
+
 /// Builds what the stack is made of, unless the environment names a build of the user's own.
 pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
     if env::var_os("FARTHING_BIN").is_none() {
         cargo(
             "the backend",
-            &["build", "--release", "--bin", "farthing"],
+            &["build", "--release", "--package", "farthing-backend"],
             interrupt,
         )?;
     }
-    if env::var_os("FARTHING_WASM").is_none() {
-        let arguments = [
-            "build",
-            "--profile",
-            "wasm",
-            "--package",
-            "farthing-plugin",
-            "--target",
-            "wasm32-wasip1",
-        ];
-        cargo("the filter", &arguments, interrupt)?;
-    }
+    filter(interrupt)
+}
+
+/// Builds the tests, and with them the backend, which the tests of its crate start. A build of the
+/// backend by itself would compile half of its dependencies again, because those of the tests have
+/// more features on.
+pub fn for_tests(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    filter(interrupt)?;
+    let arguments: Vec<&str> = TEST_ARGUMENTS.into_iter().chain(["--no-run"]).collect();
+    cargo("the tests and the backend", &arguments, interrupt)?;
+    paths::require("the backend", paths::backend())?;
     Ok(())
+}
+
+fn filter(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    if env::var_os("FARTHING_WASM").is_some() {
+        return Ok(());
+    }
+    let arguments = [
+        "build",
+        "--profile",
+        "wasm",
+        "--package",
+        "farthing-plugin",
+        "--target",
+        "wasm32-wasip1",
+    ];
+    cargo("the filter", &arguments, interrupt)
 }
 
 /// The cargo that runs us, in the workspace.

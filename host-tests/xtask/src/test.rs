@@ -30,7 +30,7 @@ struct Tally {
 pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     fetch::everything(interrupt)?;
     let python = fetch::client_environment(interrupt)?;
-    build::everything(interrupt)?;
+    build::for_tests(interrupt)?;
     let started = Instant::now();
     let suites = [
         ("rust tests", tally(rust_tests(interrupt))?),
@@ -56,27 +56,30 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
 }
 
 /// `cargo test` over the native workspace, with the filter and the backend that were just built.
+/// One run for what the backend is made of and one for what is around it: so cargo resolves the
+/// features of our dependencies as it did for the builds, and compiles none of them twice.
 fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
-    eprintln!("test: rust tests");
-    let mut command = cargo_command();
-    command
-        .args([
-            "test",
-            "--release",
-            "--workspace",
-            "--exclude",
-            "farthing-plugin",
-        ])
-        .arg("--no-fail-fast")
-        .env("FARTHING_WASM", paths::wasm())
-        .env("FARTHING_BIN", paths::backend());
     let mut tally = Tally::default();
-    let finished = subprocess::run(&mut command, interrupt, |line| {
-        let Some(line) = line else { return };
-        println!("{line}");
-        tally.add_cargo_result(line);
-    })?;
-    tally.count_a_failure_unless(finished.status.success());
+    for packages in [
+        ["farthing-core", "farthing-kernels", "farthing-backend"].as_slice(),
+        &["farthing-host-tests", "xtask"],
+    ] {
+        eprintln!("test: rust tests of {}", packages.join(", "));
+        let mut command = cargo_command();
+        command.args(["test", "--release", "--no-fail-fast"]);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        command
+            .env("FARTHING_WASM", paths::wasm())
+            .env("FARTHING_BIN", paths::backend());
+        let finished = subprocess::run(&mut command, interrupt, |line| {
+            let Some(line) = line else { return };
+            println!("{line}");
+            tally.add_cargo_result(line);
+        })?;
+        tally.count_a_failure_unless(finished.status.success());
+    }
     Ok(tally)
 }
 
@@ -109,7 +112,7 @@ fn client_tests(python: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskErro
 /// The demo, whose rows say what must come of them.
 fn demo_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     eprintln!("test: the demo");
-    demo::run(&DemoOptions { json: None }, interrupt)?;
+    demo::send(&DemoOptions { json: None }, interrupt)?;
     Ok(Tally {
         passed: 1,
         failed: 0,

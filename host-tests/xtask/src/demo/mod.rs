@@ -35,6 +35,11 @@ const BUDGET_WINDOW_S: u64 = 3_600;
 pub fn run(options: &DemoOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
     fetch::everything(interrupt)?;
     build::everything(interrupt)?;
+    send(options, interrupt)
+}
+
+/// The demo on parts that are there: starts, sends, adds up.
+pub fn send(options: &DemoOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
     let lines = send_all(interrupt)?;
     let summary = Summary::of(&lines);
     summary.print(&Machine::here());
@@ -62,7 +67,7 @@ fn send_all(interrupt: &Interrupt) -> Result<Vec<Line>, XtaskError> {
         let wrong = |reason: String| {
             XtaskError::Unexpected(format!("request {number} ({}): {reason}", row.what))
         };
-        let (answer, latency_ms) = send(&stack, row, interrupt)?;
+        let (answer, latency_ms) = send_one(&stack, row, interrupt)?;
         let answer = answer.map_err(wrong)?;
         let line = line(&mut stack, row, number, &answer, latency_ms)?;
         line.print();
@@ -114,7 +119,7 @@ fn credential(tenant: &str) -> String {
 }
 
 /// Sends one row; the answer, or what is malformed about it, and the time to its last byte.
-fn send(
+fn send_one(
     stack: &Stack,
     row: &Row,
     interrupt: &Interrupt,
