@@ -35,6 +35,9 @@ pub enum BackendError {
     /// A numeric operation was given shapes or bytes that it refuses.
     #[error("kernel: {0}")]
     Kernel(KernelError),
+    /// A thread that serves a model ended while we served; only a defect of ours does that.
+    #[error("{0} has stopped unexpectedly")]
+    WorkerStopped(String),
     /// Any of the above, with the model file that it came from.
     #[error("{path}: {source}")]
     ModelFile {

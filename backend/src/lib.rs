@@ -6,6 +6,7 @@ pub mod config;
 pub mod embed;
 pub mod engine;
 pub mod error;
+pub mod liveness;
 pub mod metrics;
 pub mod model;
 pub mod server;

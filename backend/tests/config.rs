@@ -77,6 +77,39 @@ fn wrong_fields_are_refused_with_their_path() {
 }
 
 #[test]
+fn numbers_have_upper_bounds() {
+    for (field, max) in [
+        ("threads", 256u64),
+        ("queue_max", 1 << 14),
+        ("running_max", 1_024),
+        ("step_tokens", 1 << 14),
+        ("max_tokens_default", 1 << 20),
+    ] {
+        let yaml = |value| format!("{field}: {value}");
+        assert!(parse(&yaml(max), "bounds").is_ok(), "{field}: {max}");
+        check_refused(
+            &yaml(max + 1),
+            &format!("{field}: {} is over {max}", max + 1),
+        );
+    }
+    for (field, max) in [
+        ("connections_max", 1u64 << 16),
+        ("header_timeout_ms", 3_600_000),
+        ("body_timeout_ms", 3_600_000),
+        ("write_stall_ms", 3_600_000),
+        ("drain_timeout_ms", 3_600_000),
+    ] {
+        let yaml = |value| format!("http: {{{field}: {value}}}");
+        assert!(parse(&yaml(max), "bounds").is_ok(), "{field}: {max}");
+        check_refused(
+            &yaml(max + 1),
+            &format!("http.{field}: {} is over {max}", max + 1),
+        );
+    }
+    check_refused(&format!("queue_max: {}", u64::MAX), "queue_max: ");
+}
+
+#[test]
 fn models_are_found_small_ones_first_embedders_last() {
     let config = parse("", "found").expect("an empty file is a configuration");
     let found: Vec<_> = config

@@ -448,7 +448,7 @@ fn two_models_take_turns() {
 #[test]
 fn shutdown_ends_every_request() {
     let engine = default_engine();
-    assert!(engine.is_alive());
+    assert!(engine.liveness().is_alive());
     let events: Vec<_> = (0..4)
         .map(|_| submit(&engine, request("a", ENDLESS)))
         .collect();
@@ -461,7 +461,7 @@ fn shutdown_ends_every_request() {
     }
     let error = engine.submit(request("a", 1)).expect_err("stopped");
     assert_eq!(
-        (error.kind, engine.is_alive()),
+        (error.kind, engine.liveness().is_alive()),
         (ErrorKind::Unavailable, false)
     );
 }

@@ -152,6 +152,21 @@ fn wrong_tensors_are_refused() {
 }
 
 #[test]
+fn tensors_that_share_bytes_are_refused() {
+    // Two of one layer in the same place, and one that starts within another.
+    for (offset, other) in [(0, "blk.0.attn_norm.weight"), (32, TENSOR)] {
+        let mut file = tiny_model("llama");
+        let first = file.tensors[0].name.clone();
+        file.tensor(other).offset = Some(offset);
+        let error = load(file.bytes()).err().unwrap_or_default();
+        assert!(error.contains("overlap"), "{error}");
+        for name in [first.as_str(), other] {
+            assert!(error.contains(&format!("'{name}'")), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_tensor_of_unknown_type_matters_only_to_who_needs_it() {
     let mut file = GgufWriter::new();
     let data = vec![0; 64];

@@ -77,6 +77,18 @@ fn greedy_takes_the_first_of_the_likeliest() {
 }
 
 #[test]
+fn a_tiny_temperature_is_greedy() {
+    for temperature in [f32::from_bits(1), 1e-40, 1e-30, 1e-6, 1e-5] {
+        let sampling = Sampling {
+            temperature,
+            ..seeded(1)
+        };
+        let tokens = sample(&sampling, 0, &[0.0, 1.0, 3.0, 2.0], 4);
+        assert_eq!(tokens, [2; 4], "{temperature}");
+    }
+}
+
+#[test]
 fn a_seed_decides_everything() {
     let logits: Vec<f32> = (0..1_000).map(|id| (id % 7) as f32 * 0.1).collect();
     let first = sample(&seeded(7), 0, &logits, 50);

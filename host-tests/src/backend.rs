@@ -8,8 +8,9 @@ use std::time::Duration;
 
 /// Loading and repacking two models on two busy cores takes seconds, not minutes.
 const READY_WITHIN: Duration = Duration::from_secs(180);
-/// How long a backend that was asked to stop may finish its streams.
-const STOP_GRACE_S: u32 = 30;
+/// The backend ends by itself once its own bound on draining, 30 s by default, has passed. Killing
+/// it at that very moment would hide how it ends.
+const STOP_GRACE_S: u32 = 40;
 
 /// How to start the backend.
 #[derive(Clone, Debug)]

@@ -72,9 +72,10 @@ pub fn model(id: &str) -> PathBuf {
     }
 }
 
-/// The Python of the virtual environment that holds the official client package.
-pub fn python() -> PathBuf {
-    farthing_dir().join("python").join("bin").join("python3")
+/// The official client package and what it needs, as `python_version` (`3.11`) imports them: their
+/// compiled parts are for one version only.
+pub fn python_packages(python_version: &str) -> PathBuf {
+    farthing_dir().join(format!("python-{python_version}"))
 }
 
 /// `path`, when it exists; otherwise an error that names the command which makes it.

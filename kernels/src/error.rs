@@ -21,6 +21,8 @@ pub enum KernelError {
     ByteLength { expected: usize, actual: usize },
     /// The output does not have the length of the input.
     OutputLength { expected: usize, actual: usize },
+    /// The system does not give so much memory.
+    OutOfMemory { bytes: usize },
 }
 
 impl std::fmt::Display for KernelError {
@@ -47,6 +49,9 @@ impl std::fmt::Display for KernelError {
             }
             KernelError::OutputLength { expected, actual } => {
                 write!(f, "output has {actual} elements, the tensor has {expected}")
+            }
+            KernelError::OutOfMemory { bytes } => {
+                write!(f, "the system does not give {bytes} bytes of memory")
             }
         }
     }

@@ -24,8 +24,8 @@ impl KvCache {
     /// An empty cache.
     ///
     /// # Errors
-    /// A dimension is zero, `head_dim` is no multiple of 8 or above [`HEAD_DIM_MAX`], or the cache
-    /// would exceed [`KV_CACHE_BYTES_MAX`].
+    /// A dimension is zero, `head_dim` is no multiple of 8 or above [`HEAD_DIM_MAX`], the cache
+    /// would exceed [`KV_CACHE_BYTES_MAX`], or the system refuses the memory.
     pub fn new(
         layers: usize,
         blocks: usize,
@@ -51,6 +51,7 @@ impl KvCache {
                 value: blocks,
                 max,
             })?;
+        check_memory(elements)?;
         let (keys, values) = (vec![0; elements], vec![0; elements]);
         Ok(KvCache {
             layers,
@@ -134,4 +135,16 @@ impl KvCache {
         let page = (layer * self.blocks + block) * self.kv_heads + head;
         page * self.block_size * self.head_dim
     }
+}
+
+/// Asks for the memory of both halves and gives it back untouched. What the system refuses is then
+/// an error and not an abort, and the halves can still be allocated zeroed, which takes no page
+/// before it is used; growing a reserved vector would write to all of them.
+fn check_memory(elements: usize) -> Result<(), KernelError> {
+    let mut probe: Vec<[u16; 2]> = Vec::new();
+    probe
+        .try_reserve_exact(elements)
+        .map_err(|_| KernelError::OutOfMemory {
+            bytes: elements * size_of::<[u16; 2]>(),
+        })
 }

@@ -57,8 +57,8 @@ pub const MATRIX_COLS_MAX: usize = 1 << 18;
 pub const ROPE_POSITIONS_MAX: usize = 1 << 20;
 /// Largest head of an attention layer; bounds the buffers that attention keeps on its stack.
 pub const HEAD_DIM_MAX: usize = 256;
-/// Most bytes of a key and value cache, both halves together.
-pub const KV_CACHE_BYTES_MAX: usize = 1 << 40;
+/// Most bytes of a key and value cache, both halves together: 64 GiB.
+pub const KV_CACHE_BYTES_MAX: usize = 64 << 30;
 /// Most threads of a pool.
 pub const THREADS_MAX: usize = 256;
 /// Pauses (about 40 ns each) that a worker without work spins before it parks, some 20 us: long

@@ -304,6 +304,7 @@ fn caches_of_impossible_size_are_refused() {
         (1, 1, 16, 1, 63),
         (1, 1, 16, 1, 1024),
         (1, usize::MAX, 16, 1, 64),
+        (512, 1 << 18, 16, 8, 128),
         (usize::MAX, usize::MAX, usize::MAX, usize::MAX, 64),
     ] {
         let error = KvCache::new(layers, blocks, block_size, kv_heads, head_dim).err();

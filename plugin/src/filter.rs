@@ -24,11 +24,22 @@ enum Progress {
 }
 
 impl Progress {
+    /// What can be changed in a callback of the body. A last part of no bytes counts: what we held
+    /// back of a stream goes out with it.
     fn held(self) -> Held {
         match self {
-            Progress::HeadersHeld { body_bytes: 1.. } => Held::HeadersAndBody(self.body_bytes()),
-            Progress::HeadersPassed { body_bytes: 1.. } => Held::Body(self.body_bytes()),
-            _ => Held::NoBody,
+            Progress::HeadersHeld { body_bytes } => Held::HeadersAndBody(body_bytes),
+            Progress::HeadersPassed { body_bytes } => Held::Body(body_bytes),
+            Progress::Expected | Progress::Ended => Held::NoBody,
+        }
+    }
+
+    /// What can be changed in the callback of the trailers: the body only if the host still has
+    /// some of it. It refuses the rest, which the ABI's Rust binding answers with a panic.
+    fn held_at_trailers(self) -> Held {
+        match self.body_bytes() {
+            0 => Held::NoBody,
+            _ => self.held(),
         }
     }
 
@@ -99,23 +110,21 @@ impl Filter {
     }
 
     /// The request is whole: the host holds all of it.
-    fn end_request(&mut self, worker: &Worker) -> Flow {
+    fn end_request(&mut self, worker: &Worker, held: Held) -> Flow {
         let body = host::body(Message::Request, self.request.body_bytes());
         let step = worker.decide(&self.exchange, |x, vm, env| {
             x.on_request_body(vm, env, &body)
         });
-        let held = self.request.held();
         worker.unwatch(self.context_id);
         self.request = Progress::Ended;
         self.apply(worker, step, held)
     }
 
-    fn look_at_response(&mut self, worker: &Worker, end: EndOfStream) -> Flow {
+    fn look_at_response(&mut self, worker: &Worker, end: EndOfStream, held: Held) -> Flow {
         let body = host::body(Message::Response, self.response.body_bytes());
         let step = worker.decide(&self.exchange, |x, vm, env| {
             x.on_response_body(vm, env, &body, end)
         });
-        let held = self.response.held();
         self.apply(worker, step, held)
     }
 
@@ -168,7 +177,8 @@ impl HttpContext for Filter {
         }
         self.request = self.request.with_body(held_bytes);
         if end_of_stream {
-            return action(self.end_request(&worker));
+            let held = self.request.held();
+            return action(self.end_request(&worker, held));
         }
         let step = worker.decide(&self.exchange, |x, vm, env| {
             x.on_request_body_held(vm, env, held_bytes)
@@ -182,7 +192,7 @@ impl HttpContext for Filter {
         };
         match self.request {
             Progress::Ended => Action::Continue,
-            _ => action(self.end_request(&worker)),
+            held => action(self.end_request(&worker, held.held_at_trailers())),
         }
     }
 
@@ -218,7 +228,7 @@ impl HttpContext for Filter {
             Err(_) => BodyNeed::Nothing(Flow::Continue),
         };
         let flow = match need {
-            BodyNeed::Bytes => self.look_at_response(&worker, end),
+            BodyNeed::Bytes => self.look_at_response(&worker, end, self.response.held()),
             BodyNeed::Nothing(flow) => flow,
         };
         self.response = self.response.after(flow, end);
@@ -232,7 +242,8 @@ impl HttpContext for Filter {
         if self.response == Progress::Ended {
             return Action::Continue;
         }
-        let flow = self.look_at_response(&worker, EndOfStream::Yes);
+        let held = self.response.held_at_trailers();
+        let flow = self.look_at_response(&worker, EndOfStream::Yes, held);
         self.response = Progress::Ended;
         action(flow)
     }

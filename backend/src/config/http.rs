@@ -3,9 +3,11 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
-use super::nonzero_u32;
+use super::{at_most, nonzero_u32};
+use crate::error::BackendError;
 
 /// Limits and timeouts of the HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,25 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
+    /// Refuses what is over its limit, by its path.
+    pub(super) fn check_bounds(&self) -> Result<(), BackendError> {
+        let connections = self.connections_max.get();
+        at_most(
+            "http.connections_max",
+            connections.into(),
+            limits::HTTP_CONNECTIONS_MAX.into(),
+        )?;
+        for (path, timeout_ms) in [
+            ("http.header_timeout_ms", self.header_timeout_ms),
+            ("http.body_timeout_ms", self.body_timeout_ms),
+            ("http.write_stall_ms", self.write_stall_ms),
+            ("http.drain_timeout_ms", self.drain_timeout_ms),
+        ] {
+            at_most(path, timeout_ms.get(), limits::HTTP_TIMEOUT_MS_MAX)?;
+        }
+        Ok(())
+    }
+
     /// Bound on reading the headers of one request.
     pub fn header_timeout(&self) -> Duration {
         Duration::from_millis(self.header_timeout_ms.get())

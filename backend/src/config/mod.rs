@@ -109,7 +109,7 @@ impl Config {
         };
         models::check_ids(&models)?;
         let virtual_models = models::check_virtual(raw.virtual_models, &models)?;
-        Ok(Config {
+        let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
             models,
             virtual_models,
@@ -119,7 +119,37 @@ impl Config {
             step_tokens: raw.step_tokens,
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
-        })
+        };
+        config.check_bounds()?;
+        Ok(config)
+    }
+
+    /// What is larger than any machine needs is a mistake, and would only show under load.
+    fn check_bounds(&self) -> Result<(), BackendError> {
+        let engine = self.engine();
+        for (path, value, max) in [
+            ("threads", engine.threads, farthing_kernels::THREADS_MAX),
+            ("queue_max", engine.queue_max, limits::ENGINE_QUEUE_MAX),
+            (
+                "running_max",
+                engine.running_max,
+                limits::ENGINE_RUNNING_MAX,
+            ),
+            (
+                "step_tokens",
+                engine.step_tokens,
+                limits::ENGINE_STEP_TOKENS_MAX,
+            ),
+        ] {
+            at_most(path, value as u64, max as u64)?;
+        }
+        let tokens = self.max_tokens_default.get();
+        at_most(
+            "max_tokens_default",
+            tokens.into(),
+            limits::MAX_TOKENS_MAX.into(),
+        )?;
+        self.http.check_bounds()
     }
 
     /// The engine's part.
@@ -165,6 +195,13 @@ fn parse_yaml(text: &str) -> Result<RawConfig, BackendError> {
         Err(_) if text.trim().is_empty() => Ok(RawConfig::default()),
         Err(error) => Err(wrong(error.path(), error.inner())),
     }
+}
+
+fn at_most(path: &str, value: u64, max: u64) -> Result<(), BackendError> {
+    if value > max {
+        return Err(wrong(path, format!("{value} is over {max}")));
+    }
+    Ok(())
 }
 
 fn wrong(path: impl ToString, reason: impl ToString) -> BackendError {

@@ -2,6 +2,7 @@
 
 use super::embedder::{Embedded, Embedder};
 use crate::error::BackendError;
+use crate::liveness::{Liveness, liveness};
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_core::limits::{EMBEDDING_QUEUE_MAX, EMBEDDING_RETRY_AFTER_S};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -21,6 +22,7 @@ pub struct EmbedHandle {
     /// When the model's folder was last modified, in seconds since 1970.
     pub created_unix_s: u64,
     jobs: SyncSender<Job>,
+    liveness: Liveness,
 }
 
 impl EmbedHandle {
@@ -34,9 +36,13 @@ impl EmbedHandle {
         embedder: Embedder,
     ) -> Result<EmbedHandle, BackendError> {
         let (jobs, queue) = sync_channel(EMBEDDING_QUEUE_MAX);
+        let (life, liveness) = liveness();
         std::thread::Builder::new()
             .name(format!("embed {id}"))
-            .spawn(move || work(&embedder, &queue))
+            .spawn(move || {
+                let _life = life;
+                work(&embedder, &queue);
+            })
             .map_err(|source| BackendError::Io {
                 what: "embedding thread".to_owned(),
                 source,
@@ -45,7 +51,13 @@ impl EmbedHandle {
             id: id.to_owned(),
             created_unix_s,
             jobs,
+            liveness,
         })
+    }
+
+    /// Whether the model's thread lives.
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
     }
 
     /// Embeds texts. Dropping the future frees the model before its next batch.

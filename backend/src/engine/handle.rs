@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::{Counters, EngineMetrics};
 use super::request::{EngineEvent, GenerateRequest};
+use crate::liveness::Liveness;
 use crate::model::ModelInfo;
 
 /// A cheap clone of the way into the model thread.
@@ -42,6 +43,7 @@ struct Shared {
     queue_max: usize,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    liveness: Liveness,
 }
 
 impl EngineHandle {
@@ -50,7 +52,7 @@ impl EngineHandle {
         commands: SyncSender<Command>,
         queue_max: usize,
         stop: Arc<AtomicBool>,
-        thread: JoinHandle<()>,
+        (thread, liveness): (JoinHandle<()>, Liveness),
     ) -> EngineHandle {
         let (models, counters) = models.into_iter().unzip();
         EngineHandle(Arc::new(Shared {
@@ -61,6 +63,7 @@ impl EngineHandle {
             queue_max,
             stop,
             thread: Mutex::new(Some(thread)),
+            liveness,
         }))
     }
 
@@ -72,7 +75,8 @@ impl EngineHandle {
     /// # Errors
     /// `ModelNotFound`, `ContextLengthExceeded` (the prompt leaves no room for one token),
     /// `InvalidValue` (an empty prompt or a token outside the vocabulary), `Overloaded` with
-    /// `retry_after_s` (the queue is full), `Unavailable` (shutting down).
+    /// `retry_after_s` (the queue is full), `Unavailable` (shutting down, or the model
+    /// thread has stopped).
     pub fn submit(
         &self,
         request: GenerateRequest,
@@ -93,7 +97,8 @@ impl EngineHandle {
         match self.0.commands.try_send(command) {
             Ok(()) => Ok(receiver),
             Err(TrySendError::Full(_)) => Err(self.overloaded()),
-            Err(TrySendError::Disconnected(_)) => Err(unavailable()),
+            // Stopping is checked above: the thread ended by itself, or in this moment.
+            Err(TrySendError::Disconnected(_)) => Err(thread_gone()),
         }
     }
 
@@ -119,14 +124,9 @@ impl EngineHandle {
         }
     }
 
-    /// Whether the model thread still takes requests.
-    pub fn is_alive(&self) -> bool {
-        let thread = self
-            .0
-            .thread
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    /// Whether the model thread lives.
+    pub fn liveness(&self) -> &Liveness {
+        &self.0.liveness
     }
 
     /// Stops the model thread and waits for it, which takes at most one step. Requests that are
@@ -185,7 +185,12 @@ impl EngineHandle {
     }
 }
 
-/// The error of a request that meets an engine that is stopping or gone.
+/// The error of a request whose model thread has ended without being told to.
+pub fn thread_gone() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "the model thread has stopped")
+}
+
+/// The error of a request that meets an engine that is stopping.
 pub(super) fn unavailable() -> ApiError {
     ApiError::new(ErrorKind::Unavailable, "the backend is shutting down")
 }

@@ -20,7 +20,7 @@ pub mod sequence;
 mod thread;
 
 pub use farthing_core::wire::{FinishReason, TokenLogprob};
-pub use handle::EngineHandle;
+pub use handle::{EngineHandle, thread_gone};
 pub use metrics::{EngineMetrics, ModelMetrics};
 pub use request::{EngineEvent, GenerateRequest};
 

@@ -1,6 +1,6 @@
 //! Chooses the next token of one sequence. The order is vLLM's: penalties, temperature, `min_p`,
-//! `top_k`, `top_p`, then one random number; at temperature 0 the likeliest token after penalties,
-//! the smaller id of two equal ones.
+//! `top_k`, `top_p`, then one random number; at a temperature that is practically 0 the likeliest
+//! token after penalties, the smaller id of two equal ones.
 //!
 //! The same logits, parameters and seed give the same token on every run. A logit that is not a
 //! number counts as impossible; if nothing is possible, token 0 is chosen and nothing breaks.
@@ -51,6 +51,10 @@ struct Seen {
     generated: u32,
 }
 
+/// Below it the likeliest token is taken, as in vLLM (`_SAMPLING_EPS`): a smaller temperature would
+/// only tell apart logits that differ by rounding.
+const TEMPERATURE_MIN: f32 = 1e-5;
+
 /// Candidates sorted at first when `top_p` asks for order: it nearly always suffices.
 const SORTED_FIRST: usize = 128;
 
@@ -77,7 +81,7 @@ impl Sampler {
     pub fn sample(&mut self, logits: &mut [f32], scratch: &mut SamplerScratch) -> u32 {
         self.penalties.apply(logits);
         let (best, max) = argmax(logits);
-        let token = if self.temperature <= 0.0 || !max.is_finite() {
+        let token = if self.temperature < TEMPERATURE_MIN || !max.is_finite() {
             best
         } else {
             self.draw(logits, max, scratch)
@@ -90,9 +94,8 @@ impl Sampler {
     fn draw(&mut self, logits: &[f32], max: f32, scratch: &mut SamplerScratch) -> u32 {
         let candidates = &mut scratch.candidates;
         candidates.clear();
-        let inverse_temperature = 1.0 / self.temperature;
         for (id, &logit) in logits.iter().enumerate() {
-            let weight = ((logit - max) * inverse_temperature).exp();
+            let weight = ((logit - max) / self.temperature).exp();
             // False for what is not a number, too.
             if weight > 0.0 && weight >= self.min_p {
                 candidates.push(Candidate {

@@ -13,6 +13,7 @@ use super::handle::{Command, EngineHandle, unavailable};
 use super::metrics::Counters;
 use super::request::EngineEvent;
 use super::runner::Runner;
+use crate::liveness::liveness;
 use crate::model::LoadedModel;
 
 /// Starts the thread and returns the way into it.
@@ -46,11 +47,15 @@ pub(super) fn start(models: Vec<LoadedModel>, config: EngineConfig) -> EngineHan
         step_tokens: config.step_tokens,
     };
     let threads = config.threads;
+    let (life, liveness) = liveness();
     let thread = thread::Builder::new()
         .name("model".to_owned())
-        .spawn(move || model_thread.run(&ThreadPool::new(threads)))
+        .spawn(move || {
+            let _life = life;
+            model_thread.run(&ThreadPool::new(threads));
+        })
         .expect("a process that is starting can have one more thread");
-    EngineHandle::new(known, commands, config.queue_max, stop, thread)
+    EngineHandle::new(known, commands, config.queue_max, stop, (thread, liveness))
 }
 
 /// What the thread owns.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::error::ApiError;
 use farthing_core::wire::stream::StreamWriter;
 use farthing_core::wire::{self, AnswerHead, Choice, Endpoint, Usage, response};
 use hyper::Response;
@@ -15,7 +15,7 @@ use super::prompt::{self, Prepared};
 use super::reply::{self, ReplyBody};
 use super::router::Call;
 use super::stream::{EventStream, Shown};
-use crate::engine::{self, EngineEvent, GenerateRequest};
+use crate::engine::{self, EngineEvent, GenerateRequest, thread_gone};
 use crate::metrics::Operation;
 
 /// Answers one request.
@@ -35,15 +35,7 @@ pub async fn answer(
         Operation::TextCompletion => Endpoint::Completions,
         Operation::Chat | Operation::Embeddings => Endpoint::ChatCompletions,
     };
-    // Tokenizing a long prompt takes milliseconds, which the threads that move bytes do not have.
-    let prepare = tokio::task::spawn_blocking(move || prompt::prepare(&state, endpoint, &body));
-    let Ok(prepared) = prepare.await else {
-        return Err(ApiError::new(
-            ErrorKind::Internal,
-            "preparing the prompt failed",
-        ));
-    };
-    let prepared = prepared?;
+    let prepared = prompt::prepare_aside(state, endpoint, body).await?;
     let sources = submit(call, &prepared)?;
     let choices = usize::from(prepared.request.sampling.n);
     let model = prepared.model.id.as_str();
@@ -127,7 +119,7 @@ async fn collect(
                 Some(event) => on_event(&mut answers, event, &mut measure),
                 None => {
                     measure.failed();
-                    return Err(engine_gone());
+                    return Err(thread_gone());
                 }
             }
         }
@@ -190,9 +182,4 @@ pub fn wire_logprobs(tokens: Vec<engine::TokenLogprob>) -> Vec<wire::TokenLogpro
         top,
     };
     tokens.into_iter().map(convert).collect()
-}
-
-/// A channel that closes without a last event: the model thread is gone.
-pub fn engine_gone() -> ApiError {
-    ApiError::new(ErrorKind::Unavailable, "the model thread has stopped")
 }

@@ -13,22 +13,21 @@ pub fn live() -> Response<ReplyBody> {
     reply::full(200, "text/plain; charset=utf-8", b"ok\n".to_vec())
 }
 
-/// The models are loaded (else nothing would listen) and their thread takes requests.
+/// The models are loaded (else nothing would listen) and their threads take requests.
 ///
 /// # Errors
-/// `Unavailable` once the model thread is gone.
+/// `Unavailable` once the model thread or that of an embedding model is gone.
 pub fn ready(state: &State) -> Result<Response<ReplyBody>, ApiError> {
-    if state.engine.is_alive() {
-        return Ok(reply::full(
-            200,
-            "text/plain; charset=utf-8",
-            b"ready\n".to_vec(),
-        ));
+    match state.stopped_worker() {
+        Some(worker) => {
+            let message = format!("{worker} has stopped");
+            Err(ApiError::new(ErrorKind::Unavailable, message))
+        }
+        None => {
+            let text = b"ready\n".to_vec();
+            Ok(reply::full(200, "text/plain; charset=utf-8", text))
+        }
     }
-    Err(ApiError::new(
-        ErrorKind::Unavailable,
-        "the model thread has stopped",
-    ))
 }
 
 /// One number of the engine: name, type, help, and where it stands.

@@ -25,14 +25,12 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farthing_core::limits;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use state::State;
-
-/// How long accepting rests after it failed, which happens when file descriptors run out.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// How the server came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +92,7 @@ async fn accept(
             Ok(accepted) => return accepted,
             Err(error) => {
                 log::event("accept_failed", &[("reason", &error)]);
-                tokio::time::sleep(ACCEPT_REST).await;
+                tokio::time::sleep(Duration::from_millis(limits::ACCEPT_REST_MS)).await;
             }
         }
     }

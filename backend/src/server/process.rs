@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use farthing_core::limits;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -11,30 +12,30 @@ use super::{Drained, State, log, run};
 use crate::config::Config;
 use crate::error::BackendError;
 
-/// Threads that move bytes; the computing ones are the model thread's.
-const RUNTIME_THREADS: usize = 2;
-/// Threads that render and tokenize prompts; further ones wait their turn.
-const PROMPT_THREADS: usize = 4;
-
 /// Loads the models, listens, prints `ready http://ADDR`, and serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// A model that cannot be loaded, or an address that cannot be bound; nothing was served then.
+/// `WorkerStopped` when a model's thread ended by itself: what restarts us restores the service.
 pub fn serve(config: Config) -> Result<(), BackendError> {
     let state = Arc::new(State::load(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RUNTIME_THREADS)
-        .max_blocking_threads(PROMPT_THREADS)
+        .worker_threads(limits::RUNTIME_THREADS)
+        .max_blocking_threads(limits::PROMPT_THREADS)
         .enable_all()
         .build()
         .map_err(|source| io("the runtime", source))?;
     let drained = runtime.block_on(listen(Arc::clone(&state)));
+    let stopped = state.stopped_worker();
     // Answers under way have ended or are cut, so the model thread ends within one step.
     state.engine.shutdown();
     if let Drained::Cut(connections) = drained? {
         log::event("cut", &[("connections", &connections)]);
     }
-    Ok(())
+    match stopped {
+        Some(worker) => Err(BackendError::WorkerStopped(worker)),
+        None => Ok(()),
+    }
 }
 
 async fn listen(state: Arc<State>) -> Result<Drained, BackendError> {
@@ -46,8 +47,10 @@ async fn listen(state: Arc<State>) -> Result<Drained, BackendError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|source| io("SIGINT", source))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|source| io("SIGTERM", source))?;
     print(&format!("ready http://{address}\n"))?;
+    let workers = Arc::clone(&state);
     let shutdown = async move {
         tokio::select! {
+            () = workers.worker_stopped() => {}
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::limits;
 use farthing_core::wire::{self, Endpoint, Prompt, Request};
+use hyper::body::Bytes;
+use tokio::task::JoinHandle;
 
 use super::State;
 use crate::model::ModelInfo;
@@ -31,12 +34,49 @@ impl Prepared {
     }
 }
 
+/// Work on another thread that is called off when nobody waits for it any more. Work that has
+/// begun cannot be interrupted and runs to its end.
+struct Awaited<T>(JoinHandle<T>);
+
+impl<T> Drop for Awaited<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Reads a request on the threads for prompts: tokenizing a long one takes milliseconds, which the
+/// threads that move bytes do not have.
+///
+/// # Errors
+/// As [`prepare`], and `Overloaded` when `PROMPT_QUEUE_MAX` prompts are already there.
+pub async fn prepare_aside(
+    state: Arc<State>,
+    endpoint: Endpoint,
+    body: Bytes,
+) -> Result<Prepared, ApiError> {
+    let Ok(place) = Arc::clone(&state.prompt_places).try_acquire_owned() else {
+        let message = "too many prompts are waiting to be tokenized";
+        return Err(ApiError::new(ErrorKind::Overloaded, message)
+            .retry_after_s(limits::PROMPT_RETRY_AFTER_S));
+    };
+    // The place goes with the work and not with the client, who may leave while it is done.
+    let mut work = Awaited(tokio::task::spawn_blocking(move || {
+        let prepared = prepare(&state, endpoint, &body);
+        drop(place);
+        prepared
+    }));
+    (&mut work.0).await.unwrap_or_else(|_| {
+        let message = "preparing the prompt failed";
+        Err(ApiError::new(ErrorKind::Internal, message))
+    })
+}
+
 /// Reads a request.
 ///
 /// # Errors
 /// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported, and
 /// `ContextLengthExceeded`.
-pub fn prepare(state: &State, endpoint: Endpoint, body: &[u8]) -> Result<Prepared, ApiError> {
+fn prepare(state: &State, endpoint: Endpoint, body: &[u8]) -> Result<Prepared, ApiError> {
     let request = wire::parse(endpoint, body)?;
     let model = Arc::clone(state.chat_model(&request.model)?);
     refuse_unsupported(&request)?;

@@ -4,6 +4,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::limits;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::identity::Salts;
 use super::log;
@@ -24,6 +27,8 @@ pub struct State {
     pub embedders: Vec<EmbedHandle>,
     /// Counters of requests.
     pub metrics: Arc<Metrics>,
+    /// Places for prompts that are being prepared or wait for it.
+    pub prompt_places: Arc<Semaphore>,
     /// Cache salts and response ids.
     pub salts: Salts,
 }
@@ -61,9 +66,30 @@ impl State {
             engine,
             embedders,
             metrics,
+            prompt_places: Arc::new(Semaphore::new(limits::PROMPT_QUEUE_MAX)),
             salts: Salts::new()?,
             config,
         })
+    }
+
+    /// The thread that has ended, if one has: the service is broken until a restart.
+    pub fn stopped_worker(&self) -> Option<String> {
+        if !self.engine.liveness().is_alive() {
+            return Some("the model thread".to_owned());
+        }
+        let ended = |embedder: &&EmbedHandle| !embedder.liveness().is_alive();
+        let embedder = self.embedders.iter().find(ended)?;
+        Some(format!("the thread of {}", embedder.id))
+    }
+
+    /// Waits until a thread ends, of the models or of an embedding model.
+    pub async fn worker_stopped(&self) {
+        let mut ends = JoinSet::new();
+        ends.spawn(self.engine.liveness().clone().ended());
+        for embedder in &self.embedders {
+            ends.spawn(embedder.liveness().clone().ended());
+        }
+        let _ = ends.join_next().await;
     }
 
     /// The chat model that answers for `name`: its own id, or the first behind a virtual name.

@@ -12,9 +12,9 @@ use farthing_core::wire::stream::StreamWriter;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::generate::{add_usage, engine_gone, wire_logprobs, wire_reason};
+use super::generate::{add_usage, wire_logprobs, wire_reason};
 use super::measure::Measure;
-use crate::engine::EngineEvent;
+use crate::engine::{EngineEvent, thread_gone};
 
 /// What a stream shows beside the text.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl EventStream {
         let first = match first {
             Some(EngineEvent::Failed(error)) => Err(error),
             Some(event) => Ok(event),
-            None => Err(engine_gone()),
+            None => Err(thread_gone()),
         };
         let first = first.inspect_err(|_| measure.failed())?;
         let mut chunk = Vec::new();
@@ -94,7 +94,7 @@ impl EventStream {
             {
                 self.on_event(
                     prompt,
-                    event.unwrap_or_else(|| EngineEvent::Failed(engine_gone())),
+                    event.unwrap_or_else(|| EngineEvent::Failed(thread_gone())),
                 );
             }
         }

@@ -14,13 +14,12 @@ const REMINDER_AFTER: Duration = Duration::from_secs(30);
 /// Longer lines of cargo would wrap and could not be overwritten.
 const LINE_CHARS_MAX: usize = 70;
 
-/// What every build and run of the Rust tests covers: the filter's own crate is for wasm only.
-pub const TEST_ARGUMENTS: [&str; 5] = [
-    "test",
-    "--release",
-    "--workspace",
-    "--exclude",
-    "farthing-plugin",
+/// The crates with native tests: those the backend is made of, and those around it. Each group is
+/// one run of cargo, which then resolves the features of our dependencies as it does for the
+/// backend and for xtask alone, and compiles none of them twice.
+pub const TEST_GROUPS: [&[&str]; 2] = [
+    &["farthing-core", "farthing-kernels", "farthing-backend"],
+    &["farthing-host-tests", "xtask"],
 ];
 
 /// Builds what the stack is made of, unless the environment names a build of the user's own.
@@ -35,15 +34,26 @@ pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
     filter(interrupt)
 }
 
-/// Builds the tests, and with them the backend, which the tests of its crate start. A build of the
-/// backend by itself would compile half of its dependencies again, because those of the tests have
-/// more features on.
+/// Builds the tests, and with them the backend, which the tests of its crate start.
 pub fn for_tests(interrupt: &Interrupt) -> Result<(), XtaskError> {
     filter(interrupt)?;
-    let arguments: Vec<&str> = TEST_ARGUMENTS.into_iter().chain(["--no-run"]).collect();
-    cargo("the tests and the backend", &arguments, interrupt)?;
+    for group in TEST_GROUPS {
+        let mut arguments = test_arguments(group);
+        arguments.push("--no-run");
+        cargo(
+            &format!("the tests of {}", group.join(", ")),
+            &arguments,
+            interrupt,
+        )?;
+    }
     paths::require("the backend", paths::backend())?;
     Ok(())
+}
+
+/// `cargo` with these tests every crate of a group.
+pub fn test_arguments(group: &[&'static str]) -> Vec<&'static str> {
+    let packages = group.iter().flat_map(|name| ["--package", *name]);
+    ["test", "--release"].into_iter().chain(packages).collect()
 }
 
 fn filter(interrupt: &Interrupt) -> Result<(), XtaskError> {

@@ -7,10 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a running tool and the interrupt are looked at.
 const POLL: Duration = Duration::from_millis(100);
+/// How long a tool that was asked to end may take. Less than [`crate::signals`]
+/// grants us: it must be gone before we are.
+const END_GRACE: Duration = Duration::from_secs(5);
 /// The most that is kept of what a tool says.
 const OUTPUT_LINES_MAX: usize = 100_000;
 
@@ -64,7 +67,7 @@ pub fn run(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if let Err(interrupted) = interrupt.check() {
-            end_group(&mut child);
+            end_group(&mut child, END_GRACE);
             return Err(interrupted);
         }
     }
@@ -105,11 +108,67 @@ fn lines(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
-/// Ends a tool and what it started. The shell's own `kill` reaches a whole group without `unsafe`.
-fn end_group(child: &mut Child) {
+/// Ends a tool and what it started: it is asked first, and killed once `grace` has passed.
+fn end_group(child: &mut Child, grace: Duration) {
+    signal_group(child, "TERM");
+    let end = Instant::now() + grace;
+    while Instant::now() < end {
+        if child.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
+        thread::sleep(POLL);
+    }
+    signal_group(child, "KILL");
+    let _ = child.wait();
+}
+
+/// The shell's own `kill` reaches a whole group without `unsafe`.
+fn signal_group(child: &Child, signal: &str) {
     let group = format!("-{}", child.id());
     let _ = Command::new("/bin/sh")
-        .args(["-c", "kill -TERM \"$1\"", "end", &group])
+        .args(["-c", "kill -s \"$1\" -- \"$2\"", "end", signal, &group])
         .status();
-    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{end_group, lines};
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// Signals as POSIX numbers them.
+    const SIGTERM: i32 = 15;
+    const SIGKILL: i32 = 9;
+
+    #[test]
+    fn a_tool_is_asked_to_end_and_killed_if_it_does_not() {
+        check(
+            "echo ready; exec sleep 1000",
+            Duration::from_secs(600),
+            SIGTERM,
+        );
+        check(
+            "trap '' TERM; echo ready; sleep 1000; sleep 1000",
+            Duration::ZERO,
+            SIGKILL,
+        );
+    }
+
+    fn check(script: &str, grace: Duration, expected_signal: i32) {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("every system has /bin/sh");
+        let lines = lines(&mut child);
+        assert_eq!(lines.recv().as_deref(), Ok("ready"), "{script}");
+        end_group(&mut child, grace);
+        let status = child.wait().expect("the child is ours");
+        assert_eq!(status.signal(), Some(expected_signal), "{script}");
+        // The outputs end only when nothing of the group is left.
+        assert!(lines.recv().is_err(), "{script}");
+    }
 }

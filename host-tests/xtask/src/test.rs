@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is. The Rust tests, the official `openai` package as a
 //! client of the whole stack, and the demo, which checks itself.
 
-use crate::build::{self, cargo_command};
+use crate::build::{self, TEST_GROUPS, cargo_command};
 use crate::cli::DemoOptions;
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
@@ -29,12 +29,12 @@ struct Tally {
 /// Runs everything, even after a failure, and ends with one line of counts.
 pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     fetch::everything(interrupt)?;
-    let python = fetch::client_environment(interrupt)?;
+    let packages = fetch::client_packages(interrupt)?;
     build::for_tests(interrupt)?;
     let started = Instant::now();
     let suites = [
         ("rust tests", tally(rust_tests(interrupt))?),
-        ("openai client", tally(client_tests(&python, interrupt))?),
+        ("openai client", tally(client_tests(&packages, interrupt))?),
         ("demo", tally(demo_run(interrupt))?),
     ];
     println!();
@@ -55,22 +55,15 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     Ok(())
 }
 
-/// `cargo test` over the native workspace, with the filter and the backend that were just built.
-/// One run for what the backend is made of and one for what is around it: so cargo resolves the
-/// features of our dependencies as it did for the builds, and compiles none of them twice.
+/// `cargo test` over the native crates, with the filter and the backend that were just built.
 fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     let mut tally = Tally::default();
-    for packages in [
-        ["farthing-core", "farthing-kernels", "farthing-backend"].as_slice(),
-        &["farthing-host-tests", "xtask"],
-    ] {
-        eprintln!("test: rust tests of {}", packages.join(", "));
+    for group in TEST_GROUPS {
+        eprintln!("test: rust tests of {}", group.join(", "));
         let mut command = cargo_command();
-        command.args(["test", "--release", "--no-fail-fast"]);
-        for package in packages {
-            command.args(["--package", package]);
-        }
         command
+            .args(build::test_arguments(group))
+            .arg("--no-fail-fast")
             .env("FARTHING_WASM", paths::wasm())
             .env("FARTHING_BIN", paths::backend());
         let finished = subprocess::run(&mut command, interrupt, |line| {
@@ -84,7 +77,7 @@ fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
 }
 
 /// The official client against Envoy.
-fn client_tests(python: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+fn client_tests(packages: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     eprintln!("test: the openai package as a client");
     let mut options = StackOptions::new();
     let tenants = json!({LIMITED_TENANT: LIMITED_USD});
@@ -93,9 +86,10 @@ fn client_tests(python: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskErro
         .map_err(|error| XtaskError::Unexpected(format!("client tests: {error}")))?;
     options.filter_fields.push(("budget".to_string(), budget));
     let stack = Stack::start(options, interrupt)?;
-    let mut command = Command::new(python);
+    let mut command = Command::new("python3");
     command
         .arg(paths::workspace_root().join("host-tests/python/openai_client.py"))
+        .env("PYTHONPATH", packages)
         .env("FARTHING_URL", format!("http://{}", stack.address()))
         .env("FARTHING_LIMITED_KEY", LIMITED_KEY);
     let mut tally = Tally::default();

@@ -1,11 +1,14 @@
 //! Budgets that hold across workers: what a request may cost at most is reserved before it is sent,
-//! and settled to what it did cost, or refunded, when it ends. Each tenant has one record for each
-//! window in a table of fixed size in the shared store, and every change is a compare-and-swap.
+//! and settled to what it did cost, or refunded, when it ends. Each account has one record for each
+//! window in the shared store, and every change is a compare-and-swap.
 //!
-//! A tenant's record lies in one of [`BUDGET_PROBES_MAX`] slots that follow from its id. Slots
-//! never become absent again, so a search may stop at an absent one; a record of a past window may
-//! be overwritten by anybody. If all slots are taken by tenants of this window, the request is
-//! refused: a budget that is not counted is no budget.
+//! Tenants that the configuration names have a key each, which nobody can take from them. All
+//! others share a table of fixed size, because anybody can invent credentials: such a record lies
+//! in one of [`BUDGET_PROBES_MAX`] slots that follow from its id. Slots never become absent again,
+//! so a search may stop at an absent one. A record of a past window, or one in which nothing is
+//! reserved or spent, may be overwritten by anybody. Where all slots are taken, the tenant spends
+//! from one overflow record that all such tenants have together: a budget that is not counted is
+//! no budget, and a full table must not turn everybody away.
 
 use crate::limits::{BUDGET_PROBES_MAX, BUDGET_SLOTS, CAS_ATTEMPTS_MAX};
 use crate::money::Nanousd;
@@ -13,6 +16,9 @@ use crate::store::{self, CAS_IF_ABSENT, SharedStore, Updated};
 use crate::tenant::TenantId;
 
 const MAGIC: [u8; 4] = *b"FBG1";
+
+/// The tenants for which the table has no room, together.
+const OVERFLOW: TenantId = TenantId([0xff; 32]);
 
 /// A span of time with a budget of its own, aligned to multiples of its length since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +87,22 @@ impl Record {
     }
 }
 
+/// Whose record it is, and so where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// A tenant that the configuration names, or all anonymous ones: under a key of its own. There
+    /// are as many as names in the configuration, and one.
+    Fixed(TenantId),
+    /// Anybody else: in the table, or in the overflow record.
+    Table(TenantId),
+}
+
 /// Money set aside for one request. It is consumed by being settled or refunded, so it cannot be
 /// either twice.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "neither settled nor refunded, it blocks money until its window ends"]
 pub struct Reservation {
-    slot: u32,
+    key: String,
     tenant: TenantId,
     window_start_s: u64,
     amount: Nanousd,
@@ -97,8 +113,6 @@ pub struct Reservation {
 pub enum Refusal {
     #[error("the budget of this window is exhausted")]
     Exhausted,
-    #[error("too many tenants have an open budget window")]
-    TableFull,
     #[error("too many workers changed this budget at the same time")]
     Contended,
 }
@@ -107,12 +121,12 @@ pub enum Refusal {
 pub fn reserve(
     store: &dyn SharedStore,
     window: Window,
-    tenant: TenantId,
+    account: Account,
     limit: Nanousd,
     amount: Nanousd,
 ) -> Result<Reservation, Refusal> {
     for _ in 0..CAS_ATTEMPTS_MAX {
-        let place = find(store, window, tenant).ok_or(Refusal::TableFull)?;
+        let place = find(store, window, account);
         let mut record = place.record;
         let committed = record
             .spent
@@ -123,26 +137,31 @@ pub fn reserve(
         }
         record.reserved += amount;
         if store
-            .set(&slot_key(place.slot), &record.seal(), Some(place.cas))
-            .is_ok()
+            .set(&place.key, &record.seal(), Some(place.cas))
+            .is_err()
         {
-            let window_start_s = record.window_start_s;
-            return Ok(Reservation {
-                slot: place.slot,
-                tenant,
-                window_start_s,
-                amount,
-            });
+            continue;
         }
+        let reservation = Reservation {
+            key: place.key,
+            tenant: record.tenant,
+            window_start_s: record.window_start_s,
+            amount,
+        };
+        if place.kind == PlaceKind::Open || !has_twin(store, window, account, &reservation.key) {
+            return Ok(reservation);
+        }
+        // Another worker opened a record for this tenant elsewhere. Both write before they look,
+        // so at least one sees the other, and no two records are kept.
+        reservation.refund(store);
     }
     Err(Refusal::Contended)
 }
 
-/// A tenant's record of the window, if it has one.
-pub fn record(store: &dyn SharedStore, window: Window, tenant: TenantId) -> Option<Record> {
-    find(store, window, tenant)
-        .filter(|place| place.kind == PlaceKind::Open)
-        .map(|p| p.record)
+/// An account's record of the window, if anything is reserved or spent in it.
+pub fn record(store: &dyn SharedStore, window: Window, account: Account) -> Option<Record> {
+    let place = find(store, window, account);
+    (place.kind == PlaceKind::Open).then_some(place.record)
 }
 
 impl Reservation {
@@ -154,7 +173,7 @@ impl Reservation {
     /// that is over needs no settling. [`Updated::Contended`] leaves the amount reserved, so that
     /// trouble never makes a budget larger.
     pub fn settle(self, store: &dyn SharedStore, cost: Nanousd) -> Updated {
-        store::update(store, &slot_key(self.slot), CAS_ATTEMPTS_MAX, |stored| {
+        store::update(store, &self.key, CAS_ATTEMPTS_MAX, |stored| {
             let mut record = stored.and_then(Record::open)?;
             if record.tenant != self.tenant || record.window_start_s != self.window_start_s {
                 return None;
@@ -171,9 +190,9 @@ impl Reservation {
     }
 }
 
-/// Where a tenant's record is, or may be put.
+/// Where an account's record is, or may be put.
 struct Place {
-    slot: u32,
+    key: String,
     cas: u32,
     record: Record,
     kind: PlaceKind,
@@ -181,56 +200,106 @@ struct Place {
 
 #[derive(PartialEq, Eq)]
 enum PlaceKind {
-    /// The tenant's record of this window.
+    /// The account's record of this window.
     Open,
     /// Room for one.
     Free,
 }
 
-fn find(store: &dyn SharedStore, window: Window, tenant: TenantId) -> Option<Place> {
-    let empty = Record {
-        tenant,
-        window_start_s: window.start_s,
-        reserved: Nanousd::ZERO,
-        spent: Nanousd::ZERO,
-    };
-    let room = |slot, cas| {
-        Some(Place {
-            slot,
-            cas,
-            record: empty,
-            kind: PlaceKind::Free,
-        })
-    };
+fn find(store: &dyn SharedStore, window: Window, account: Account) -> Place {
+    match account {
+        Account::Fixed(tenant) => {
+            let key = format!("{}budget/fixed/{}", store::KEY_PREFIX, tenant.to_hex());
+            fixed_place(store, window, tenant, key)
+        }
+        Account::Table(tenant) => table_place(store, window, tenant).unwrap_or_else(|| {
+            let key = format!("{}budget/overflow", store::KEY_PREFIX);
+            fixed_place(store, window, OVERFLOW, key)
+        }),
+    }
+}
+
+/// The only place that a record with a key of its own may have.
+fn fixed_place(store: &dyn SharedStore, window: Window, tenant: TenantId, key: String) -> Place {
+    match store.get(&key) {
+        None => Place::free(key, CAS_IF_ABSENT, window, tenant),
+        Some((sealed, cas)) => match open_in(&sealed, window) {
+            Some(record) if record.tenant == tenant => Place::open(key, cas, record),
+            _ => Place::free(key, cas, window, tenant),
+        },
+    }
+}
+
+/// A tenant's slot of the table, else a free one, else none.
+fn table_place(store: &dyn SharedStore, window: Window, tenant: TenantId) -> Option<Place> {
     let mut free: Option<Place> = None;
-    for probe in 0..BUDGET_PROBES_MAX {
-        let slot = home_slot(tenant).wrapping_add(probe) % BUDGET_SLOTS;
-        let Some((sealed, cas)) = store.get(&slot_key(slot)) else {
-            return free.or_else(|| room(slot, CAS_IF_ABSENT));
+    for key in slot_keys(tenant) {
+        let Some((sealed, cas)) = store.get(&key) else {
+            return free.or_else(|| Some(Place::free(key, CAS_IF_ABSENT, window, tenant)));
         };
-        match Record::open(&sealed) {
-            Some(record) if window.holds(record.window_start_s) => {
-                if record.tenant == tenant {
-                    return Some(Place {
-                        slot,
-                        cas,
-                        record,
-                        kind: PlaceKind::Open,
-                    });
-                }
-            }
-            // A past window or a damaged value: anybody may take the slot.
-            _ => free = free.or_else(|| room(slot, cas)),
+        match open_in(&sealed, window) {
+            Some(record) if record.tenant == tenant => return Some(Place::open(key, cas, record)),
+            Some(_) => {}
+            None => free = free.or_else(|| Some(Place::free(key, cas, window, tenant))),
         }
     }
     free
 }
 
-fn home_slot(tenant: TenantId) -> u32 {
-    let [a, b, c, d, ..] = tenant.0;
-    u32::from_le_bytes([a, b, c, d]) % BUDGET_SLOTS
+/// Does the tenant have a record in force in another slot than the one under `key`?
+fn has_twin(store: &dyn SharedStore, window: Window, account: Account, key: &str) -> bool {
+    let Account::Table(tenant) = account else {
+        return false;
+    };
+    slot_keys(tenant).filter(|other| other != key).any(|other| {
+        store
+            .get(&other)
+            .and_then(|(sealed, _)| open_in(&sealed, window))
+            .is_some_and(|record| record.tenant == tenant)
+    })
 }
 
-fn slot_key(slot: u32) -> String {
-    format!("{}budget/{slot}", store::KEY_PREFIX)
+impl Place {
+    fn open(key: String, cas: u32, record: Record) -> Place {
+        Place {
+            key,
+            cas,
+            record,
+            kind: PlaceKind::Open,
+        }
+    }
+
+    fn free(key: String, cas: u32, window: Window, tenant: TenantId) -> Place {
+        let record = Record {
+            tenant,
+            window_start_s: window.start_s,
+            reserved: Nanousd::ZERO,
+            spent: Nanousd::ZERO,
+        };
+        Place {
+            key,
+            cas,
+            record,
+            kind: PlaceKind::Free,
+        }
+    }
+}
+
+/// A record that is in force: of this window, undamaged, and not empty. An empty one belongs to
+/// nobody, not even to the tenant that it names, so that a tenant never has two.
+fn open_in(sealed: &[u8], window: Window) -> Option<Record> {
+    Record::open(sealed).filter(|record| {
+        window.holds(record.window_start_s)
+            && (record.reserved > Nanousd::ZERO || record.spent > Nanousd::ZERO)
+    })
+}
+
+/// The slots that a tenant's record may lie in, in the order of the search.
+fn slot_keys(tenant: TenantId) -> impl Iterator<Item = String> {
+    let [a, b, c, d, ..] = tenant.0;
+    let home = u32::from_le_bytes([a, b, c, d]) % BUDGET_SLOTS;
+    (0..BUDGET_PROBES_MAX).map(move |probe| {
+        let slot = home.wrapping_add(probe) % BUDGET_SLOTS;
+        format!("{}budget/{slot}", store::KEY_PREFIX)
+    })
 }

@@ -3,7 +3,8 @@
 //! length; object keys are sorted; numbers are values, not spellings.
 //!
 //! In: a version, the tenant, the endpoint, the model actually served, the `max_tokens` actually
-//! sent, and every other field of the request, those we do not know included. Out: `model` (the
+//! sent, every other field of the request, those we do not know included, and of its head what
+//! travels upstream and may change the answer ([`RequestHead`]). Out: `model` (the
 //! served one stands for it), `stream` and `stream_options`, which change only how an answer is
 //! replayed. A top-level null equals an absent field, as in the OpenAI API; nested ones are kept,
 //! because there we do not know.
@@ -11,10 +12,11 @@
 use sha2::{Digest, Sha256};
 
 use crate::config::Model;
+use crate::exchange::Headers;
 use crate::tenant::TenantId;
 use crate::wire::{Endpoint, Json, Number, Request};
 
-const VERSION: &[u8] = b"farthing exact cache 1";
+const VERSION: &[u8] = b"farthing exact cache 2";
 
 /// All 256 bits; entries are stored and compared under the whole of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +24,13 @@ pub struct CacheKey(pub [u8; 32]);
 
 impl CacheKey {
     /// The key of a request that `tenant` sent and that `model` answers in at most `max_tokens`.
-    pub fn new(tenant: TenantId, model: &Model, max_tokens: u32, request: &Request) -> CacheKey {
+    pub fn new(
+        tenant: TenantId,
+        model: &Model,
+        max_tokens: u32,
+        head: &RequestHead,
+        request: &Request,
+    ) -> CacheKey {
         let mut encoder = Encoder(Sha256::new());
         encoder.bytes(b'v', VERSION);
         encoder.bytes(b't', &tenant.0);
@@ -30,8 +38,35 @@ impl CacheKey {
         encoder.bytes(b'm', model.id.as_bytes());
         encoder.bytes(b'u', model.upstream_model.as_bytes());
         encoder.tagged(b'x', u64::from(max_tokens));
+        encoder.head(head);
         encoder.object(request.answer_fields());
         CacheKey(encoder.0.finalize().into())
+    }
+}
+
+/// Request headers that OpenAI's API reads: a beta feature, and on whose account it works.
+const NAMED: [&str; 3] = ["openai-beta", "openai-organization", "openai-project"];
+
+/// What of a request's head travels upstream and may change the answer.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The raw query string, from its `?` on; empty without one.
+    query: Vec<u8>,
+    /// Every value of each of [`NAMED`], in order.
+    named: [Vec<Vec<u8>>; NAMED.len()],
+}
+
+impl RequestHead {
+    pub fn read(headers: &Headers<'_>) -> RequestHead {
+        let path = headers.first(":path").unwrap_or_default();
+        let query_at = path.iter().position(|byte| *byte == b'?');
+        RequestHead {
+            query: query_at
+                .and_then(|at| path.get(at..))
+                .unwrap_or_default()
+                .to_vec(),
+            named: NAMED.map(|name| headers.all(name).map(<[u8]>::to_vec).collect()),
+        }
     }
 }
 
@@ -50,6 +85,16 @@ impl Encoder {
     fn bytes(&mut self, tag: u8, bytes: &[u8]) {
         self.tagged(tag, bytes.len() as u64);
         self.0.update(bytes);
+    }
+
+    fn head(&mut self, head: &RequestHead) {
+        self.bytes(b'q', &head.query);
+        for values in &head.named {
+            self.tagged(b'h', values.len() as u64);
+            for value in values {
+                self.bytes(b'w', value);
+            }
+        }
     }
 
     /// Recursion is bounded by the depth that the parser admits.

@@ -55,6 +55,14 @@ pub const ANSWER_CHOICES_MAX: usize = PROMPTS_MAX * CHOICES_MAX as usize;
 
 /// Seconds that a client refused by a full engine queue is told to wait.
 pub const ENGINE_RETRY_AFTER_S: u32 = 1;
+/// Largest `queue_max` that a configuration may ask for: requests that wait hold their prompts.
+pub const ENGINE_QUEUE_MAX: usize = 1 << 14;
+/// Largest `running_max` that a configuration may ask for: each sequence has a row of logits as
+/// wide as the vocabulary.
+pub const ENGINE_RUNNING_MAX: usize = 1_024;
+/// Largest `step_tokens` that a configuration may ask for: the workspace of a forward pass grows
+/// with it.
+pub const ENGINE_STEP_TOKENS_MAX: usize = 1 << 14;
 /// Tokens of one block of the KV cache: small enough to share short prefixes, large enough that a
 /// block table of a long context stays short.
 pub const KV_BLOCK_TOKENS: usize = 16;
@@ -88,6 +96,22 @@ pub const MODEL_VOCAB_MAX: usize = 1 << 20;
 pub const MODEL_CONTEXT_TOKENS_MAX: usize = 1 << 22;
 
 // The backend's HTTP server. Its timeouts are configuration (`http:` of `farthing serve`).
+
+/// Threads that move bytes; the computing ones are the model thread's.
+pub const RUNTIME_THREADS: usize = 2;
+/// Threads that render and tokenize prompts; further prompts wait their turn.
+pub const PROMPT_THREADS: usize = 4;
+/// Prompts that are rendered and tokenized or wait for it; the next request is refused. Each may
+/// hold a body of `REQUEST_BODY_BYTES_MAX`.
+pub const PROMPT_QUEUE_MAX: usize = 256;
+/// Seconds that a client refused by a full prompt queue is told to wait.
+pub const PROMPT_RETRY_AFTER_S: u32 = 1;
+/// How long accepting rests after it failed, which happens when file descriptors run out.
+pub const ACCEPT_REST_MS: u64 = 50;
+/// Largest `http.connections_max` that a configuration may ask for: the ports of one address.
+pub const HTTP_CONNECTIONS_MAX: u32 = 1 << 16;
+/// Largest timeout under `http` that a configuration may ask for, one hour: a longer one is none.
+pub const HTTP_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 
 /// Headers of one request: OpenAI clients send about 20, Envoy adds about 10.
 pub const HTTP_HEADERS_MAX: usize = 64;
@@ -170,8 +194,13 @@ pub const TENANT_BYTES_MAX: usize = 8 << 10;
 pub const SELF_CHECK_TICK_MS: u64 = 100;
 /// A held stream without a body callback for so long is let go.
 pub const SELF_CHECK_TIMEOUT_MS: u64 = 500;
-/// A body that arrives within this after its stream was let go had been waiting in the host.
-pub const SELF_CHECK_PROBE_MS: u64 = 20;
+/// A body that arrives within this after its stream was let go had been waiting in the host, which
+/// delivers it before anything else once the stream resumes; a client rarely hits a moment so short.
+pub const SELF_CHECK_PROBE_MS: u64 = 2;
+/// So many such bodies mean that the check has failed: one may be a client's chance.
+pub const SELF_CHECK_PROOFS: u32 = 2;
+/// How often a worker whose check has failed holds one request to look again.
+pub const SELF_CHECK_REPROBE_S: u64 = 30;
 
 /// Bytes of all tokens of a vocabulary together; the largest real ones have under 3 MB.
 pub const BPE_VOCABULARY_BYTES_MAX: usize = 64 << 20;

@@ -10,9 +10,10 @@ pub enum Metric {
     Requests,
     Hits,
     Misses,
-    /// Judged, but neither looked up nor stored.
+    /// Judged and not looked up: the request is not cacheable, or its client said `no-cache`, in
+    /// which case the fresh answer may still be stored.
     Bypasses,
-    /// Requests to other paths, and all while the self-check has failed.
+    /// Requests to other paths, and nearly all while the self-check has failed.
     Passthrough,
     /// Answered with an error by the filter itself, budget refusals aside.
     Rejected,
@@ -28,7 +29,7 @@ pub enum Metric {
     UsageEstimated,
     /// Reservations that could not be settled because other workers kept writing.
     SettleContended,
-    /// Gauge: 1 once the start-up self-check has failed.
+    /// Gauge: 1 while the start-up self-check has failed, 0 again once a body proves it wrong.
     SelfCheckFailed,
     ModelRequests(ModelIndex),
     ModelPromptTokens(ModelIndex),
@@ -133,8 +134,14 @@ impl Metric {
     }
 }
 
-/// Every metric of this configuration, in [`Metric::index`] order. Names are valid in Prometheus:
-/// a model's id is part of the name with other characters than letters and digits as `_`.
+/// A model's id as a part of metric names: other characters than letters and digits become `_`, so
+/// two ids may meet in one suffix, which the configuration refuses.
+pub(crate) fn model_suffix(id: &str) -> String {
+    let letter_or_digit = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    id.chars().map(letter_or_digit).collect()
+}
+
+/// Every metric of this configuration, in [`Metric::index`] order. Names are valid in Prometheus.
 pub fn definitions(config: &Config) -> Vec<Definition> {
     let fixed = FIXED.iter().map(|(metric, name, kind)| Definition {
         metric: *metric,
@@ -147,11 +154,7 @@ pub fn definitions(config: &Config) -> Vec<Definition> {
         .enumerate()
         .flat_map(|(position, model)| {
             let index = ModelIndex(position);
-            let suffix: String = model
-                .id
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-                .collect();
+            let suffix = model_suffix(&model.id);
             [
                 (Metric::ModelRequests(index), "requests"),
                 (Metric::ModelPromptTokens(index), "prompt_tokens"),

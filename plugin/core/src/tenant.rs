@@ -1,6 +1,7 @@
 //! Whose request is it? The tenant comes from a header that a trusted filter before ours set, or
 //! from a keyed hash of the credential. It is never read from anything that the client can choose
-//! freely; without an identity nothing is shared: no cache, no prefix.
+//! freely; without an identity nothing is shared: no cache, no prefix. Only a single credential can
+//! be one that the configuration names.
 
 use std::fmt;
 
@@ -106,15 +107,19 @@ pub fn identify(config: &Config, headers: &Headers<'_>) -> Tenant {
                 .and_then(|value| std::str::from_utf8(value).ok());
             match value {
                 Some(name) if values.next().is_none() && is_tenant_name(name) => Tenant::Known {
-                    id: keyed_id(&config.secret, "header", name.as_bytes()),
+                    id: keyed_id(&config.secret, "header", &[name.as_bytes()]),
                     name: Some(name.to_owned()),
                 },
                 _ => Tenant::Anonymous,
             }
         }
-        TenantSource::Credential => match credential(headers) {
-            Some(credential) => by_credential(config, credential),
-            None => Tenant::Anonymous,
+        TenantSource::Credential => match credentials(headers).as_slice() {
+            [] => Tenant::Anonymous,
+            [credential] => by_credential(config, credential),
+            several => Tenant::Known {
+                id: keyed_id(&config.secret, "credentials", several),
+                name: None,
+            },
         },
     }
 }
@@ -134,39 +139,51 @@ fn by_credential(config: &Config, credential: &[u8]) -> Tenant {
     {
         // The credentials of one name are one tenant.
         Some(named) => Tenant::Known {
-            id: keyed_id(&config.secret, "name", named.name.as_bytes()),
+            id: keyed_id(&config.secret, "name", &[named.name.as_bytes()]),
             name: Some(named.name.clone()),
         },
         None => Tenant::Known {
-            id: keyed_id(&config.secret, "credential", credential),
+            id: keyed_id(&config.secret, "credential", &[credential]),
             name: None,
         },
     }
 }
 
-/// The bearer token of `authorization` (or its whole value under another scheme), else `x-api-key`.
-fn credential<'a>(headers: &Headers<'a>) -> Option<&'a [u8]> {
-    let authorization = headers.first("authorization").map(|value| {
-        let (scheme, token) = value.split_at_checked(7).unwrap_or((value, b""));
-        if scheme.eq_ignore_ascii_case(b"bearer ") {
-            token
-        } else {
-            value
-        }
-    });
-    [authorization, headers.first("x-api-key")]
-        .into_iter()
-        .flatten()
+/// The different credentials of a request, sorted: the bearer token of each `authorization` (or its
+/// whole value under another scheme) and each `x-api-key`. We cannot know which of several the
+/// upstream believes, so several are an identity of their own, together: whoever adds a stranger's
+/// credential to a request becomes neither that stranger nor a tenant with a name. A credential
+/// too long to be one is nobody's, and what comes with it is not told apart from it.
+fn credentials<'a>(headers: &Headers<'a>) -> Vec<&'a [u8]> {
+    let mut credentials: Vec<&[u8]> = headers
+        .all("authorization")
+        .map(without_bearer)
+        .chain(headers.all("x-api-key"))
         .map(<[u8]>::trim_ascii)
-        .find(|credential| !credential.is_empty() && credential.len() <= TENANT_BYTES_MAX)
+        .filter(|credential| !credential.is_empty())
+        .collect();
+    if credentials
+        .iter()
+        .any(|credential| credential.len() > TENANT_BYTES_MAX)
+    {
+        return Vec::new();
+    }
+    credentials.sort_unstable();
+    credentials.dedup();
+    credentials
+}
+
+fn without_bearer(authorization: &[u8]) -> &[u8] {
+    match authorization.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token,
+        _ => authorization,
+    }
 }
 
 /// An id keyed by the deployment's secret; `kind` keeps identities of different origin apart.
-fn keyed_id(secret: &Secret, kind: &str, identity: &[u8]) -> TenantId {
-    TenantId(hmac_sha256(
-        secret,
-        &[b"farthing tenant 1", kind.as_bytes(), identity],
-    ))
+fn keyed_id(secret: &Secret, kind: &str, identity: &[&[u8]]) -> TenantId {
+    let origin: [&[u8]; 2] = [b"farthing tenant 1", kind.as_bytes()];
+    TenantId(hmac_sha256(secret, &[&origin, identity].concat()))
 }
 
 /// HMAC-SHA-256 (RFC 2104) over parts, each preceded by its length, keyed by the secret.

@@ -1,5 +1,6 @@
 //! Tensor descriptions: shapes whose product, size and place were checked against the file.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use farthing_core::limits;
@@ -146,6 +147,27 @@ impl TensorInfo {
             ))),
         }
     }
+}
+
+/// Fails if two tensors share a byte. Weights are repacked into memory, so many tensors over one
+/// region would turn a small file into any amount of it.
+pub(super) fn check_disjoint(tensors: &HashMap<String, TensorInfo>) -> Result<(), BackendError> {
+    let mut places: Vec<_> = tensors
+        .iter()
+        .filter(|(_, info)| !info.place.is_empty())
+        .map(|(name, info)| (info.place.start, info.place.end, name))
+        .collect();
+    places.sort_unstable();
+    // Where all neighbours are apart, each tensor ends before all later ones start.
+    for (before, after) in places.iter().zip(places.iter().skip(1)) {
+        let ((_, end, first), (start, _, second)) = (before, after);
+        if start < end {
+            return Err(BackendError::Gguf(format!(
+                "the tensors '{first}' and '{second}' overlap"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of a tensor, `None` when its rows are not whole blocks or the size overflows.

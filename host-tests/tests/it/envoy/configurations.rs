@@ -2,6 +2,7 @@
 
 use super::bodies::{chat, completion};
 use super::edge::{Edge, SMALL, yaml};
+use farthing_core::limits::SELF_CHECK_PROOFS;
 use farthing_host_tests::envoy::{Envoy, EnvoyConfig};
 use serde_json::json;
 
@@ -106,7 +107,8 @@ fn without_headers_stop_iteration_traffic_passes_and_says_so() {
     });
     let body = chat("anything-goes", "untouched");
     edge.script("untouched", completion("passed"));
-    for _ in 0..3 {
+    // Each of the first ones is held until it is let go and proves what the host does not do.
+    for _ in 0..=SELF_CHECK_PROOFS {
         let response = edge.ask("a", &body);
         assert_eq!(
             response.json()["choices"][0]["message"]["content"],

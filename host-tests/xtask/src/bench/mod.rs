@@ -11,7 +11,7 @@ mod upstream;
 use crate::cli::{BenchName, BenchOptions};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
-use crate::{build, fetch};
+use crate::{build, fetch, runs};
 
 /// Runs one benchmark, prints its table and writes its metrics.
 pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
@@ -21,6 +21,7 @@ pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskErr
         BenchName::Edge => edge::run(interrupt)?,
         BenchName::Engine => engine::run(interrupt)?,
     };
+    runs::remove_own();
     report::print(&metrics);
     match &options.json {
         Some(path) => report::write_json(path, &metrics),

@@ -21,6 +21,8 @@ use ureq::{Agent, http};
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The time to the response's headers.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(30);
+/// The time without a byte after which a connection counts as broken; the next one resumes.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 /// No single file we fetch is larger; a server that sends more is not the one we want.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Attempts at one file, each from where the last one broke off.
@@ -62,6 +64,7 @@ impl<'a> Downloader<'a> {
             .timeout_resolve(Some(CONNECT_WITHIN))
             .timeout_connect(Some(CONNECT_WITHIN))
             .timeout_recv_response(Some(RESPONSE_WITHIN))
+            .timeout_per_read(Some(READ_WITHIN))
             .http_status_as_error(false)
             .build();
         Downloader {

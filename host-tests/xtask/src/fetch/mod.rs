@@ -4,6 +4,7 @@
 
 mod download;
 mod pins;
+mod pip;
 mod progress;
 mod python;
 mod stamp;
@@ -18,7 +19,7 @@ use pins::{ARTIFACTS, Artifact, Kind, Source};
 use stamp::State;
 use std::fs;
 
-pub use python::client_environment;
+pub use python::client_packages;
 pub use stamp::hexadecimal;
 
 /// Fetches Envoy, every model and the wasm target.

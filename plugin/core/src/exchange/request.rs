@@ -4,15 +4,16 @@
 use super::forward::{self, InFlight};
 use super::reply::{self, Hit};
 use super::{Caller, Effect, Env, Vm};
-use crate::budget::{self, Refusal, Reservation, Window};
+use crate::budget::{self, Account, Refusal, Reservation, Window};
 use crate::cache;
 use crate::cache_key::CacheKey;
-use crate::config::{Config, ModelIndex};
+use crate::config::{BudgetConfig, Config, ModelIndex};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::route::{self, Route};
-use crate::tokens::Count;
+use crate::tenant::Tenant;
+use crate::tokens::{Calibration, Count};
 use crate::wire::{self, Endpoint, Prompt, Request};
 
 pub(super) enum Decision {
@@ -54,11 +55,12 @@ fn judge(
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
     let count = Count::of_request(&request);
-    let estimates: Vec<u64> = (0..vm.config.models.len())
-        .map(|index| vm.estimate(env, ModelIndex(index), &count))
+    let calibrations: Vec<Calibration> = (0..vm.config.models.len())
+        .map(|index| vm.calibration(env, ModelIndex(index)))
         .collect();
-    let estimate = |index: ModelIndex| estimates.get(index.0).copied().unwrap_or(0);
-    let route = match route::route(&vm.config, &request, estimate) {
+    let calibration = |index: ModelIndex| calibrations.get(index.0).copied().unwrap_or_default();
+    let estimate = |index: ModelIndex| calibration(index).tokens(&count);
+    let route = match route::route(&vm.config, &request, count.tokens_min(), estimate) {
         Ok(route) => route,
         Err(error) => return Err((Box::new(request), error)),
     };
@@ -75,7 +77,9 @@ fn judge(
     } else {
         Metric::Bypasses
     }));
-    let reservation = match reserve(caller, &vm.config, env, &route, &request) {
+    let prompt_tokens_max = calibration(route.model).tokens_max(&count);
+    let cost_max = cost_max(&vm.config, &route, &request, prompt_tokens_max);
+    let reservation = match reserve(caller, &vm.config, env, cost_max) {
         Ok(reservation) => reservation,
         Err(error) => return Err((Box::new(request), error)),
     };
@@ -101,6 +105,7 @@ fn cache_key(
         caller.tenant.id(),
         model,
         route.max_tokens,
+        &caller.head,
         request,
     ))
 }
@@ -125,14 +130,12 @@ fn look_up(
     Hit::new(&entry, now_unix_s, request)
 }
 
-/// Sets aside what the request may cost at most: the estimated prompt and every completion token
-/// that it may generate, at the chosen model's price. `None` where no budgets are configured.
+/// Sets aside what the request may cost. `None` where no budgets are configured.
 fn reserve(
     caller: &Caller,
     config: &Config,
     env: &Env<'_>,
-    route: &Route,
-    request: &Request,
+    cost_max: Nanousd,
 ) -> Result<Option<Reservation>, ApiError> {
     let Some(budget) = &config.budget else {
         return Ok(None);
@@ -140,29 +143,42 @@ fn reserve(
     let now_unix_s = env.now_unix_s();
     let window = Window::at(now_unix_s, budget.window_s);
     let limit = budget.limit(caller.tenant.name());
-    let amount = cost_max(config, route, request);
-    budget::reserve(env.store, window, caller.tenant.id(), limit, amount)
+    let account = account(config, budget, &caller.tenant);
+    budget::reserve(env.store, window, account, limit, cost_max)
         .map(Some)
-        .map_err(|refusal| {
-            let retry_after_s = window.remaining_s(now_unix_s);
-            match refusal {
-                Refusal::Exhausted => {
-                    let message = "the budget of this window does not cover this request";
-                    ApiError::new(ErrorKind::BudgetExhausted, message).retry_after_s(retry_after_s)
-                }
-                Refusal::TableFull => ApiError::new(ErrorKind::Unavailable, refusal.to_string())
-                    .retry_after_s(retry_after_s),
-                Refusal::Contended => {
-                    ApiError::new(ErrorKind::Unavailable, refusal.to_string()).retry_after_s(1)
-                }
+        .map_err(|refusal| match refusal {
+            Refusal::Exhausted => {
+                let message = "the budget of this window does not cover this request";
+                ApiError::new(ErrorKind::BudgetExhausted, message)
+                    .retry_after_s(window.remaining_s(now_unix_s))
+            }
+            Refusal::Contended => {
+                ApiError::new(ErrorKind::Unavailable, refusal.to_string()).retry_after_s(1)
             }
         })
 }
 
-fn cost_max(config: &Config, route: &Route, request: &Request) -> Nanousd {
+/// A tenant has a record of its own if the configuration names it: a name alone, from a header, may
+/// be one of any number.
+fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
+    let configured = |name: &str| {
+        budget.tenants.iter().any(|(tenant, _)| tenant == name)
+            || config.tenant.names.iter().any(|named| named.name == name)
+    };
+    match tenant {
+        Tenant::Known { id, name } if !name.as_deref().is_some_and(configured) => {
+            Account::Table(*id)
+        }
+        _ => Account::Fixed(tenant.id()),
+    }
+}
+
+/// What the request may cost at most: the prompt's upper bound and every completion token that it
+/// may generate, at the chosen model's price.
+fn cost_max(config: &Config, route: &Route, request: &Request, prompt_tokens_max: u64) -> Nanousd {
     let completion = u64::from(route.max_tokens).saturating_mul(answers(request));
     config.model(route.model).map_or(Nanousd::ZERO, |model| {
-        model.price.cost(route.prompt_tokens, completion)
+        model.price.cost(prompt_tokens_max, completion)
     })
 }
 

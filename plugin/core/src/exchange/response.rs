@@ -3,15 +3,19 @@
 use super::answer::{Answer, Head, Stream, Tail};
 use super::arrival::{is_event_stream, is_json};
 use super::forward::InFlight;
+use super::request::answers;
 use super::settle::{self, Ending, Outcome};
 use super::{Caller, Effect, EndOfStream, Env, Flow, Headers, Step, Vm, reply};
-use crate::cache::CacheControl;
+use crate::cache;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
 use crate::wire::{Completed, StreamCollector, Usage, UsageStripper, meter, parse_completed};
 
 /// What counts when a host hands over no status: never taken for success.
 const STATUS_UNKNOWN: u16 = 502;
+
+/// The host's local reply when the upstream takes longer than the route allows.
+const STATUS_TIMEOUT: u16 = 504;
 
 pub(super) fn on_headers(
     in_flight: &mut InFlight,
@@ -29,13 +33,20 @@ pub(super) fn on_headers(
         source: Source::from_upstream(headers.text("x-farthing-source")),
     };
     let mut effects = describe(in_flight, caller, vm, head);
-    // No upstream redirects a completion; a status that is no success did no work for the client.
+    // No upstream redirects a completion; a status that is no success did no work for the client,
+    // unless the upstream was still at it.
     if !(200..300).contains(&head.status) {
-        let outcome = Outcome::nothing(head, Ending::Failed);
+        let outcome = if is_timeout(head, headers) {
+            outcome(in_flight, head, None, 0, Ending::TimedOut)
+        } else {
+            Outcome::nothing(head, Ending::Failed)
+        };
         effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
         return Step::new(effects, Flow::Continue);
     }
-    if !is_storable(headers) {
+    let ttl_s = vm.config.cache.as_ref().map_or(0, |cache| cache.ttl_s);
+    in_flight.storable_s = cache::storable_s(headers, ttl_s);
+    if in_flight.storable_s.is_none() || !is_readable(headers) {
         in_flight.store_under = None;
     }
     in_flight.answer = begin(in_flight, head, headers);
@@ -65,11 +76,10 @@ fn describe(in_flight: &InFlight, caller: &Caller, vm: &Vm, head: Head) -> Vec<E
         .into()
 }
 
-/// May an answer with these headers be stored, once it is complete?
-fn is_storable(headers: &Headers<'_>) -> bool {
-    headers.first("set-cookie").is_none()
-        && !CacheControl::read(headers).no_store
-        && is_readable(headers)
+/// Did the host give up waiting? Its own 504 names no source; one that an upstream sent with a
+/// source is an error like any other.
+fn is_timeout(head: Head, headers: &Headers<'_>) -> bool {
+    head.status == STATUS_TIMEOUT && headers.first("x-farthing-source").is_none()
 }
 
 fn is_readable(headers: &Headers<'_>) -> bool {
@@ -166,11 +176,11 @@ fn whole(
         _ => meter::generated_tokens(body),
     };
     let outcome = outcome(in_flight, head, usage, generated, Ending::Complete);
-    if let Some(key) = in_flight.store_under
+    if in_flight.store_under.is_some()
         && let Some(completed) = parse_completed(in_flight.endpoint(), body)
-        && !completed.calls_tools()
+        && is_repeatable(in_flight, &completed)
     {
-        settle::store(vm, env, &key, body.to_vec(), outcome.tokens);
+        settle::store(in_flight, vm, env, body.to_vec(), outcome.tokens);
     }
     let mut effects = settle::response_headers(in_flight, vm, &outcome);
     effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
@@ -215,17 +225,21 @@ fn end_stream(
     };
     let completed = stream.collector.take().and_then(StreamCollector::finish);
     let outcome = outcome(in_flight, head, usage, generated, ending);
-    if let (Some(key), Some(completed)) = (in_flight.store_under, completed)
-        && !completed.calls_tools()
+    if let Some(completed) = completed
+        && is_repeatable(in_flight, &completed)
         && ending == Ending::Complete
     {
-        settle::store(vm, env, &key, answer_bytes(&completed), outcome.tokens);
+        let answer = completed.json().to_bytes();
+        settle::store(in_flight, vm, env, answer, outcome.tokens);
     }
     settle::settle(in_flight, caller, vm, env, &outcome)
 }
 
-fn answer_bytes(completed: &Completed) -> Vec<u8> {
-    completed.json().to_bytes()
+/// Is a complete answer fit for the next one who asks the same? Not if it calls tools, and not if
+/// choices are missing or too many.
+fn is_repeatable(in_flight: &InFlight, completed: &Completed) -> bool {
+    let asked = answers(&in_flight.request);
+    !completed.calls_tools() && completed.choices().len() as u64 == asked
 }
 
 /// The stream ended before the answer did: the client left, or the upstream was reset. What the

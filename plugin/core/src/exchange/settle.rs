@@ -5,7 +5,6 @@ use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
 use crate::cache::{self, Bytes, Entry};
-use crate::cache_key::CacheKey;
 use crate::ledger::{Line, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::store::Updated;
@@ -17,8 +16,18 @@ pub(super) enum Ending {
     Complete,
     /// It was cut off.
     Aborted,
+    /// The host gave up waiting for it. The upstream worked meanwhile and charges for that, so the
+    /// prompt is paid for as in an abort before the answer; else a slow request would be free.
+    TimedOut,
     /// The upstream answered with an error, or could not be reached: nothing is charged.
     Failed,
+}
+
+impl Ending {
+    /// Had the upstream begun an answer that never came to its end?
+    fn is_cut_off(self) -> bool {
+        matches!(self, Ending::Aborted | Ending::TimedOut)
+    }
 }
 
 /// What is settled.
@@ -136,7 +145,7 @@ pub(super) fn settle(
             model_asked: Some(&in_flight.request.model),
             status: outcome.head.status,
             stream: in_flight.request.stream,
-            aborted: outcome.ending == Ending::Aborted,
+            aborted: outcome.ending.is_cut_off(),
             prompt_tokens: outcome.tokens.prompt,
             completion_tokens: outcome.tokens.completion,
             estimated: outcome.estimated,
@@ -160,9 +169,9 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     add(Metric::ModelRequests(model), 1);
     add(
         Metric::UpstreamErrors,
-        u64::from(outcome.ending == Ending::Failed),
+        u64::from(matches!(outcome.ending, Ending::Failed | Ending::TimedOut)),
     );
-    add(Metric::Aborts, u64::from(outcome.ending == Ending::Aborted));
+    add(Metric::Aborts, u64::from(outcome.ending.is_cut_off()));
     add(Metric::UsageEstimated, u64::from(outcome.estimated));
     add(Metric::SavedNanousd, sums.saved().0);
     if matches!(outcome.head.source, Source::Model | Source::Provider) {
@@ -178,15 +187,25 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     }
 }
 
-/// Puts a complete answer into the cache.
-pub(super) fn store(vm: &mut Vm, env: &Env<'_>, key: &CacheKey, answer: Vec<u8>, tokens: Tokens) {
-    let Some(config) = &vm.config.cache else {
+/// Puts a complete answer into the cache, if the request and the upstream allow it.
+pub(super) fn store(
+    in_flight: &InFlight,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    answer: Vec<u8>,
+    tokens: Tokens,
+) {
+    let (Some(config), Some(key), Some(life_s)) = (
+        &vm.config.cache,
+        &in_flight.store_under,
+        in_flight.storable_s,
+    ) else {
         return;
     };
     let created_unix_s = env.now_unix_s();
     let entry = Entry {
         created_unix_s,
-        expires_unix_s: created_unix_s.saturating_add(u64::from(config.ttl_s)),
+        expires_unix_s: created_unix_s.saturating_add(u64::from(life_s)),
         prompt_tokens: tokens.prompt,
         completion_tokens: tokens.completion,
         answer: Bytes(answer),

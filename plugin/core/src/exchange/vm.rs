@@ -37,10 +37,11 @@ impl Vm {
         }
     }
 
-    /// Must the shell arm the worker's tick? True until this worker knows whether request bodies
-    /// arrive while headers are held.
+    /// Must the shell let the worker's tick look after a stream that holds its headers? True until
+    /// this worker knows that request bodies arrive meanwhile; also when it believes that they do
+    /// not, because what it holds then is a probe.
     pub fn self_check_pending(&self) -> bool {
-        self.self_check == SelfCheck::Unverified
+        self.self_check != SelfCheck::Verified
     }
 
     pub(super) fn next_sequence(&mut self) -> u64 {
@@ -48,17 +49,17 @@ impl Vm {
         self.sequence
     }
 
-    /// Estimated tokens of a prompt for one model. Asks the shared store once; after that the
-    /// worker's own observations bring the others' along.
-    pub(super) fn estimate(&mut self, env: &Env<'_>, index: ModelIndex, count: &Count) -> u64 {
-        let Some(model) = self.config.models.get(index.0) else {
-            return 0;
-        };
-        match self.calibrations.get_mut(index.0) {
-            Some(known) => known
-                .get_or_insert_with(|| Calibration::load(env.store, &model.id))
-                .tokens(count),
-            None => Calibration::default().tokens(count),
+    /// What is known about counting tokens for one model. Asks the shared store once; after that
+    /// the worker's own observations bring the others' along.
+    pub(super) fn calibration(&mut self, env: &Env<'_>, index: ModelIndex) -> Calibration {
+        match (
+            self.config.models.get(index.0),
+            self.calibrations.get_mut(index.0),
+        ) {
+            (Some(model), Some(known)) => {
+                *known.get_or_insert_with(|| Calibration::load(env.store, &model.id))
+            }
+            _ => Calibration::default(),
         }
     }
 

@@ -33,7 +33,8 @@ pub struct Route {
 pub enum Reason {
     /// The client named it.
     Pinned,
-    /// The only one of its list that can take the request.
+    /// The only one of its list that the request is likely to fit, or the one with the most
+    /// context where that is uncertain for all.
     OnlyFit,
     /// By the complexity of the request.
     Complexity,
@@ -49,32 +50,39 @@ impl Reason {
     }
 }
 
-/// Chooses the model of a request. `prompt_tokens` estimates the prompt for a model.
+/// Chooses the model of a request. The prompt has at least `prompt_tokens_min` tokens for any model,
+/// and `prompt_tokens` estimates it for one. An estimate chooses among models but refuses nothing:
+/// the upstream counts exactly.
 ///
 /// # Errors
 /// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools that no candidate
-/// takes, `ContextLengthExceeded` when the prompt and the wished completion fit no candidate.
+/// takes, `ContextLengthExceeded` when even the shortest that the prompt may be does not fit any
+/// candidate with the wished completion.
 pub fn route(
     config: &Config,
     request: &Request,
+    prompt_tokens_min: u64,
     mut prompt_tokens: impl FnMut(ModelIndex) -> u64,
 ) -> Result<Route, ApiError> {
     let candidates = Candidates::of(config, &request.model)?;
     let able = candidates.able(config, request)?;
-    let fitting: Vec<Fit> = able
+    let possible: Vec<Fit> = able
         .iter()
         .filter_map(|&(position, index)| {
             let model = config.model(index)?;
-            let tokens = prompt_tokens(index);
-            let max_tokens = completion_room(config, model, request.max_tokens, tokens)?;
-            Some(Fit {
+            let completion = Completion::of(config, request.max_tokens);
+            let estimate = prompt_tokens(index);
+            completion.fits(model, prompt_tokens_min).then(|| Fit {
                 position,
                 index,
-                max_tokens,
-                prompt_tokens: tokens,
+                context_tokens: model.context_tokens,
+                likelihood: completion.likelihood(model, estimate),
+                max_tokens: completion.max_tokens(model, estimate),
+                prompt_tokens: estimate,
             })
         })
         .collect();
+    let fitting = likely_or_largest(&possible);
     let complexity = (fitting.len() > 1).then(|| complexity(request));
     let wanted = complexity.map_or(0, |score| candidates.wanted_position(score));
     // The first that is at least as able as wanted, else the most able there is.
@@ -104,8 +112,33 @@ pub fn route(
 struct Fit {
     position: usize,
     index: ModelIndex,
+    context_tokens: u32,
+    likelihood: Likelihood,
     max_tokens: u32,
     prompt_tokens: u64,
+}
+
+/// Does a request fit by its estimate?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Likelihood {
+    Likely,
+    Uncertain,
+}
+
+/// Those that the request is likely to fit; where there is none, the one with the most context.
+fn likely_or_largest(possible: &[Fit]) -> Vec<&Fit> {
+    let likely: Vec<&Fit> = possible
+        .iter()
+        .filter(|fit| fit.likelihood == Likelihood::Likely)
+        .collect();
+    if !likely.is_empty() {
+        return likely;
+    }
+    possible
+        .iter()
+        .max_by_key(|fit| fit.context_tokens)
+        .into_iter()
+        .collect()
 }
 
 /// What the requested name stands for.
@@ -188,39 +221,56 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Part of the context by which the estimate of a prompt may be wrong: what is this close to the
-/// limit is left to the upstream, which counts exactly.
-const CONTEXT_SLACK_DIVISOR: u64 = 8;
+/// Part of a prompt by which its estimate may be short of it: our own default leaves it free.
+const ESTIMATE_SLACK_DIVISOR: u64 = 8;
 
-/// The completion tokens to ask for, or `None` if prompt and wish do not fit the model. A client's
-/// wish is capped and never lowered further; our own default shrinks into what room there is.
-fn completion_room(
-    config: &Config,
-    model: &Model,
-    wish: Option<u32>,
-    prompt_tokens: u64,
-) -> Option<u32> {
-    let context = u64::from(model.context_tokens);
-    let slack = prompt_tokens
-        .checked_div(CONTEXT_SLACK_DIVISOR)
-        .unwrap_or(0);
-    match wish {
-        Some(wish) => {
-            let sent = wish.min(config.max_tokens.cap);
-            let least = prompt_tokens
-                .saturating_sub(slack)
-                .saturating_add(u64::from(sent));
-            (least <= context).then_some(sent)
+/// The completion tokens of each choice.
+#[derive(Clone, Copy)]
+enum Completion {
+    /// A client's wish, capped and never lowered further.
+    Wished(u32),
+    /// Our own default, which shrinks into what room there is.
+    Default(u32),
+}
+
+impl Completion {
+    fn of(config: &Config, wish: Option<u32>) -> Completion {
+        match wish {
+            Some(wish) => Completion::Wished(wish.min(config.max_tokens.cap)),
+            None => Completion::Default(config.max_tokens.default),
         }
-        None => {
-            if prompt_tokens.saturating_sub(slack) >= context {
-                return None;
+    }
+
+    /// Would a prompt of so many tokens fit a model together with the completion?
+    fn fits(self, model: &Model, prompt_tokens: u64) -> bool {
+        let least = match self {
+            Completion::Wished(wish) => wish,
+            Completion::Default(_) => 1,
+        };
+        prompt_tokens.saturating_add(u64::from(least)) <= u64::from(model.context_tokens)
+    }
+
+    fn likelihood(self, model: &Model, prompt_tokens: u64) -> Likelihood {
+        if self.fits(model, prompt_tokens) {
+            Likelihood::Likely
+        } else {
+            Likelihood::Uncertain
+        }
+    }
+
+    /// What to ask the model for, with a prompt of about so many tokens.
+    fn max_tokens(self, model: &Model, prompt_tokens: u64) -> u32 {
+        match self {
+            Completion::Wished(wish) => wish,
+            Completion::Default(default) => {
+                let slack = prompt_tokens
+                    .checked_div(ESTIMATE_SLACK_DIVISOR)
+                    .unwrap_or(0);
+                let room = u64::from(model.context_tokens)
+                    .saturating_sub(prompt_tokens.saturating_add(slack))
+                    .max(1);
+                default.min(u32::try_from(room).unwrap_or(u32::MAX))
             }
-            let room = context
-                .saturating_sub(prompt_tokens.saturating_add(slack))
-                .max(1);
-            let room = u32::try_from(room).unwrap_or(u32::MAX);
-            Some(config.max_tokens.default.min(room))
         }
     }
 }

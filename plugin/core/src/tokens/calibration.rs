@@ -15,7 +15,8 @@ const FACTOR_MAX: f64 = 2.5;
 /// Below this many tokens the chat template is most of the prompt.
 const OBSERVED_TOKENS_MIN: u64 = 16;
 
-const MILLI: f64 = 1_000.0;
+const MILLITOKENS: u64 = 1_000;
+const MILLI: f64 = MILLITOKENS as f64;
 
 /// Factors for the two classes of a [`Count`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +40,19 @@ impl Calibration {
         // A count is far below 2^53, so the conversions are exact.
         let estimated = self.plain * count.plain as f64 + self.multibyte * count.multibyte as f64;
         ((estimated / MILLI).ceil() as u64).saturating_add(count.exact)
+    }
+
+    /// The tokens to reserve for a prompt: the estimate, and what the text may cost beyond it.
+    /// A correction downwards does not count here, because a client can teach it: with texts that
+    /// cost less than they look, before one that costs more.
+    pub fn tokens_max(&self, count: &Count) -> u64 {
+        let at_least_as_it_looks = Calibration {
+            plain: self.plain.max(1.0),
+            multibyte: self.multibyte.max(1.0),
+        };
+        at_least_as_it_looks
+            .tokens(count)
+            .saturating_add(count.surplus.div_ceil(MILLITOKENS))
     }
 
     /// One step of normalized least mean squares (Widrow and Hoff) towards what the upstream

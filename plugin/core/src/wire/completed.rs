@@ -77,7 +77,8 @@ impl Completed {
         })
     }
 
-    pub(super) fn choices(&self) -> &[Json] {
+    /// Its choices, in the order in which they came.
+    pub fn choices(&self) -> &[Json] {
         self.json
             .get("choices")
             .and_then(Json::as_array)

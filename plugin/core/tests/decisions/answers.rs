@@ -58,7 +58,7 @@ fn text_chunks() -> String {
 /// What is left in the budget of `key-a`, found by asking the store: nothing may stay reserved.
 #[track_caller]
 fn check_spent(edge: &Edge, sent: &Sent, nanousd: u64) {
-    use farthing_core::budget::{Window, record};
+    use farthing_core::budget::{Account, Window, record};
     use farthing_core::tenant::TenantId;
     let hex = sent.header("x-farthing-tenant").expect("a tenant");
     let bytes: Vec<u8> = (0..64)
@@ -66,8 +66,10 @@ fn check_spent(edge: &Edge, sent: &Sent, nanousd: u64) {
         .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
         .collect();
     let window = Window::at(edge.now_unix_ns / crate::edge::NS_PER_S, 3600);
-    let record = record(&edge.store, window, TenantId(bytes.try_into().unwrap())).unwrap();
-    assert_eq!((record.reserved.0, record.spent.0), (0, nanousd));
+    let account = Account::Table(TenantId(bytes.try_into().unwrap()));
+    let sums = record(&edge.store, window, account)
+        .map_or((0, 0), |record| (record.reserved.0, record.spent.0));
+    assert_eq!(sums, (0, nanousd));
 }
 
 #[test]
@@ -213,6 +215,29 @@ fn an_upstream_error_refunds_all_of_it() {
 }
 
 #[test]
+fn a_timeout_pays_for_the_prompt_and_an_upstreams_own_504_does_not() {
+    let mut edge = Edge::new(&with_budget("1"));
+    let mut sent = edge.post(CHAT, &ask("small", false));
+    let prompt = sent.header("x-farthing-prompt-tokens").unwrap();
+    let prompt: u64 = prompt.parse().unwrap();
+    let timeout = [(":status", "504"), ("content-type", "text/plain")];
+    edge.answer(&mut sent, &timeout, &[b"upstream request timeout"]);
+    check_spent(&edge, &sent, prompt * 20);
+    let line = edge.last_line();
+    assert_eq!(
+        (&line["status"], &line["aborted"], &line["estimated"]),
+        (&json!(504), &json!(true), &json!(true))
+    );
+    let errors = [Metric::UpstreamErrors, Metric::Aborts].map(|metric| edge.counted(metric));
+    assert_eq!(errors, [1, 1]);
+    let mut sent = edge.post(CHAT, &ask("small", false));
+    let refused = [timeout[0], timeout[1], ("x-farthing-source", "provider")];
+    edge.answer(&mut sent, &refused, &[b"gateway timeout"]);
+    check_spent(&edge, &sent, prompt * 20);
+    assert_eq!(edge.last_line()["aborted"], false);
+}
+
+#[test]
 fn a_client_that_leaves_before_the_answer_pays_for_the_prompt() {
     let mut edge = Edge::new(&with_budget("1"));
     let mut sent = edge.post(CHAT, &ask("small", false));
@@ -275,12 +300,18 @@ fn what_must_not_be_stored_is_not() {
         .replace("stop", "content_filter");
     let good = answer(Some((9, 5)));
     type Case<'a> = (Vec<(&'a str, &'a str)>, &'a [u8]);
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 9] = [
         (vec![JSON[0], JSON[1], ("set-cookie", "a=b")], &good),
         (
             vec![JSON[0], JSON[1], ("cache-control", "private, no-store")],
             &good,
         ),
+        (vec![JSON[0], JSON[1], ("cache-control", "private")], &good),
+        (
+            vec![JSON[0], JSON[1], ("cache-control", "max-age=0")],
+            &good,
+        ),
+        (vec![JSON[0], JSON[1], ("vary", "accept-language")], &good),
         (vec![JSON[0], JSON[1], ("content-encoding", "br")], &good),
         (vec![(":status", "302"), JSON[1]], &good),
         (JSON.to_vec(), tool_call),
@@ -294,6 +325,37 @@ fn what_must_not_be_stored_is_not() {
             edge.post(CHAT, &ask("large", false)).reply().is_none(),
             "{headers:?}"
         );
+    }
+}
+
+#[test]
+fn an_upstreams_max_age_bounds_the_life_of_its_answer() {
+    let mut edge = Edge::new(CONFIG);
+    let headers = [JSON[0], JSON[1], ("cache-control", "max-age=5")];
+    let mut sent = edge.post(CHAT, &ask("large", false));
+    edge.answer(&mut sent, &headers, &[&answer(Some((9, 5)))]);
+    edge.later(4);
+    assert!(edge.post(CHAT, &ask("large", false)).reply().is_some());
+    edge.later(1);
+    assert!(edge.post(CHAT, &ask("large", false)).reply().is_none());
+}
+
+#[test]
+fn only_as_many_choices_as_were_asked_for_are_stored() {
+    for (asked, stored) in [(1, true), (2, false)] {
+        for stream in [false, true] {
+            let mut edge = Edge::new(CONFIG);
+            let mut body: Value = serde_json::from_str(&ask("large", stream)).unwrap();
+            body["n"] = json!(asked);
+            let body = body.to_string();
+            let mut sent = edge.post(CHAT, &body);
+            let streamed = text_chunks() + "data: [DONE]\n\n";
+            match stream {
+                false => edge.answer(&mut sent, &JSON, &[&answer(Some((9, 5)))]),
+                true => edge.answer(&mut sent, &SSE, &[streamed.as_bytes()]),
+            };
+            assert_eq!(edge.post(CHAT, &body).reply().is_some(), stored);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use farthing_core::budget::{Refusal, Reservation, Window, record, reserve};
-use farthing_core::limits::BUDGET_PROBES_MAX;
+use farthing_core::budget::{Account, Refusal, Reservation, Window, record, reserve};
+use farthing_core::limits::{BUDGET_PROBES_MAX, BUDGET_SLOTS};
 use farthing_core::money::Nanousd;
 use farthing_core::store::{CasMismatch, MemoryStore, SharedStore, Updated};
 use farthing_core::tenant::TenantId;
@@ -46,11 +46,16 @@ const WINDOW: Window = Window {
     length_s: 3_600,
 };
 
-fn tenant(number: u8) -> TenantId {
-    TenantId([number; 32])
+/// Odd ones are named in the configuration.
+fn tenant(number: u8) -> Account {
+    let id = TenantId([number; 32]);
+    match number % 2 {
+        0 => Account::Table(id),
+        _ => Account::Fixed(id),
+    }
 }
 
-fn sums(store: &dyn SharedStore, tenant: TenantId) -> (u64, u64) {
+fn sums(store: &dyn SharedStore, tenant: Account) -> (u64, u64) {
     record(store, WINDOW, tenant).map_or((0, 0), |record| (record.reserved.0, record.spent.0))
 }
 
@@ -148,27 +153,61 @@ fn a_new_window_starts_empty_and_an_old_one_settles_into_nothing() {
     assert_eq!(record(&store, WINDOW, tenant(1)).unwrap().spent, Nanousd(3));
 }
 
+/// Tenants whose ids begin alike compete for the same slots.
+fn alike(number: u8) -> Account {
+    let mut id = [7; 32];
+    id[31] = number;
+    Account::Table(TenantId(id))
+}
+
 #[test]
-fn a_full_table_refuses_and_opens_again_with_the_window() {
+fn where_the_table_is_full_tenants_share_one_budget_until_the_window_ends() {
     let store = MemoryStore::new();
-    // Tenants whose ids begin alike compete for the same slots.
-    let alike = |number: u8| {
-        let mut id = [7; 32];
-        id[31] = number;
-        TenantId(id)
-    };
-    let ask = |window, number| reserve(&store, window, alike(number), Nanousd(10), Nanousd(1));
+    let ask = |window, number| reserve(&store, window, alike(number), Nanousd(10), Nanousd(4));
     let slots = u8::try_from(BUDGET_PROBES_MAX).unwrap();
-    let open: Vec<Reservation> = (0..slots)
+    let mut open: Vec<Reservation> = (0..slots)
         .map(|number| ask(WINDOW, number).unwrap())
         .collect();
-    assert_eq!(ask(WINDOW, slots), Err(Refusal::TableFull));
-    assert_eq!(open.len(), usize::from(slots));
+    let shared = ask(WINDOW, slots).unwrap();
+    let also_shared = ask(WINDOW, slots + 1).unwrap();
+    assert_eq!(ask(WINDOW, slots + 2), Err(Refusal::Exhausted));
+    assert_eq!(sums(&store, alike(slots + 9)), (8, 0));
+    assert_eq!(shared.refund(&store), Updated::Written);
+    assert_eq!(also_shared.settle(&store, Nanousd(5)), Updated::Written);
+    assert_eq!(sums(&store, alike(slots + 9)), (0, 5));
+    // A refunded record is free for whoever comes next.
+    assert_eq!(open.pop().unwrap().refund(&store), Updated::Written);
+    let freed = ask(WINDOW, slots + 3).unwrap();
+    assert_eq!(sums(&store, alike(slots + 3)), (4, 0));
+    assert_eq!(freed.settle(&store, Nanousd(1)), Updated::Written);
     let later = Window {
         start_s: WINDOW.start_s + 2 * 3_600,
         ..WINDOW
     };
     assert!(ask(later, slots).is_ok());
+}
+
+#[test]
+fn strangers_cannot_displace_a_tenant_with_a_name() {
+    const STRANGERS: u32 = 20_000;
+    let store = MemoryStore::new();
+    for number in 0..STRANGERS {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_le_bytes());
+        id[4..8].copy_from_slice(&number.to_le_bytes());
+        let result = reserve(
+            &store,
+            WINDOW,
+            Account::Table(TenantId(id)),
+            Nanousd(9),
+            Nanousd(1),
+        );
+        assert!(matches!(result, Ok(_) | Err(Refusal::Exhausted)));
+    }
+    assert!(store.keys().len() <= BUDGET_SLOTS as usize + 1);
+    let held = reserve(&store, WINDOW, tenant(1), Nanousd(9), Nanousd(9)).unwrap();
+    assert_eq!(held.settle(&store, Nanousd(7)), Updated::Written);
+    assert_eq!(sums(&store, tenant(1)), (0, 7));
 }
 
 #[test]

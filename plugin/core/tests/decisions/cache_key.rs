@@ -2,21 +2,33 @@
 
 use std::collections::HashSet;
 
-use farthing_core::cache_key::CacheKey;
+use farthing_core::cache_key::{CacheKey, RequestHead};
 use farthing_core::config::{Config, ModelIndex};
+use farthing_core::exchange::Headers;
 use farthing_core::tenant::TenantId;
 use farthing_core::wire::{Endpoint, parse};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-use crate::edge::CONFIG;
+use crate::edge::{CONFIG, pairs};
 
 fn key_of(tenant: u8, model: usize, max_tokens: u32, endpoint: Endpoint, body: &str) -> CacheKey {
     let config = Config::parse(CONFIG.as_bytes()).unwrap();
     let request = parse(endpoint, body.as_bytes()).unwrap_or_else(|e| panic!("{e}: {body}"));
     let model = config.model(ModelIndex(model)).unwrap();
-    CacheKey::new(TenantId([tenant; 32]), model, max_tokens, &request)
+    let head = RequestHead::default();
+    CacheKey::new(TenantId([tenant; 32]), model, max_tokens, &head, &request)
+}
+
+/// The key of one and the same question under other headers.
+fn key_under(headers: &[(&str, &str)]) -> CacheKey {
+    let config = Config::parse(CONFIG.as_bytes()).unwrap();
+    let body = r#"{"model":"a","messages":[{"role":"user","content":"x"}]}"#;
+    let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
+    let model = config.model(ModelIndex(0)).unwrap();
+    let head = RequestHead::read(&Headers::new(&pairs(headers)));
+    CacheKey::new(TenantId([1; 32]), model, 100, &head, &request)
 }
 
 fn chat_key(body: &str) -> CacheKey {
@@ -93,13 +105,33 @@ fn who_asks_whom_for_how_much_is_part_of_it() {
 }
 
 #[test]
+fn what_else_travels_upstream_is_part_of_it() {
+    let path = (":path", "/v1/chat/completions");
+    let keys = [
+        key_under(&[path]),
+        key_under(&[(":path", "/v1/chat/completions?")]),
+        key_under(&[(":path", "/v1/chat/completions?api-version=1")]),
+        key_under(&[(":path", "/v1/chat/completions?api-version=2")]),
+        key_under(&[path, ("openai-beta", "a")]),
+        key_under(&[path, ("openai-beta", "")]),
+        key_under(&[path, ("openai-beta", "a"), ("openai-beta", "b")]),
+        key_under(&[path, ("openai-beta", "ab")]),
+        key_under(&[path, ("openai-organization", "a")]),
+        key_under(&[path, ("openai-project", "a")]),
+    ];
+    assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+    let traced = key_under(&[path, ("user-agent", "x"), ("x-request-id", "1")]);
+    assert_eq!(traced, keys[0]);
+}
+
+#[test]
 fn the_key_is_the_same_on_every_machine_and_in_every_release() {
     let key =
         chat_key(r#"{"model":"a","messages":[{"role":"user","content":"x"}],"n":1,"s":-1.5}"#);
     let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "d14a8f8043f979e2ef8d6ad85439f6994de8e2dcef1a77f99f16342a7a65240c"
+        "5aae136aff4060fc3b7cc3e18cc0aa936de56f3630e604e398d71ab0c7037498"
     );
 }
 

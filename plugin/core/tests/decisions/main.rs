@@ -19,4 +19,5 @@ mod golden;
 mod money;
 mod route;
 mod self_check;
+mod tenant;
 mod tokens;

@@ -19,11 +19,19 @@ fn config() -> Config {
     Config::parse(CONFIG.as_bytes()).unwrap()
 }
 
-/// Routes a request whose prompt has so many tokens for every model.
+type Expected<'a> = Result<(&'a str, Reason, u32), ErrorKind>;
+
+/// Routes a request whose prompt has so many tokens for every model, certainly.
 #[track_caller]
-fn check(body: Value, tokens: u64, expected: Result<(&str, Reason, u32), ErrorKind>) {
+fn check(body: Value, tokens: u64, expected: Expected<'_>) {
+    check_estimated(body, tokens, tokens, expected);
+}
+
+/// Routes a request whose prompt has `least` tokens or more, and probably `tokens`.
+#[track_caller]
+fn check_estimated(body: Value, least: u64, tokens: u64, expected: Expected<'_>) {
     let config = config();
-    let routed = route(&config, &request(&body), |_: ModelIndex| tokens)
+    let routed = route(&config, &request(&body), least, |_: ModelIndex| tokens)
         .map(|route| {
             let model = config.model(route.model).unwrap().id.clone();
             (model, route.reason, route.max_tokens)
@@ -105,6 +113,31 @@ fn rules_come_first() {
     );
 }
 
+#[test]
+fn an_estimate_prefers_a_model_and_refuses_nothing() {
+    let body = |model: &str, max_tokens: Option<u32>| {
+        let messages = json!([{"role": "user", "content": "Say hello"}]);
+        json!({"model": model, "messages": messages, "max_tokens": max_tokens})
+    };
+    for (model, least, tokens, expected) in [
+        ("auto", 10, 1_000, Ok(("small", Reason::Complexity, 1_000))),
+        ("auto", 10, 1_100, Ok(("large", Reason::OnlyFit, 1_000))),
+        ("auto", 10, 90_000, Ok(("large", Reason::OnlyFit, 1_000))),
+        ("auto", 7_192, 90_000, Ok(("large", Reason::OnlyFit, 1_000))),
+        ("auto", 7_193, 90_000, Err(ErrorKind::ContextLengthExceeded)),
+        ("small", 10, 90_000, Ok(("small", Reason::Pinned, 1_000))),
+        ("small", 1_049, 1_049, Err(ErrorKind::ContextLengthExceeded)),
+    ] {
+        check_estimated(body(model, Some(1_000)), least, tokens, expected);
+    }
+    check_estimated(
+        body("small", None),
+        2_047,
+        2_100,
+        Ok(("small", Reason::Pinned, 1)),
+    );
+}
+
 const EASY: [&str; 12] = [
     "Say hello.",
     "What is the capital of France?",
@@ -142,7 +175,7 @@ fn easy_questions_go_to_the_cheap_model_and_hard_ones_to_the_dear_one() {
     for (texts, wanted) in [(&EASY[..], "small"), (&HARD[..], "large")] {
         for text in texts {
             let config = config();
-            let route = route(&config, &ask(text), |_: ModelIndex| 100).unwrap();
+            let route = route(&config, &ask(text), 0, |_: ModelIndex| 100).unwrap();
             let model = &config.model(route.model).unwrap().id;
             assert_eq!(model, wanted, "{:.3} {text}", complexity(&ask(text)));
         }

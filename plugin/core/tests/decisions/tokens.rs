@@ -95,6 +95,83 @@ fn a_request_counts_all_that_the_model_reads() {
     assert_eq!(Calibration::default().tokens(&Count::of_request(&ids)), 5);
 }
 
+/// Text that no merge shortens much, and a calibration that was taught to expect little.
+#[test]
+fn what_is_reserved_bounds_what_a_text_can_cost() {
+    let taught = {
+        let cheap = count(&"word ".repeat(100));
+        (0..500).fold(Calibration::default(), |known, _| known.learned(&cheap, 20))
+    };
+    let mut state = 1_u32;
+    let mut random = |alphabet: &[u8]| -> String {
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(alphabet[(state >> 8) as usize % alphabet.len()])
+        };
+        (0..3_000).map(next).collect()
+    };
+    let signs: Vec<u8> = (0x21..0x7f_u8).filter(u8::is_ascii_punctuation).collect();
+    let control: Vec<u8> = (0x00..0x20_u8).collect();
+    // At most so many bytes of each for one token that is reserved.
+    for (text, bytes_max) in [
+        (" \t".repeat(1_500), 1),
+        (random(b" \t\r"), 2),
+        (random(b" \t\r\n"), 2),
+        ("\n\r".repeat(1_500), 2),
+        (" \n".repeat(1_500), 2),
+        (random(&signs), 2),
+        (random(&control), 2),
+        (random(b"abcdefghijklmnopqrstuvwxyz"), 2),
+        (random(b"abcdefghijklmnopqrstuvwxyz ~\t"), 4),
+        ("#~^|a".repeat(600), 3),
+        ("\n".repeat(3_000), 5),
+        (" ".repeat(3_000), 5),
+    ] {
+        let reserved = taught.tokens_max(&count(&text));
+        assert!(
+            reserved * bytes_max + 20 >= text.len() as u64,
+            "{reserved} for {:?}",
+            &text[..20]
+        );
+    }
+}
+
+#[test]
+fn ordinary_text_is_reserved_for_little_more_than_its_estimate() {
+    for text in [
+        "The committee met on Tuesday to discuss the proposal, and everyone agreed that the new \
+         administration should communicate its responsibilities before the winter.\n\n",
+        "fn main() {\n    let total: u64 = values.iter().map(|v| v.len() as u64).sum();\n    \
+         println!(\"{total}\");\n        if a[i] != b[j] && !done() {\n\t\treturn;\n\t}\r\n}\n",
+        "{\"id\":17,\"name\":\"Ada\",\"tags\":[\"math\",\"engine\"],\"inner\":{\"list\":[{\"a\":\"b\"},{\"c\":[1,2]}]}}",
+        "| name | price |\n|------|-------|\n| bolt | 0.20 |\n| nut | 0.05 |\n",
+    ] {
+        let counted = count(text);
+        let (estimate, reserved) = (
+            Calibration::default().tokens(&counted),
+            Calibration::default().tokens_max(&counted),
+        );
+        assert!(reserved >= estimate);
+        assert!(
+            reserved * 100 <= estimate * 115,
+            "{reserved} for {estimate}: {text}"
+        );
+    }
+}
+
+#[test]
+fn the_lower_bound_is_of_the_longest_prompt_and_of_words_alone() {
+    let least = |prompt: serde_json::Value| {
+        let body = json!({"model": "a", "prompt": prompt}).to_string();
+        let request = parse(Endpoint::Completions, body.as_bytes()).unwrap();
+        Count::of_request(&request).tokens_min()
+    };
+    assert_eq!(least(json!([[1, 2, 3], [4, 5]])), 3);
+    assert_eq!(least(json!(["one two", "three"])), 2);
+    assert_eq!(least(json!("JavaScript's e.g. x86-64 -- ???")), 3);
+    assert_eq!(least(json!("\n\n   \t")), 0);
+}
+
 #[test]
 fn two_scripts_are_learned_apart_and_shared_by_all_workers() {
     let store = MemoryStore::new();

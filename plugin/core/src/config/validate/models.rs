@@ -7,6 +7,7 @@ use super::super::{Model, ModelIndex, ToolSupport, VirtualModel};
 use super::checks::{count, header_value, model_name, within};
 use super::{Checked, ConfigError};
 use crate::limits::{MAX_TOKENS_MAX, PLUGIN_MODELS_MAX, VIRTUAL_MODELS_MAX};
+use crate::metrics::model_suffix;
 use crate::money::Price;
 
 pub(super) fn models(raw: Vec<RawModel>) -> Checked<Vec<Model>> {
@@ -23,6 +24,11 @@ pub(super) fn models(raw: Vec<RawModel>) -> Checked<Vec<Model>> {
                 path("id"),
                 format!("`{id}` is already another model"),
             ));
+        }
+        let same_metrics = |model: &&Model| model_suffix(&model.id) == model_suffix(&id);
+        if let Some(other) = models.iter().find(same_metrics) {
+            let problem = format!("`{id}` would have the metric names of `{}`", other.id);
+            return Err(ConfigError::new(path("id"), problem));
         }
         let upstream_model = match raw.upstream_model {
             Some(name) => model_name(path("upstream_model"), name)?,

@@ -1,0 +1,92 @@
+//! What an upstream's response headers say about storing its answer (RFC 9111, section 3). Answers
+//! are shared among the clients of one tenant, so this is a shared cache; it never revalidates, so
+//! an answer that would have to be is not stored.
+
+use super::CacheControl;
+use crate::exchange::Headers;
+
+/// Request headers that an answer may vary by and still be stored: they change how it is sent, not
+/// what it says. Any other name in `Vary` is of something that the cache key does not hold.
+const VARY_HARMLESS: [&[u8]; 3] = [b"accept-encoding", b"accept", b"origin"];
+
+/// For how long an answer with these headers may be stored, at most; `None` if it may not be.
+pub fn storable_s(headers: &Headers<'_>, ttl_s: u32) -> Option<u32> {
+    let control = CacheControl::read(headers);
+    let forbidden = control.no_store
+        || control.no_cache
+        || headers.first("set-cookie").is_some()
+        || headers.all("cache-control").any(is_private)
+        || headers.all("vary").any(|value| !varies_harmlessly(value));
+    let max_age_s = control
+        .max_age_s
+        .map_or(u32::MAX, |age_s| u32::try_from(age_s).unwrap_or(u32::MAX));
+    Some(ttl_s.min(max_age_s)).filter(|life_s| !forbidden && *life_s > 0)
+}
+
+/// `private`, or `private="field"`, which we do not take apart.
+fn is_private(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|directive| {
+        let name = directive.split(|byte| *byte == b'=').next();
+        name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"private"))
+    })
+}
+
+fn varies_harmlessly(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').all(|name| {
+        let name = name.trim_ascii();
+        name.is_empty()
+            || VARY_HARMLESS
+                .iter()
+                .any(|harmless| name.eq_ignore_ascii_case(harmless))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(headers: &[(&str, &str)], expected: Option<u32>) {
+        let entries: Vec<(String, Vec<u8>)> = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        assert_eq!(
+            storable_s(&Headers::new(&entries), 60),
+            expected,
+            "{headers:?}"
+        );
+    }
+
+    #[test]
+    fn the_upstream_bounds_the_life_of_its_answer() {
+        check(&[], Some(60));
+        check(&[("cache-control", "public")], Some(60));
+        check(&[("cache-control", "max-age=61")], Some(60));
+        check(&[("cache-control", "public, max-age=7")], Some(7));
+        check(
+            &[
+                ("cache-control", "max-age=9"),
+                ("cache-control", "max-age=8"),
+            ],
+            Some(8),
+        );
+        check(&[("cache-control", "max-age=99999999999999")], Some(60));
+        check(&[("cache-control", "max-age=0")], None);
+        check(&[("cache-control", "max-age=soon")], None);
+        check(&[("cache-control", "no-store")], None);
+        check(&[("cache-control", "max-age=9, No-Cache")], None);
+        check(&[("cache-control", "Private")], None);
+        check(&[("cache-control", "max-age=9,private=\"x-a\"")], None);
+        check(&[("set-cookie", "a=b")], None);
+    }
+
+    #[test]
+    fn an_answer_that_varies_by_what_is_not_in_the_key_is_not_stored() {
+        check(&[("vary", "Origin, Accept-Encoding")], Some(60));
+        check(&[("vary", "accept"), ("vary", "")], Some(60));
+        check(&[("vary", "*")], None);
+        check(&[("vary", "Accept-Language")], None);
+        check(&[("vary", "origin"), ("vary", "authorization")], None);
+    }
+}
