@@ -116,7 +116,9 @@ fn the_estimate_is_within_its_bounds() {
         }
     }
     // Not by `println!`, whose output a passing test does not show.
-    stderr().write_all(table.as_bytes()).expect("stderr is open");
+    stderr()
+        .write_all(table.as_bytes())
+        .expect("stderr is open");
 }
 
 /// The bounds that the estimate claims. At first it knows neither the vocabulary (Chinese differs

@@ -195,7 +195,8 @@ pub const SELF_CHECK_TICK_MS: u64 = 100;
 /// A held stream without a body callback for so long is let go.
 pub const SELF_CHECK_TIMEOUT_MS: u64 = 500;
 /// A body that arrives within this after its stream was let go had been waiting in the host, which
-/// delivers it before anything else once the stream resumes; a client rarely hits a moment so short.
+/// delivers it before anything else once the stream resumes; a client rarely hits so short a
+/// moment.
 pub const SELF_CHECK_PROBE_MS: u64 = 2;
 /// So many such bodies mean that the check has failed: one may be a client's chance.
 pub const SELF_CHECK_PROOFS: u32 = 2;

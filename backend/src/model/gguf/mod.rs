@@ -1,6 +1,7 @@
 //! GGUF versions 2 and 3 (ggml/docs/gguf.md), read as hostile input: every count, length, shape,
 //! type, alignment and offset is checked against the file's size with checked arithmetic before
-//! anything is allocated for it, and no byte belongs to two tensors. Tensors stay in the mapped file.
+//! anything is allocated for it, and no byte belongs to two tensors. Tensors stay in the mapped
+//! file.
 
 mod metadata;
 mod reader;

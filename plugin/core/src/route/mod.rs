@@ -50,9 +50,9 @@ impl Reason {
     }
 }
 
-/// Chooses the model of a request. The prompt has at least `prompt_tokens_min` tokens for any model,
-/// and `prompt_tokens` estimates it for one. An estimate chooses among models but refuses nothing:
-/// the upstream counts exactly.
+/// Chooses the model of a request. The prompt has at least `prompt_tokens_min` tokens for any
+/// model, and `prompt_tokens` estimates it for one. An estimate chooses among models but refuses
+/// nothing: the upstream counts exactly.
 ///
 /// # Errors
 /// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools that no candidate
