@@ -9,11 +9,13 @@ use crate::exchange::Headers;
 /// what it says. Any other name in `Vary` is of something that the cache key does not hold.
 const VARY_HARMLESS: [&[u8]; 3] = [b"accept-encoding", b"accept", b"origin"];
 
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 /// For how long an answer with these headers may be stored, at most; `None` if it may not be.
 pub fn storable_s(headers: &Headers<'_>, ttl_s: u32) -> Option<u32> {
     let control = CacheControl::read(headers);
     let forbidden = control.no_store
-        || control.no_cache
+        || (control.no_cache && !is_stream(headers))
         || headers.first("set-cookie").is_some()
         || headers.all("cache-control").any(is_private)
         || headers.all("vary").any(|value| !varies_harmlessly(value));
@@ -21,6 +23,15 @@ pub fn storable_s(headers: &Headers<'_>, ttl_s: u32) -> Option<u32> {
         .max_age_s
         .map_or(u32::MAX, |age_s| u32::try_from(age_s).unwrap_or(u32::MAX));
     Some(ttl_s.min(max_age_s)).filter(|life_s| !forbidden && *life_s > 0)
+}
+
+/// Servers say `no-cache` of every event stream, lest something on the way buffers it: our backend
+/// does, and so do most. It is about the stream, not about the answer in it.
+fn is_stream(headers: &Headers<'_>) -> bool {
+    headers
+        .first("content-type")
+        .and_then(|value| value.get(..EVENT_STREAM.len()))
+        .is_some_and(|media_type| media_type.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// `private`, or `private="field"`, which we do not take apart.
@@ -76,6 +87,9 @@ mod tests {
         check(&[("cache-control", "max-age=soon")], None);
         check(&[("cache-control", "no-store")], None);
         check(&[("cache-control", "max-age=9, No-Cache")], None);
+        let stream = ("content-type", "text/event-stream; charset=utf-8");
+        check(&[stream, ("cache-control", "no-cache")], Some(60));
+        check(&[stream, ("cache-control", "no-cache, no-store")], None);
         check(&[("cache-control", "Private")], None);
         check(&[("cache-control", "max-age=9,private=\"x-a\"")], None);
         check(&[("set-cookie", "a=b")], None);
