@@ -2,14 +2,21 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod checks;
 mod raw;
+mod routes;
 mod validate;
 mod value;
 
+pub use routes::{Policy, RouteConfig, RouteMatch};
+
 use std::fmt;
+
+use raw::RawConfig;
 
 use crate::money::{Nanousd, Price};
 use crate::tenant::CredentialDigest;
+use crate::wire::Endpoint;
 
 /// Everything the filter was told, checked and resolved.
 #[derive(Clone, Debug)]
@@ -24,6 +31,8 @@ pub struct Config {
     /// None: the exact cache is switched off.
     pub cache: Option<CacheConfig>,
     pub max_tokens: MaxTokens,
+    /// The first that matches a request applies to it.
+    pub routes: Vec<RouteConfig>,
     /// Where requests go that are not ours to judge.
     pub passthrough_cluster: String,
 }
@@ -47,6 +56,18 @@ impl Config {
             .iter()
             .position(|model| model.id == id)
             .map(ModelIndex)
+    }
+
+    /// The route of a request, if one is configured for it.
+    pub fn find_route(
+        &self,
+        endpoint: Endpoint,
+        model: &str,
+        tenant: Option<&str>,
+    ) -> Option<&RouteConfig> {
+        self.routes
+            .iter()
+            .find(|route| route.matches.admits(endpoint, model, tenant))
     }
 
     pub fn find_virtual(&self, id: &str) -> Option<&VirtualModel> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ConfigError;
+use super::routes::RawRoute;
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -32,6 +33,8 @@ pub(super) struct RawConfig {
     pub max_tokens: RawMaxTokens,
     #[serde(default)]
     pub routing: RawRouting,
+    #[serde(default)]
+    pub routes: Vec<RawRoute>,
     /// Default: the cluster of the first model.
     pub passthrough_cluster: Option<String>,
 }

@@ -1,14 +1,14 @@
 //! Checks a raw configuration and resolves its names. Each error names the field.
 
-mod checks;
 mod models;
 
-use checks::{count, header_name, header_value, within};
+use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
 use super::raw::{
     RawBudget, RawCache, RawConfig, RawMaxTokens, RawSampled, RawTenant, RawTenantSource,
 };
+use super::routes::routes;
 use super::{
     BudgetConfig, CacheConfig, Config, ConfigError, MaxTokens, NamedCredential, SampledCaching,
     Secret, TenantConfig, TenantSource,
@@ -22,7 +22,8 @@ use crate::tenant::{self, CredentialDigest};
 
 type Checked<T> = Result<T, ConfigError>;
 
-pub(super) fn validate(raw: RawConfig) -> Checked<Config> {
+pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
+    let routes = routes(&mut raw)?;
     let models = models(raw.models)?;
     let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
     let tenant = tenant(raw.tenant)?;
@@ -45,6 +46,7 @@ pub(super) fn validate(raw: RawConfig) -> Checked<Config> {
         virtual_models,
         tenant,
         budget,
+        routes,
         passthrough_cluster,
     })
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::super::checks::{count, header_value, model_name, within};
 use super::super::raw::RawModel;
 use super::super::{Model, ModelIndex, ToolSupport, VirtualModel};
-use super::checks::{count, header_value, model_name, within};
 use super::{Checked, ConfigError};
 use crate::limits::{MAX_TOKENS_MAX, PLUGIN_MODELS_MAX, VIRTUAL_MODELS_MAX};
 use crate::metrics::model_suffix;

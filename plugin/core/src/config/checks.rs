@@ -1,7 +1,7 @@
 //! Checks of single values.
 
-use super::super::raw::WholeNumber;
-use super::{Checked, ConfigError};
+use super::ConfigError;
+use super::raw::WholeNumber;
 use crate::limits::{CONFIG_NAME_BYTES_MAX, MODEL_NAME_BYTES_MAX};
 
 pub(super) fn within(
@@ -9,7 +9,7 @@ pub(super) fn within(
     raw: WholeNumber,
     min: u32,
     max: u32,
-) -> Checked<u32> {
+) -> Result<u32, ConfigError> {
     match u32::try_from(raw.0) {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
         _ => Err(ConfigError::new(
@@ -19,7 +19,7 @@ pub(super) fn within(
     }
 }
 
-pub(super) fn count(path: &str, len: usize, max: usize) -> Checked<()> {
+pub(super) fn count(path: &str, len: usize, max: usize) -> Result<(), ConfigError> {
     if len > max {
         return Err(ConfigError::new(
             path,
@@ -31,15 +31,15 @@ pub(super) fn count(path: &str, len: usize, max: usize) -> Checked<()> {
 
 /// A name that will be the value of a header: visible ASCII, so that it can neither break the
 /// header nor be trimmed on its way.
-pub(super) fn header_value(path: impl Into<String>, text: String) -> Checked<String> {
+pub(super) fn header_value(path: impl Into<String>, text: String) -> Result<String, ConfigError> {
     named(path, text, CONFIG_NAME_BYTES_MAX)
 }
 
-pub(super) fn model_name(path: impl Into<String>, text: String) -> Checked<String> {
+pub(super) fn model_name(path: impl Into<String>, text: String) -> Result<String, ConfigError> {
     named(path, text, MODEL_NAME_BYTES_MAX)
 }
 
-fn named(path: impl Into<String>, text: String, bytes_max: usize) -> Checked<String> {
+fn named(path: impl Into<String>, text: String, bytes_max: usize) -> Result<String, ConfigError> {
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if text.is_empty() || text.len() > bytes_max || !visible {
         let problem = format!("must be 1 to {bytes_max} visible ASCII characters without spaces");
@@ -48,7 +48,7 @@ fn named(path: impl Into<String>, text: String, bytes_max: usize) -> Checked<Str
     Ok(text)
 }
 
-pub(super) fn header_name(name: String) -> Checked<String> {
+pub(super) fn header_name(name: String) -> Result<String, ConfigError> {
     let name = name.to_ascii_lowercase();
     let refuse = |problem: &str| Err(ConfigError::new("tenant.header", problem));
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);

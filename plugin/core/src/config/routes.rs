@@ -1,0 +1,133 @@
+//! Exceptions for a part of the traffic. A proxy-wasm filter has no configuration per Envoy route,
+//! so the plugin's own lists routes: the first that matches a request applies to it, and a request
+//! that none matches gets [`RouteConfig::default`].
+
+use serde::Deserialize;
+
+use super::checks::{count, header_value};
+use super::{ConfigError, RawConfig};
+use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
+use crate::wire::Endpoint;
+
+/// What applies to the requests of one route.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteConfig {
+    /// Stands in the ledger; empty for the default route.
+    pub name: String,
+    pub matches: RouteMatch,
+    /// Policies that decide and record but do not act.
+    pub shadow: Vec<Policy>,
+}
+
+/// Which requests a route is for: those that every list admits, and an empty list admits all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteMatch {
+    /// Names that clients ask for.
+    pub models: Vec<String>,
+    /// Names of tenants.
+    pub tenants: Vec<String>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A decision that saves money, as `shadow` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Answers from the exact cache.
+    Cache,
+    /// Choosing another model than the dearest of a virtual one.
+    Routing,
+    /// Sending fewer bytes of the same meaning.
+    Compaction,
+    /// Refusing what a budget does not cover, and its shadow price.
+    Budget,
+}
+
+impl RouteConfig {
+    /// Does this policy act here, or only record what it would have done?
+    pub fn acts(&self, policy: Policy) -> bool {
+        !self.shadow.contains(&policy)
+    }
+}
+
+impl RouteMatch {
+    /// Is a request for `model` by the tenant of that name at `endpoint` one of these?
+    pub fn admits(&self, endpoint: Endpoint, model: &str, tenant: Option<&str>) -> bool {
+        let admits = |list: &[String], word: Option<&str>| {
+            list.is_empty() || list.iter().any(|item| Some(item.as_str()) == word)
+        };
+        admits(&self.models, Some(model))
+            && admits(&self.tenants, tenant)
+            && (self.endpoints.is_empty() || self.endpoints.contains(&endpoint))
+    }
+}
+
+/// A route as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct RawRoute {
+    pub name: String,
+    #[serde(default, rename = "match")]
+    pub matches: RawRouteMatch,
+    #[serde(default)]
+    pub shadow: Vec<Policy>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub(super) struct RawRouteMatch {
+    pub models: Vec<String>,
+    pub tenants: Vec<String>,
+    /// Such as `/v1/chat/completions`.
+    pub paths: Vec<String>,
+}
+
+/// Checks the routes of a configuration.
+pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigError> {
+    count("routes", raw.routes.len(), ROUTES_MAX)?;
+    let mut routes: Vec<RouteConfig> = Vec::with_capacity(raw.routes.len());
+    for (position, raw) in std::mem::take(&mut raw.routes).into_iter().enumerate() {
+        let path = format!("routes[{position}]");
+        let name = header_value(format!("{path}.name"), raw.name)?;
+        if routes.iter().any(|route| route.name == name) {
+            let problem = format!("is the name of an earlier route, \"{name}\"");
+            return Err(ConfigError::new(format!("{path}.name"), problem));
+        }
+        routes.push(RouteConfig {
+            name,
+            matches: route_match(&path, raw.matches)?,
+            shadow: raw.shadow,
+        });
+    }
+    Ok(routes)
+}
+
+fn route_match(path: &str, raw: RawRouteMatch) -> Result<RouteMatch, ConfigError> {
+    let path = format!("{path}.match");
+    count(
+        &format!("{path}.models"),
+        raw.models.len(),
+        ROUTE_MATCHES_MAX,
+    )?;
+    count(
+        &format!("{path}.tenants"),
+        raw.tenants.len(),
+        ROUTE_MATCHES_MAX,
+    )?;
+    let mut endpoints = Vec::with_capacity(raw.paths.len());
+    for (position, spelled) in raw.paths.iter().enumerate() {
+        let Some(endpoint) = Endpoint::from_path(spelled) else {
+            let problem = "is not the path of an endpoint, such as /v1/chat/completions";
+            return Err(ConfigError::new(
+                format!("{path}.paths[{position}]"),
+                problem,
+            ));
+        };
+        endpoints.push(endpoint);
+    }
+    Ok(RouteMatch {
+        models: raw.models,
+        tenants: raw.tenants,
+        endpoints,
+    })
+}
