@@ -5,6 +5,7 @@
 mod checks;
 mod raw;
 mod routes;
+mod tree;
 mod validate;
 mod value;
 

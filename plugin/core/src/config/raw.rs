@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::routes::RawRoute;
+use super::tree::Tree;
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -161,7 +162,7 @@ pub(super) struct RawRouting {
 
 /// Gives the tree its types. An error carries the path of its field.
 pub(super) fn deserialize(tree: Value) -> Result<RawConfig, ConfigError> {
-    serde_path_to_error::deserialize(tree).map_err(|error| {
+    serde_path_to_error::deserialize(Tree(tree)).map_err(|error| {
         let path = match error.path().to_string() {
             path if path == "." => "configuration".to_owned(),
             path => path,

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::checks::{count, header_value};
+use super::raw::RawTenantSource;
 use super::{ConfigError, RawConfig};
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
 use crate::wire::Endpoint;
@@ -85,24 +86,31 @@ pub(super) struct RawRouteMatch {
 /// Checks the routes of a configuration.
 pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigError> {
     count("routes", raw.routes.len(), ROUTES_MAX)?;
-    let mut routes: Vec<RouteConfig> = Vec::with_capacity(raw.routes.len());
-    for (position, raw) in std::mem::take(&mut raw.routes).into_iter().enumerate() {
+    let written = std::mem::take(&mut raw.routes);
+    let mut routes: Vec<RouteConfig> = Vec::with_capacity(written.len());
+    for (position, route) in written.into_iter().enumerate() {
         let path = format!("routes[{position}]");
-        let name = header_value(format!("{path}.name"), raw.name)?;
+        let name = header_value(format!("{path}.name"), route.name)?;
         if routes.iter().any(|route| route.name == name) {
             let problem = format!("is the name of an earlier route, \"{name}\"");
             return Err(ConfigError::new(format!("{path}.name"), problem));
         }
         routes.push(RouteConfig {
             name,
-            matches: route_match(&path, raw.matches)?,
-            shadow: raw.shadow,
+            matches: route_match(&path, route.matches, raw)?,
+            shadow: route.shadow,
         });
     }
     Ok(routes)
 }
 
-fn route_match(path: &str, raw: RawRouteMatch) -> Result<RouteMatch, ConfigError> {
+/// A name that nothing in the rest of the configuration has would match no request, ever: it is a
+/// mistake that would otherwise be silent.
+fn route_match(
+    path: &str,
+    raw: RawRouteMatch,
+    config: &RawConfig,
+) -> Result<RouteMatch, ConfigError> {
     let path = format!("{path}.match");
     count(
         &format!("{path}.models"),
@@ -114,6 +122,27 @@ fn route_match(path: &str, raw: RawRouteMatch) -> Result<RouteMatch, ConfigError
         raw.tenants.len(),
         ROUTE_MATCHES_MAX,
     )?;
+    for (position, name) in raw.models.iter().enumerate() {
+        let known = config.models.iter().any(|model| model.id == *name)
+            || config.virtual_models.contains_key(name);
+        if !known {
+            let problem = format!("`{name}` is not one of `models` or `virtual_models`");
+            return Err(ConfigError::new(
+                format!("{path}.models[{position}]"),
+                problem,
+            ));
+        }
+    }
+    for (position, name) in raw.tenants.iter().enumerate() {
+        let named = config.tenant.names.iter().any(|named| named.name == *name);
+        if !named && config.tenant.source == RawTenantSource::Credential {
+            let problem = format!("`{name}` is not one of `tenant.names`");
+            return Err(ConfigError::new(
+                format!("{path}.tenants[{position}]"),
+                problem,
+            ));
+        }
+    }
     let mut endpoints = Vec::with_capacity(raw.paths.len());
     for (position, spelled) in raw.paths.iter().enumerate() {
         let Some(endpoint) = Endpoint::from_path(spelled) else {
