@@ -21,6 +21,8 @@ pub enum Command {
     Up(UpOptions),
     /// Send a small real workload through the stack and print what each request cost
     Demo(DemoOptions),
+    /// Write the reference of the filter's configuration from its types
+    Reference,
     /// Run every test: Rust, the openai package as a client, and the demo
     Test,
     /// Run a benchmark with its peer beside it

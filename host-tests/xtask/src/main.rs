@@ -2,7 +2,8 @@
 //! nothing, says what it does on standard error, and keeps standard output for its result.
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
-//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them.
+//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them. [`reference`]
+//! needs no part.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod demo;
 mod error;
 mod fetch;
 mod machine;
+mod reference;
 mod runs;
 mod signals;
 mod stack;
@@ -44,6 +46,7 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Build => build::everything(interrupt),
         Command::Up(options) => up::run(&options, interrupt),
         Command::Demo(options) => demo::run(&options, interrupt),
+        Command::Reference => reference::write(),
         Command::Test => test::run(interrupt),
         Command::Bench(options) => bench::run(&options, interrupt),
     }

@@ -17,38 +17,52 @@ use crate::money::Nanousd;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawConfig {
+    /// The models that can be served, from cheap to dear.
     pub models: Vec<RawModel>,
+    /// Names that stand for a list of models, from cheap to dear, for the router to choose from: a
+    /// name of your own, or one that clients already ask for. Savings count against the last.
     #[serde(default)]
     pub virtual_models: BTreeMap<String, Vec<String>>,
     /// Keys tenant ids and cache keys; without one they can be recomputed by who knows the
     /// credential.
     #[serde(default)]
     pub secret: String,
+    /// How the tenant of a request is found.
     #[serde(default)]
     pub tenant: RawTenant,
-    /// Default: no budgets.
+    /// What each tenant may spend in each window. Default: no budgets.
     pub budget: Option<RawBudget>,
+    /// Answers repeats without asking a model.
     #[serde(default)]
     pub cache: RawCache,
+    /// Completion tokens that a request may ask for.
     #[serde(default)]
     pub max_tokens: RawMaxTokens,
+    /// Which member of a virtual model gets a request.
     #[serde(default)]
     pub routing: RawRouting,
+    /// Exceptions for a part of the traffic: the first that matches a request applies to it.
     #[serde(default)]
     pub routes: Vec<RawRoute>,
-    /// Default: the cluster of the first model.
+    /// Envoy's cluster for requests that are not ours to judge. Default: the cluster of the first
+    /// model.
     pub passthrough_cluster: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawModel {
+    /// The name that clients ask for; it pins the model.
     pub id: String,
-    /// Default: `id`.
+    /// The name that the upstream knows it by. Default: `id`.
     pub upstream_model: Option<String>,
+    /// How dear it is, in a word of your own.
     pub tier: String,
+    /// Envoy's cluster that serves it.
     pub cluster: String,
+    /// Tokens of prompt and completion together.
     pub context_tokens: WholeNumber,
+    /// What it costs.
     pub price: RawPrice,
     /// Can it be sent tools?
     #[serde(default)]
@@ -58,16 +72,20 @@ pub(super) struct RawModel {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawPrice {
+    /// For a million prompt tokens.
     pub input_usd_per_mtok: Usd,
+    /// For a million completion tokens.
     pub output_usd_per_mtok: Usd,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawTenant {
+    /// A keyed hash of the credential, or a header that a trusted filter before ours sets.
     pub source: RawTenantSource,
-    /// Only, and always, with `source: header`.
+    /// The name of that header: only, and always, with `source: header`.
     pub header: Option<String>,
+    /// Names for credentials, for budgets and for what several credentials share.
     pub names: Vec<RawNamedCredential>,
 }
 
@@ -91,6 +109,7 @@ pub(super) enum RawTenantSource {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawNamedCredential {
+    /// The tenant.
     pub name: String,
     /// Hex; of the bearer token or API key without its scheme.
     pub credential_sha256: String,
@@ -99,9 +118,11 @@ pub(super) struct RawNamedCredential {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawBudget {
+    /// How long a window is.
     pub window_s: WholeNumber,
     /// For each tenant that has no amount of its own.
     pub usd: Usd,
+    /// Amounts of single tenants, by name.
     #[serde(default)]
     pub tenants: BTreeMap<String, Usd>,
 }
@@ -109,11 +130,17 @@ pub(super) struct RawBudget {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawCache {
+    /// Is there a cache?
     pub enabled: bool,
+    /// How long an answer may be repeated.
     pub ttl_s: WholeNumber,
+    /// Answers that all workers of an Envoy share.
     pub slots: WholeNumber,
+    /// Larger answers are not stored.
     pub entry_bytes_max: WholeNumber,
+    /// May answers at a temperature above 0 be repeated?
     pub sampled: RawSampled,
+    /// Answers that each worker has for itself, in front of those; 0 for none.
     pub per_vm_entries: WholeNumber,
 }
 
@@ -140,7 +167,9 @@ pub(super) enum RawSampled {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawMaxTokens {
+    /// For requests that do not say.
     pub default: WholeNumber,
+    /// A request that asks for more gets this.
     pub cap: WholeNumber,
 }
 
@@ -156,7 +185,8 @@ impl Default for RawMaxTokens {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawRouting {
-    /// Default: evenly spaced for each virtual model.
+    /// Complexity scores, ascending, from which the next member of a virtual model is taken: one
+    /// fewer than it has members. Default: evenly spaced for each virtual model.
     pub thresholds: Option<Vec<f64>>,
 }
 

@@ -67,9 +67,12 @@ impl RouteMatch {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawRoute {
+    /// Stands in the ledger.
     pub name: String,
+    /// Which requests it is for: those that every list admits. A list that is left out admits all.
     #[serde(default, rename = "match")]
     pub matches: RawRouteMatch,
+    /// Policies that decide and record what they would have done, but do not act.
     #[serde(default)]
     pub shadow: Vec<Policy>,
 }
@@ -77,9 +80,11 @@ pub(super) struct RawRoute {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawRouteMatch {
+    /// Models that clients ask for, virtual ones too.
     pub models: Vec<String>,
+    /// Names of tenants.
     pub tenants: Vec<String>,
-    /// Such as `/v1/chat/completions`.
+    /// Paths of endpoints, such as `/v1/chat/completions`.
     pub paths: Vec<String>,
 }
 
