@@ -144,6 +144,8 @@ pub const CONFIG_NAME_BYTES_MAX: usize = 128;
 /// Configured routes, and names in each list of what one matches.
 pub const ROUTES_MAX: usize = 64;
 pub const ROUTE_MATCHES_MAX: usize = 64;
+/// Entries of the list of what passes unjudged.
+pub const PASSTHROUGH_MAX: usize = 64;
 /// Credentials with a name, and tenants with a budget of their own.
 pub const NAMED_TENANTS_MAX: usize = 1_024;
 /// Bytes of the deployment's secret: fewer can be guessed, more are a mistake.

@@ -3,11 +3,13 @@
 //! `validate` checks and resolves them.
 
 mod checks;
+mod passthrough;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
+pub use passthrough::Passthrough;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
@@ -33,7 +35,9 @@ pub struct Config {
     pub max_tokens: MaxTokens,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
-    /// Where requests go that are not ours to judge.
+    /// What may pass unjudged.
+    pub passthrough: Passthrough,
+    /// Where that goes.
     pub passthrough_cluster: String,
 }
 

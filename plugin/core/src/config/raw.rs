@@ -35,6 +35,8 @@ pub(super) struct RawConfig {
     pub routing: RawRouting,
     #[serde(default)]
     pub routes: Vec<RawRoute>,
+    /// Default: `passthrough::DEFAULT`. An empty list lets nothing pass.
+    pub passthrough: Option<Vec<String>>,
     /// Default: the cluster of the first model.
     pub passthrough_cluster: Option<String>,
 }

@@ -2,7 +2,7 @@
 //! its way.
 
 use super::answer::Answer;
-use super::arrival::RESERVED_PREFIX;
+use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::request::answers;
 use super::{Caller, Effect, Headers};
@@ -73,11 +73,11 @@ impl InFlight {
     }
 }
 
-/// Removes what a client sent under our name.
-pub(super) fn strip_reserved(headers: &Headers<'_>) -> Vec<Effect> {
+/// Removes what a client sent under our name, and the path that it wants another server to take.
+pub(super) fn strip_untrusted(headers: &Headers<'_>) -> Vec<Effect> {
     headers
         .names()
-        .filter(|name| name.starts_with(RESERVED_PREFIX))
+        .filter(|name| name.starts_with(RESERVED_PREFIX) || PATH_OVERRIDES.contains(name))
         .map(|name| Effect::RemoveRequestHeader {
             name: name.to_owned(),
         })

@@ -3,7 +3,7 @@
 use super::{Caller, Effect, LocalReply};
 use crate::cache::Entry;
 use crate::config::{Config, Model};
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, ErrorShape};
 use crate::ledger::{Line, SavedBy, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
@@ -11,10 +11,12 @@ use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::wire::{Endpoint, Request, UsageEvent, parse_completed, replay_sse};
 
-/// Refuses a request with OpenAI's error body. `request` is known if it could be parsed.
+/// Refuses a request in the shape of its API's errors. `endpoint` is the one that it is for or lies
+/// under; without one it is no request of ours and has no line in the ledger. `request` is known if
+/// it could be parsed.
 pub(super) fn refuse(
     caller: &Caller,
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     request: Option<&Request>,
     error: &ApiError,
     effects: &mut Vec<Effect>,
@@ -28,16 +30,18 @@ pub(super) fn refuse(
     effects.push(Effect::count(metric));
     // A name that we do not know is whatever the client wrote: it may be a prompt or a credential.
     let unknown = error.kind == ErrorKind::ModelNotFound;
-    let line = Line {
-        model_asked: request
-            .filter(|_| !unknown)
-            .map(|request| request.model.as_str()),
-        status: error.status(),
-        error: Some(error.kind.code()),
-        stream: request.is_some_and(|request| request.stream),
-        ..line(caller, endpoint, Source::Refused)
-    };
-    effects.push(Effect::Ledger(line.to_json()));
+    if let Some(endpoint) = endpoint {
+        let line = Line {
+            model_asked: request
+                .filter(|_| !unknown)
+                .map(|request| request.model.as_str()),
+            status: error.status(),
+            error: Some(error.kind.code()),
+            stream: request.is_some_and(|request| request.stream),
+            ..line(caller, endpoint, Source::Refused)
+        };
+        effects.push(Effect::Ledger(line.to_json()));
+    }
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
         ("x-farthing-request-id", caller.request_id.clone()),
@@ -48,7 +52,8 @@ pub(super) fn refuse(
     if error.kind == ErrorKind::MethodNotAllowed {
         headers.push(("allow", "POST".to_owned()));
     }
-    let (status, body) = (error.status(), error.body());
+    let shape = endpoint.map_or(ErrorShape::OpenAi, Endpoint::error_shape);
+    let (status, body) = (error.status(), error.body_in(shape));
     effects.push(Effect::LocalReply(LocalReply {
         status,
         headers,

@@ -34,14 +34,14 @@ pub(super) fn decide(
     let request = match wire::parse(endpoint, body) {
         Ok(request) => request,
         Err(error) => {
-            reply::refuse(caller, endpoint, None, &error, effects);
+            reply::refuse(caller, Some(endpoint), None, &error, effects);
             return Decision::Replied;
         }
     };
     match judge(caller, vm, env, request, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
-            reply::refuse(caller, endpoint, Some(&request), &error, effects);
+            reply::refuse(caller, Some(endpoint), Some(&request), &error, effects);
             Decision::Replied
         }
     }

@@ -6,7 +6,7 @@ use super::completions::{self, Prompt};
 use super::fields::{Fields, invalid_value};
 use super::json::{Json, echo};
 use super::sampling::{self, Sampling};
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorShape};
 use crate::limits::{MAX_TOKENS_MAX, MODEL_NAME_BYTES_MAX, TOOLS_MAX};
 
 /// Which API a request is for.
@@ -47,11 +47,17 @@ pub struct Request {
 }
 
 impl Endpoint {
-    /// The endpoint that serves `path` (no query), if it is one of the two.
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::ChatCompletions, Self::Completions];
+
+    /// The endpoint that serves `path` (no query), if it is one of ours.
     pub fn from_path(path: &str) -> Option<Self> {
-        [Self::ChatCompletions, Self::Completions]
-            .into_iter()
-            .find(|it| it.path() == path)
+        Self::ALL.into_iter().find(|it| it.path() == path)
+    }
+
+    /// What its clients take for an error.
+    pub const fn error_shape(self) -> ErrorShape {
+        ErrorShape::OpenAi
     }
 
     /// Its path.

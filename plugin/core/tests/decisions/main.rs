@@ -17,6 +17,7 @@ mod edge;
 mod every_way_out;
 mod golden;
 mod money;
+mod paths;
 mod route;
 mod self_check;
 mod tenant;
