@@ -14,6 +14,8 @@ pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use raw::RawConfig;
 
 use crate::money::{Nanousd, Price};
@@ -96,6 +98,31 @@ pub struct Model {
     pub context_tokens: u32,
     pub price: Price,
     pub tools: ToolSupport,
+    /// What its chat calls the limit of an answer; none: as the client says.
+    pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// The two names of one limit of a chat's answer. OpenAI's reasoning models take only the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl MaxTokensField {
+    pub const ALL: [MaxTokensField; 2] = [
+        MaxTokensField::MaxTokens,
+        MaxTokensField::MaxCompletionTokens,
+    ];
+
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MaxTokensField::MaxTokens => "max_tokens",
+            MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
 }
 
 /// May requests with tools be sent to this model?

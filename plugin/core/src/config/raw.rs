@@ -8,8 +8,8 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::ConfigError;
 use super::routes::RawRoute;
+use super::{ConfigError, MaxTokensField};
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -54,6 +54,8 @@ pub(super) struct RawModel {
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
+    /// Default: whichever the client uses.
+    pub max_tokens_field: Option<MaxTokensField>,
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@
 use super::answer::Answer;
 use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
-use super::request::answers;
+use super::request::results;
 use super::{Caller, Effect, Headers};
 use crate::budget::Reservation;
 use crate::cache_key::CacheKey;
@@ -14,7 +14,7 @@ use crate::money::Nanousd;
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::tokens::Count;
-use crate::wire::rewrite::Rewrite;
+use crate::wire::rewrite::{MaxTokensRewrite, Rewrite};
 use crate::wire::{Endpoint, Request};
 
 /// A request that is upstream.
@@ -64,12 +64,13 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        self.request.stream && !self.request.include_usage
+        let request = &self.request;
+        request.endpoint.has_usage_option() && request.stream && !request.include_usage
     }
 
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
-        u64::from(self.route.max_tokens).saturating_mul(answers(&self.request))
+        u64::from(self.route.max_tokens).saturating_mul(results(&self.request))
     }
 }
 
@@ -130,10 +131,9 @@ pub(super) fn forward(
 fn rewrite(model: &Model, in_flight: &InFlight) -> Rewrite {
     let InFlight { request, route, .. } = in_flight;
     let renamed = request.model != model.upstream_model;
-    let limited = request.max_tokens != Some(route.max_tokens);
     Rewrite {
         model: renamed.then(|| model.upstream_model.clone()),
-        max_tokens: limited.then_some(route.max_tokens),
+        max_tokens: MaxTokensRewrite::new(request, model.max_tokens_field, route.max_tokens),
         include_usage: in_flight.strips_usage(),
     }
 }

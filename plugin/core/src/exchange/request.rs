@@ -14,7 +14,7 @@ use crate::money::Nanousd;
 use crate::route::{self, Route};
 use crate::tenant::Tenant;
 use crate::tokens::{Calibration, Count};
-use crate::wire::{self, Endpoint, Prompt, Request};
+use crate::wire::{self, Endpoint, Prompt, PromptExtent, Request};
 
 pub(super) enum Decision {
     /// The effects hold a local reply.
@@ -77,7 +77,11 @@ fn judge(
     } else {
         Metric::Bypasses
     }));
-    let prompt_tokens_max = calibration(route.model).tokens_max(&count);
+    let prompt_tokens_max = match (request.extent, vm.config.model(route.model)) {
+        // What the provider adds is limited by nothing but the context.
+        (PromptExtent::Stored, Some(model)) => u64::from(model.context_tokens),
+        _ => calibration(route.model).tokens_max(&count),
+    };
     let cost_max = cost_max(&vm.config, &route, &request, prompt_tokens_max);
     let reservation = match reserve(caller, &vm.config, env, cost_max) {
         Ok(reservation) => reservation,
@@ -176,14 +180,14 @@ fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
 /// What the request may cost at most: the prompt's upper bound and every completion token that it
 /// may generate, at the chosen model's price.
 fn cost_max(config: &Config, route: &Route, request: &Request, prompt_tokens_max: u64) -> Nanousd {
-    let completion = u64::from(route.max_tokens).saturating_mul(answers(request));
+    let completion = u64::from(route.max_tokens).saturating_mul(results(request));
     config.model(route.model).map_or(Nanousd::ZERO, |model| {
         model.price.cost(prompt_tokens_max, completion)
     })
 }
 
-/// Choices that the upstream will generate: `n` for each prompt.
-pub(super) fn answers(request: &Request) -> u64 {
+/// Results that the upstream will send: `n` choices, or an embedding, for each prompt.
+pub(super) fn results(request: &Request) -> u64 {
     let prompts = match &request.prompt {
         Prompt::Messages(_) => 1,
         Prompt::Text(texts) => texts.len(),

@@ -8,7 +8,7 @@ use crate::cache::{self, Bytes, Entry};
 use crate::ledger::{Line, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::store::Updated;
-use crate::wire::Usage;
+use crate::wire::{PromptExtent, Usage};
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,7 @@ pub(super) fn settle(
     }
     if let Some(prompt_tokens) = outcome.reported_prompt_tokens
         && !outcome.head.source.is_cache()
+        && in_flight.request.extent == PromptExtent::Whole
     {
         vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
     }

@@ -4,8 +4,10 @@
 use super::chat::{self, Message};
 use super::completions::{self, Prompt};
 use super::fields::{Fields, invalid_value};
+use super::images::{ImageSource, Images};
 use super::json::{Json, echo};
 use super::sampling::{self, Sampling};
+use super::{embeddings, messages, responses};
 use crate::error::{ApiError, ErrorShape};
 use crate::limits::{MAX_TOKENS_MAX, MODEL_NAME_BYTES_MAX, TOOLS_MAX};
 
@@ -16,6 +18,12 @@ pub enum Endpoint {
     ChatCompletions,
     /// `/v1/completions`
     Completions,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/messages`, Anthropic's.
+    Messages,
 }
 
 /// A request that passed every check. Optional fields that are null count as absent.
@@ -28,13 +36,13 @@ pub struct Request {
     pub json: Json,
     /// The model or virtual model that was asked for.
     pub model: String,
-    /// What to answer or to continue.
+    /// What to answer, to continue or to embed.
     pub prompt: Prompt,
     /// Whether the answer is to come as server-sent events.
     pub stream: bool,
     /// `stream_options.include_usage`.
     pub include_usage: bool,
-    /// `max_tokens` or `max_completion_tokens`.
+    /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`.
     pub max_tokens: Option<u32>,
     /// How to choose tokens.
     pub sampling: Sampling,
@@ -44,20 +52,47 @@ pub struct Request {
     pub response_format: Option<Json>,
     /// Completions only: repeat the prompt before the answer.
     pub echo: bool,
+    /// Images of the prompt.
+    pub images: Images,
+    /// Whether the prompt is all here.
+    pub extent: PromptExtent,
+    /// Whether an answer to this request may answer the next one like it.
+    pub reuse: Reuse,
+}
+
+/// Does a request hold all that the model will read?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptExtent {
+    /// It does.
+    #[default]
+    Whole,
+    /// The provider adds to it what it has stored, of a length that only it knows.
+    Stored,
+}
+
+/// May an answer be given again, as far as the request itself says?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// It depends on nothing but the request.
+    #[default]
+    Allowed,
+    /// It depends on what is stored or found elsewhere, or is kept there under an id of its own.
+    Forbidden,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::ChatCompletions, Self::Completions];
+    pub const ALL: [Self; 5] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+    ];
 
     /// The endpoint that serves `path` (no query), if it is one of ours.
     pub fn from_path(path: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.path() == path)
-    }
-
-    /// What its clients take for an error.
-    pub const fn error_shape(self) -> ErrorShape {
-        ErrorShape::OpenAi
     }
 
     /// Its path.
@@ -65,27 +100,75 @@ impl Endpoint {
         match self {
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Responses => "/v1/responses",
+            Self::Messages => "/v1/messages",
         }
     }
 
-    /// `object` of a whole answer.
+    /// What its clients take for an error.
+    pub const fn error_shape(self) -> ErrorShape {
+        match self {
+            Self::Messages => ErrorShape::Anthropic,
+            _ => ErrorShape::OpenAi,
+        }
+    }
+
+    /// Has its stream a usage event only where `stream_options.include_usage` asks for it?
+    pub const fn has_usage_option(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+
+    /// The field that holds the prompt.
+    pub const fn prompt_field(self) -> &'static str {
+        match self {
+            Self::ChatCompletions | Self::Messages => "messages",
+            Self::Completions => "prompt",
+            Self::Embeddings | Self::Responses => "input",
+        }
+    }
+
+    /// `object` of a whole answer (`type` of a message).
     pub(super) const fn answer_object(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat.completion",
             Self::Completions => "text_completion",
+            Self::Embeddings => "list",
+            Self::Responses => "response",
+            Self::Messages => "message",
         }
     }
 
-    /// `object` of an event of a streamed answer.
+    /// `object` of an event of a streamed answer, where events are answers in parts.
     pub(super) const fn chunk_object(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat.completion.chunk",
-            Self::Completions => "text_completion",
+            _ => self.answer_object(),
         }
     }
 }
 
 impl Request {
+    /// A request without options. Whoever makes it sets what the client said, and `json`.
+    pub(super) fn new(endpoint: Endpoint, model: String, prompt: Prompt) -> Self {
+        Self {
+            endpoint,
+            json: Json::Null,
+            model,
+            prompt,
+            stream: false,
+            include_usage: false,
+            max_tokens: None,
+            sampling: Sampling::default(),
+            tools: false,
+            response_format: None,
+            echo: false,
+            images: Images::default(),
+            extent: PromptExtent::default(),
+            reuse: Reuse::default(),
+        }
+    }
+
     /// The chat's messages; none for a completions request.
     pub fn messages(&self) -> &[Message] {
         if let Prompt::Messages(messages) = &self.prompt {
@@ -93,6 +176,22 @@ impl Request {
         } else {
             &[]
         }
+    }
+
+    /// Does the prompt show any image?
+    pub fn has_images(&self) -> bool {
+        self.images.count > 0
+    }
+
+    /// Will the same request get the same answer? Embeddings are computed; all else is drawn, and
+    /// at temperature 0 always the likeliest.
+    pub fn is_deterministic(&self) -> bool {
+        self.endpoint == Endpoint::Embeddings || self.sampling.temperature == 0.0
+    }
+
+    /// May its answer be given to the next one who asks the same?
+    pub fn is_reusable(&self) -> bool {
+        self.reuse == Reuse::Allowed && self.images.source == ImageSource::Inline
     }
 }
 
@@ -104,35 +203,60 @@ impl Request {
 pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Request, ApiError> {
     let json = Json::parse(body)?;
     let fields = Fields::root(&json)?;
-    let model = parse_model(&fields)?;
+    let request = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => parse_generation(endpoint, &fields)?,
+        Endpoint::Embeddings => embeddings::parse_request(&fields)?,
+        Endpoint::Responses => responses::parse(&fields)?,
+        Endpoint::Messages => messages::parse(&fields)?,
+    };
+    Ok(Request { json, ..request })
+}
+
+/// A chat or a completion.
+fn parse_generation(endpoint: Endpoint, fields: &Fields<'_>) -> Result<Request, ApiError> {
+    let model = parse_model(fields)?;
+    let mut images = Images::default();
     let prompt = match endpoint {
-        Endpoint::ChatCompletions => Prompt::Messages(chat::parse_messages(&fields)?),
-        Endpoint::Completions => completions::parse_prompt(&fields)?,
+        Endpoint::Completions => completions::parse_prompt(fields)?,
+        _ => Prompt::Messages(chat::parse_messages(fields, &mut images)?),
     };
-    let stream = fields.bool("stream")?.unwrap_or(false);
-    let include_usage = parse_include_usage(&fields, stream)?;
-    let max_tokens = parse_max_tokens(endpoint, &fields)?;
-    let sampling = sampling::parse_sampling(endpoint, &fields)?;
-    let tools = parse_tools(&fields)?;
-    let response_format = parse_response_format(&fields)?;
-    let echo = match endpoint {
-        Endpoint::ChatCompletions => false,
-        Endpoint::Completions => completions::parse_echo(&fields)?,
-    };
-    check_kept_fields(&fields)?;
-    Ok(Request {
-        endpoint,
-        model,
-        prompt,
-        stream,
-        include_usage,
-        max_tokens,
-        sampling,
-        tools,
-        response_format,
-        echo,
-        json,
-    })
+    let mut request = Request::new(endpoint, model, prompt);
+    request.images = images;
+    request.stream = fields.bool("stream")?.unwrap_or(false);
+    request.include_usage = parse_include_usage(fields, request.stream)?;
+    request.max_tokens = parse_max_tokens(endpoint, fields)?;
+    request.sampling = sampling::parse_sampling(endpoint, fields)?;
+    request.tools = parse_tools(fields)?;
+    request.response_format = parse_response_format(fields)?;
+    if endpoint == Endpoint::Completions {
+        request.echo = completions::parse_echo(fields)?;
+    } else {
+        refuse_audio(fields)?;
+    }
+    if fields.optional("web_search_options").is_some() {
+        request.reuse = Reuse::Forbidden;
+    }
+    check_kept_fields(fields)?;
+    Ok(request)
+}
+
+/// Spoken answers are priced by a measure of their own that no usage here knows.
+fn refuse_audio(fields: &Fields<'_>) -> Result<(), ApiError> {
+    let modalities = fields.array("modalities")?.unwrap_or_default();
+    let other = modalities
+        .iter()
+        .position(|modality| modality.as_str() != Some("text"));
+    if let Some(index) = other {
+        let path = format!("modalities[{index}]");
+        return Err(invalid_value(&path, format!("{path} must be \"text\"")));
+    }
+    if fields.optional("audio").is_some() {
+        return Err(invalid_value(
+            "audio",
+            "audio is not supported; leave it out",
+        ));
+    }
+    Ok(())
 }
 
 /// The model's name. It ends up in headers and metrics, so only printable ASCII without spaces.
@@ -149,7 +273,7 @@ pub(super) fn parse_model(fields: &Fields<'_>) -> Result<String, ApiError> {
     Ok(model.to_owned())
 }
 
-fn parse_include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
+pub(super) fn parse_include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
     let Some(options) = fields.object("stream_options")? else {
         return Ok(false);
     };
@@ -178,7 +302,7 @@ fn parse_max_tokens(endpoint: Endpoint, fields: &Fields<'_>) -> Result<Option<u3
 }
 
 /// Whether tools are offered. Their schemas are the model's business and stay in `json`.
-fn parse_tools(fields: &Fields<'_>) -> Result<bool, ApiError> {
+pub(super) fn parse_tools(fields: &Fields<'_>) -> Result<bool, ApiError> {
     let mut offered = false;
     for key in ["tools", "functions"] {
         let Some(tools) = fields.array(key)? else {

@@ -85,7 +85,7 @@ pub(super) fn parse_sampling(
         n: parse_n(endpoint, fields)?,
         logprobs: match endpoint {
             Endpoint::ChatCompletions => parse_chat_logprobs(fields)?,
-            Endpoint::Completions => integer_u8(fields, "logprobs", 0, COMPLETION_LOGPROBS_MAX)?,
+            _ => integer_u8(fields, "logprobs", 0, COMPLETION_LOGPROBS_MAX)?,
         },
         stop: parse_stop(fields)?,
     })

@@ -55,7 +55,7 @@ struct TextChoice<'a> {
 }
 
 impl StreamWriter {
-    /// A writer for an answer of `choices` choices.
+    /// A writer for an answer of `choices` choices to a chat or a completion.
     pub fn new(endpoint: Endpoint, head: AnswerHead, choices: usize) -> Self {
         Self {
             endpoint,
@@ -108,7 +108,7 @@ impl StreamWriter {
                     out,
                 );
             }
-            Endpoint::Completions => {
+            _ => {
                 let sent = self.sent_chars.get(index).copied().unwrap_or(0);
                 let logprobs = logprobs.map(|tokens| TextLogprobs::new(tokens, sent));
                 self.text(
@@ -143,7 +143,7 @@ impl StreamWriter {
                     out,
                 );
             }
-            Endpoint::Completions => {
+            _ => {
                 self.text(
                     TextChoice {
                         index,

@@ -54,6 +54,7 @@ pub(super) fn models(raw: Vec<RawModel>) -> Checked<Vec<Model>> {
             } else {
                 ToolSupport::Unsupported
             },
+            max_tokens_field: raw.max_tokens_field,
         });
     }
     Ok(models)

@@ -151,7 +151,7 @@ impl PartialChoice {
                 }
                 entries.push(("message".to_owned(), Json::Object(message)));
             }
-            Endpoint::Completions => {
+            _ => {
                 let texts = self.texts.into_iter();
                 entries.extend(texts.map(|(key, text)| (key, Json::String(text))));
             }
