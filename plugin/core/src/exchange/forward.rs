@@ -4,8 +4,7 @@
 use super::answer::Answer;
 use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
-use super::request::results;
-use super::{Caller, Effect, Headers};
+use super::{Asked, Caller, Effect, Headers};
 use crate::budget::Reservation;
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
@@ -20,7 +19,7 @@ use crate::wire::{Endpoint, Request};
 /// A request that is upstream.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    pub request: Request,
+    pub asked: Asked,
     pub route: Route,
     pub count: Count,
     /// Taken when it is settled. None where there are no budgets.
@@ -34,7 +33,7 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub(super) fn new(
-        request: Request,
+        asked: Asked,
         route: Route,
         count: Count,
         reservation: Option<Reservation>,
@@ -42,7 +41,7 @@ impl InFlight {
     ) -> InFlight {
         let answer = Answer::Awaited;
         InFlight {
-            request,
+            asked,
             route,
             count,
             reservation,
@@ -53,7 +52,7 @@ impl InFlight {
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
-        self.request.endpoint
+        self.asked.endpoint
     }
 
     pub(super) fn reserved(&self) -> Nanousd {
@@ -64,13 +63,13 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        let request = &self.request;
-        request.endpoint.has_usage_option() && request.stream && !request.include_usage
+        let asked = &self.asked;
+        asked.endpoint.has_usage_option() && asked.stream && !asked.include_usage
     }
 
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
-        u64::from(self.route.max_tokens).saturating_mul(results(&self.request))
+        u64::from(self.route.max_tokens).saturating_mul(self.asked.answers)
     }
 }
 
@@ -100,14 +99,15 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
 pub(super) fn forward(
     caller: &Caller,
     config: &Config,
+    request: &Request,
     in_flight: &InFlight,
     effects: &mut Vec<Effect>,
 ) {
-    let InFlight { request, route, .. } = in_flight;
+    let route = &in_flight.route;
     let Some(model) = config.model(route.model) else {
         return;
     };
-    let rewrite = rewrite(model, in_flight);
+    let rewrite = rewrite(model, request, in_flight);
     if !rewrite.is_empty() {
         effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
     }
@@ -124,12 +124,16 @@ pub(super) fn forward(
         route.prompt_tokens.to_string(),
     );
     if let Tenant::Known { id, .. } = &caller.tenant {
-        set(effects, "x-farthing-prefix", prefix_id(*id, model, request));
+        set(
+            effects,
+            "x-farthing-prefix",
+            prefix_id(&config.secret, *id, model, request),
+        );
     }
 }
 
-fn rewrite(model: &Model, in_flight: &InFlight) -> Rewrite {
-    let InFlight { request, route, .. } = in_flight;
+fn rewrite(model: &Model, request: &Request, in_flight: &InFlight) -> Rewrite {
+    let route = &in_flight.route;
     let renamed = request.model != model.upstream_model;
     Rewrite {
         model: renamed.then(|| model.upstream_model.clone()),

@@ -1,6 +1,6 @@
 //! Replies that the filter makes itself: refusals, and answers from the cache.
 
-use super::{Caller, Effect, LocalReply};
+use super::{Asked, Caller, Effect, LocalReply};
 use crate::cache::Entry;
 use crate::config::{Config, Model};
 use crate::error::{ApiError, ErrorKind, ErrorShape};
@@ -70,10 +70,10 @@ pub(super) struct Hit {
 
 impl Hit {
     /// `None` if the stored answer cannot be replayed, which makes it a miss.
-    pub(super) fn new(entry: &Entry, now_unix_s: u64, request: &Request) -> Option<Hit> {
-        let body = if request.stream {
-            let completed = parse_completed(request.endpoint, &entry.answer.0)?;
-            let usage_event = if request.include_usage {
+    pub(super) fn new(entry: &Entry, now_unix_s: u64, asked: &Asked) -> Option<Hit> {
+        let body = if asked.stream {
+            let completed = parse_completed(asked.endpoint, &entry.answer.0)?;
+            let usage_event = if asked.include_usage {
                 UsageEvent::Include
             } else {
                 UsageEvent::Omit
@@ -99,27 +99,27 @@ pub(super) fn hit(
     caller: &Caller,
     config: &Config,
     route: &Route,
-    request: &Request,
-    hit: &Hit,
+    asked: &Asked,
+    hit: Hit,
     effects: &mut Vec<Effect>,
 ) {
-    let (Some(served), Some(asked)) = (config.model(route.model), config.model(route.as_asked))
+    let (Some(served), Some(dearest)) = (config.model(route.model), config.model(route.as_asked))
     else {
         return;
     };
-    let sums = Sums::new(Source::EdgeCache, &served.price, &asked.price, hit.tokens);
+    let sums = Sums::new(Source::EdgeCache, &served.price, &dearest.price, hit.tokens);
     effects.push(Effect::count(Metric::Hits));
     effects.push(Effect::Count {
         metric: Metric::SavedNanousd,
         amount: sums.saved().0,
     });
     let line = Line {
-        model_asked: Some(&request.model),
-        stream: request.stream,
+        model_asked: Some(&asked.model),
+        stream: asked.stream,
         prompt_tokens: hit.tokens.prompt,
         completion_tokens: hit.tokens.completion,
         ..routed(
-            line(caller, request.endpoint, Source::EdgeCache),
+            line(caller, asked.endpoint, Source::EdgeCache),
             served,
             route,
         )
@@ -127,7 +127,7 @@ pub(super) fn hit(
     effects.push(Effect::Ledger(
         with_sums(line, Nanousd::ZERO, &sums).to_json(),
     ));
-    let content_type = if request.stream {
+    let content_type = if asked.stream {
         "text/event-stream"
     } else {
         "application/json"
@@ -143,7 +143,7 @@ pub(super) fn hit(
         hit.tokens.prompt,
     ));
     headers.extend(price_tags(&sums));
-    let body = hit.body.clone();
+    let body = hit.body;
     effects.push(Effect::LocalReply(LocalReply {
         status: 200,
         headers,

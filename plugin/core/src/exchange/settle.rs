@@ -135,7 +135,7 @@ pub(super) fn settle(
     }
     if let Some(prompt_tokens) = outcome.reported_prompt_tokens
         && !outcome.head.source.is_cache()
-        && in_flight.request.extent == PromptExtent::Whole
+        && in_flight.asked.extent == PromptExtent::Whole
     {
         vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
     }
@@ -143,9 +143,9 @@ pub(super) fn settle(
     if let Some(model) = vm.config.model(in_flight.route.model) {
         let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
         let line = Line {
-            model_asked: Some(&in_flight.request.model),
+            model_asked: Some(&in_flight.asked.model),
             status: outcome.head.status,
-            stream: in_flight.request.stream,
+            stream: in_flight.asked.stream,
             aborted: outcome.ending.is_cut_off(),
             prompt_tokens: outcome.tokens.prompt,
             completion_tokens: outcome.tokens.completion,

@@ -22,3 +22,4 @@ mod route;
 mod self_check;
 mod tenant;
 mod tokens;
+mod ways_in;
