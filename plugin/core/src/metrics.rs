@@ -22,6 +22,8 @@ pub enum Metric {
     CompletionTokens,
     CostNanousd,
     SavedNanousd,
+    /// Prompt tokens that compaction took out, estimated.
+    CompactedTokens,
     UpstreamErrors,
     /// Streams that ended before their answer did.
     Aborts,
@@ -51,7 +53,7 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 16] = [
+const FIXED: [(Metric, &str, Kind); 17] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
     (Metric::Misses, "farthing_misses_total", Kind::Counter),
@@ -85,6 +87,11 @@ const FIXED: [(Metric, &str, Kind); 16] = [
     (
         Metric::SavedNanousd,
         "farthing_saved_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::CompactedTokens,
+        "farthing_compacted_tokens_total",
         Kind::Counter,
     ),
     (

@@ -3,12 +3,14 @@
 //! `validate` checks and resolves them.
 
 mod checks;
+mod compaction;
 mod passthrough;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
+pub use compaction::CompactionConfig;
 pub use passthrough::Passthrough;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
@@ -38,6 +40,7 @@ pub struct Config {
     pub max_tokens: MaxTokens,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
+    pub compaction: CompactionConfig,
     /// What may pass unjudged.
     pub passthrough: Passthrough,
     /// Where that goes.

@@ -8,6 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::compaction::RawCompaction;
 use super::routes::RawRoute;
 use super::{ConfigError, MaxTokensField};
 use crate::money::Nanousd;
@@ -35,6 +36,8 @@ pub(super) struct RawConfig {
     pub routing: RawRouting,
     #[serde(default)]
     pub routes: Vec<RawRoute>,
+    #[serde(default)]
+    pub compaction: RawCompaction,
     /// Default: `passthrough::DEFAULT`. An empty list lets nothing pass.
     pub passthrough: Option<Vec<String>>,
     /// Default: the cluster of the first model.

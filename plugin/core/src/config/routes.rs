@@ -5,7 +5,9 @@
 use serde::Deserialize;
 
 use super::checks::{count, header_value};
+use super::compaction::{RawRouteCompaction, whitespace};
 use super::{ConfigError, RawConfig};
+use crate::compaction::Whitespace;
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
 use crate::wire::Endpoint;
 
@@ -17,6 +19,8 @@ pub struct RouteConfig {
     pub matches: RouteMatch,
     /// Policies that decide and record but do not act.
     pub shadow: Vec<Policy>,
+    /// White space in what users write.
+    pub whitespace: Whitespace,
 }
 
 /// Which requests a route is for: those that every list admits, and an empty list admits all.
@@ -71,6 +75,8 @@ pub(super) struct RawRoute {
     pub matches: RawRouteMatch,
     #[serde(default)]
     pub shadow: Vec<Policy>,
+    #[serde(default)]
+    pub compaction: RawRouteCompaction,
 }
 
 #[derive(Default, Deserialize)]
@@ -97,6 +103,7 @@ pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigErro
             name,
             matches: route_match(&path, raw.matches)?,
             shadow: raw.shadow,
+            whitespace: whitespace(raw.compaction),
         });
     }
     Ok(routes)

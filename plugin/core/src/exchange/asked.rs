@@ -13,12 +13,39 @@ pub(super) struct Asked {
     pub include_usage: bool,
     /// Results that the upstream sends: `n` choices, or an embedding, for each prompt.
     pub answers: u64,
+    /// What compaction took out of the prompt.
+    pub compacted: Compacted,
     /// Was the prompt all there?
     pub extent: PromptExtent,
 }
 
+/// Prompt tokens that compaction saved, estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compacted {
+    /// The upstream gets a prompt shorter by so many.
+    Done { tokens: u64 },
+    /// It would have been, if compaction did not only record here.
+    Shadow { tokens: u64 },
+}
+
+impl Default for Compacted {
+    fn default() -> Self {
+        Compacted::Done { tokens: 0 }
+    }
+}
+
+impl Compacted {
+    /// Tokens that the upstream need not read.
+    pub(super) fn saved_tokens(self) -> u64 {
+        match self {
+            Compacted::Done { tokens } => tokens,
+            Compacted::Shadow { .. } => 0,
+        }
+    }
+}
+
 impl Asked {
-    pub(super) fn of(request: &Request) -> Asked {
+    pub(super) fn of(request: &Request, compacted: Compacted) -> Asked {
         let prompts = match &request.prompt {
             Prompt::Messages(_) => 1,
             Prompt::Text(texts) => texts.len(),
@@ -30,6 +57,7 @@ impl Asked {
             stream: request.stream,
             include_usage: request.include_usage,
             answers: u64::from(request.sampling.n).saturating_mul(prompts as u64),
+            compacted,
             extent: request.extent,
         }
     }

@@ -108,7 +108,7 @@ pub(super) fn forward(
         return;
     };
     let rewrite = rewrite(model, request, in_flight);
-    if !rewrite.is_empty() {
+    if request.is_compacted || !rewrite.is_empty() {
         effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
     }
     // A compressed answer could not be read.

@@ -36,7 +36,7 @@ pub use vm::Vm;
 
 use answer::Answer;
 use arrival::Arrival;
-use asked::Asked;
+use asked::{Asked, Compacted};
 use caller::Caller;
 use forward::InFlight;
 use request::Decision;

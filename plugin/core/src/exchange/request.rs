@@ -4,11 +4,12 @@
 use super::forward::{self, InFlight};
 use super::repeats::RawRequest;
 use super::reply::{self, Hit};
-use super::{Asked, Caller, Effect, Env, Vm};
+use super::{Asked, Caller, Compacted, Effect, Env, Vm};
 use crate::budget::{self, Account, Refusal, Reservation, Window};
 use crate::cache::{self, Lru};
 use crate::cache_key::CacheKey;
-use crate::config::{BudgetConfig, CacheConfig, Config, ModelIndex};
+use crate::compaction::Plan;
+use crate::config::{BudgetConfig, CacheConfig, CompactionConfig, Config, ModelIndex, Policy};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
@@ -49,7 +50,8 @@ pub(super) fn decide(
             return Decision::Replied;
         }
     };
-    match judge(caller, vm, env, request, body, effects) {
+    let (request, saved) = compact(caller, &vm.config, request);
+    match judge(caller, vm, env, request, saved, body, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
             reply::refuse(caller, Some(endpoint), Some(&request), &error, effects);
@@ -58,11 +60,30 @@ pub(super) fn decide(
     }
 }
 
+/// The request without what its model need not read, unless that is only recorded.
+fn compact(caller: &Caller, config: &Config, request: Request) -> (Request, Compacted) {
+    if config.compaction == CompactionConfig::Disabled {
+        return (request, Compacted::default());
+    }
+    let route = config.find_route(request.endpoint, &request.model, caller.tenant.name());
+    let whitespace = route.map(|route| route.whitespace).unwrap_or_default();
+    let plan = Plan::of(&request, whitespace);
+    let tokens = plan.saved_tokens();
+    if route.is_some_and(|route| !route.acts(Policy::Compaction)) {
+        return (request, Compacted::Shadow { tokens });
+    }
+    match plan.apply(&request) {
+        Some(compacted) => (compacted, Compacted::Done { tokens }),
+        None => (request, Compacted::default()),
+    }
+}
+
 fn judge(
     caller: &Caller,
     vm: &mut Vm,
     env: &Env<'_>,
     request: Request,
+    compacted: Compacted,
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
@@ -76,7 +97,7 @@ fn judge(
         Ok(route) => route,
         Err(error) => return Err((Box::new(request), error)),
     };
-    let asked = Asked::of(&request);
+    let asked = Asked::of(&request, compacted);
     let key = cache_key(caller, &vm.config, &route, &request);
     if let (Some(key), Some(cache)) = (&key, &vm.config.cache)
         && let Some(hit) = look_up(caller, cache, &mut vm.lru, env, key, &asked)

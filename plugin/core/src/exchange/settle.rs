@@ -176,6 +176,10 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     add(Metric::UsageEstimated, u64::from(outcome.estimated));
     add(Metric::SavedNanousd, sums.saved().0);
     if matches!(outcome.head.source, Source::Model | Source::Provider) {
+        add(
+            Metric::CompactedTokens,
+            in_flight.asked.compacted.saved_tokens(),
+        );
         add(Metric::PromptTokens, outcome.tokens.prompt);
         add(Metric::CompletionTokens, outcome.tokens.completion);
         add(Metric::CostNanousd, sums.cost.0);

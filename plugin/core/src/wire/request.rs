@@ -58,6 +58,8 @@ pub struct Request {
     pub extent: PromptExtent,
     /// Whether an answer to this request may answer the next one like it.
     pub reuse: Reuse,
+    /// Whether `json` is less than what was sent.
+    pub is_compacted: bool,
 }
 
 /// Does a request hold all that the model will read?
@@ -166,6 +168,7 @@ impl Request {
             images: Images::default(),
             extent: PromptExtent::default(),
             reuse: Reuse::default(),
+            is_compacted: false,
         }
     }
 
@@ -176,6 +179,12 @@ impl Request {
         } else {
             &[]
         }
+    }
+
+    /// Are there fields at its top that are null, and so say nothing?
+    pub fn has_null_fields(&self) -> bool {
+        let entries = self.json.as_object().unwrap_or_default();
+        entries.iter().any(|(_, value)| value.is_null())
     }
 
     /// Does the prompt show any image?
@@ -201,7 +210,11 @@ impl Request {
 /// Everything [`Json::parse`] refuses, and every field that is missing, of a wrong type or out of
 /// its range, with `param` naming its path.
 pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Request, ApiError> {
-    let json = Json::parse(body)?;
+    from_json(endpoint, Json::parse(body)?)
+}
+
+/// [`parse`] of a body that has been read.
+pub(super) fn from_json(endpoint: Endpoint, json: Json) -> Result<Request, ApiError> {
     let fields = Fields::root(&json)?;
     let request = match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => parse_generation(endpoint, &fields)?,

@@ -5,6 +5,7 @@ mod models;
 use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
+use super::compaction::compaction;
 use super::passthrough::passthrough;
 use super::raw::{
     RawBudget, RawCache, RawConfig, RawMaxTokens, RawSampled, RawTenant, RawTenantSource,
@@ -48,6 +49,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         tenant,
         budget,
         routes,
+        compaction: compaction(raw.compaction),
         passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
