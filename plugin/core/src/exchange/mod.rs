@@ -264,9 +264,9 @@ enum BodyArrival {
     Pass(Vec<Effect>),
 }
 
-/// What becomes of a request by its headers. A worker whose self-check has failed lets every request
-/// to an endpoint pass that it would judge, except for its probes; what is refused by its headers
-/// alone is refused by that worker too.
+/// What becomes of a request by its headers. A worker whose self-check has failed lets every
+/// request to an endpoint pass that it would judge, except for its probes; what is refused by its
+/// headers alone is refused by that worker too.
 fn arrive(vm: &mut Vm, env: &Env<'_>, headers: &Headers<'_>, end: EndOfStream) -> Arrival {
     let arrival = arrival::classify(headers, &vm.config.passthrough);
     if !vm.self_check.is_degraded() || !matches!(arrival, Arrival::Judge(_)) {

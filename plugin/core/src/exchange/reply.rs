@@ -49,7 +49,7 @@ pub(super) fn refuse(
     if let Some(retry_after_s) = error.retry_after_s {
         headers.push(("retry-after", retry_after_s.to_string()));
     }
-    if error.kind == ErrorKind::MethodNotAllowed {
+    if error.kind == ErrorKind::MethodNotAllowed && endpoint.is_some() {
         headers.push(("allow", "POST".to_owned()));
     }
     let shape = endpoint.map_or(ErrorShape::OpenAi, Endpoint::error_shape);

@@ -26,8 +26,8 @@ pub enum Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// The text without images; several text parts are joined by a line feed, as vLLM and llama.cpp do. Empty when
-    /// an assistant's message only calls tools.
+    /// The text without images; several text parts are joined by a line feed, as vLLM and llama.cpp
+    /// do. Empty when an assistant's message only calls tools.
     pub content: String,
     /// Tells speakers of one role apart.
     pub name: Option<String>,

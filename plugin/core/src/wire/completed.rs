@@ -23,8 +23,8 @@ pub fn parse_completed(endpoint: Endpoint, body: &[u8]) -> Option<Completed> {
 }
 
 impl Completed {
-    /// Checks that the answer has the endpoint's type and is whole: of chat and completions at least
-    /// one choice, each with its own index, its text or message, and a reason why it ended.
+    /// Checks that the answer has the endpoint's type and is whole: of chat and completions at
+    /// least one choice, each with its own index, its text or message, and a reason why it ended.
     pub fn from_json(endpoint: Endpoint, json: Json) -> Option<Self> {
         let failed = json.get("error").is_some_and(|error| !error.is_null());
         let named = |key: &str| json.get(key).and_then(Json::as_str);

@@ -17,8 +17,7 @@ pub enum Prompt {
     Tokens(Vec<Vec<u32>>),
 }
 
-/// The prompt, in one of four forms: a string, strings, token ids, lists of token ids. The first item of
-/// an array says which one it is; a mixture is refused at the item that breaks it.
+/// The prompt; what comes after it is for no model that we know.
 pub(super) fn parse_prompt(fields: &Fields<'_>) -> Result<Prompt, ApiError> {
     if fields.optional("suffix").is_some() {
         return Err(invalid_value(
@@ -29,7 +28,9 @@ pub(super) fn parse_prompt(fields: &Fields<'_>) -> Result<Prompt, ApiError> {
     parse_texts(fields, "prompt", PROMPTS_MAX)
 }
 
-/// A field of the four forms, with at most `items_max` texts.
+/// A field in one of four forms: a string, strings, token ids, lists of token ids, at most
+/// `items_max`. The first item of an array says which one it is; a mixture is refused at the item
+/// that breaks it.
 pub(super) fn parse_texts(
     fields: &Fields<'_>,
     key: &str,

@@ -2,11 +2,11 @@
 //!
 //! Requests: [`json`] reads bytes into an ordered tree that no two parsers can read differently,
 //! [`request`] turns the tree into types ([`chat`], [`completions`], [`sampling`] hold the parts;
-//! `/v1/responses` and `/v1/messages` have folders of their own),
-//! [`compact`] finds its texts, [`rewrite`] changes what the upstream must read differently. Answers: [`response`] and
-//! [`stream`] write them, [`completed`] reads a whole one back for the cache, [`collect`] rebuilds
-//! one from a stream, [`replay`] sends it again. Streams: [`sse`] cuts bytes into events, [`strip`]
-//! takes out the usage event that the client did not ask for, [`meter`] watches them go by.
+//! `/v1/responses` and `/v1/messages` have folders of their own), [`compact`] finds its texts,
+//! [`rewrite`] changes what the upstream must read differently. Answers: [`response`] and [`stream`]
+//! write them, [`completed`] reads a whole one back for the cache, [`collect`] rebuilds one from a
+//! stream, [`replay`] sends it again. Streams: [`sse`] cuts bytes into events, [`strip`] takes out
+//! the usage event that the client did not ask for, [`meter`] watches them go by.
 
 pub mod chat;
 pub mod collect;

@@ -27,8 +27,8 @@ pub struct MaxTokensRewrite {
 }
 
 impl MaxTokensRewrite {
-    /// What must change so that `request` asks for at most `value` tokens, in `field` if the model's
-    /// chat knows one name only. `None` if nothing must.
+    /// What must change so that `request` asks for at most `value` tokens, in `field` if the
+    /// model's chat knows one name only. `None` if nothing must.
     pub fn new(request: &Request, field: Option<MaxTokensField>, value: u32) -> Option<Self> {
         let stands = request.max_tokens == Some(value);
         let (set, remove) = match request.endpoint {

@@ -280,7 +280,8 @@ fn what_is_not_safe_to_repeat_is_not_repeated() {
     }
 }
 
-/// Nobody can know how long a stored conversation is, or what an image costs: the most is set aside.
+/// Nobody can know how long a stored conversation is, or what an image costs: the most is set
+/// aside.
 #[test]
 fn what_cannot_be_counted_is_reserved_at_its_most() {
     let image = json!({"model": "large", "max_tokens": 1, "messages": [{"role": "user",
