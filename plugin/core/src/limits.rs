@@ -174,7 +174,16 @@ pub const BUDGET_SLOTS: u32 = 4_096;
 /// Slots that a tenant's record may lie in: a longer search would cost more than it finds.
 pub const BUDGET_PROBES_MAX: u32 = 16;
 /// Slots that a cached answer may lie in.
-pub const CACHE_PROBES: u32 = 2;
+pub const CACHE_PROBES: u32 = 4;
+/// Entries of fewer bytes are worth the same for what they save: each takes one slot.
+pub const CACHE_WORTH_BYTES_MIN: usize = 4 << 10;
+/// Columns of the sketch that counts what a worker was asked for: four bytes each.
+pub const CACHE_SKETCH_WIDTH_MIN: usize = 64;
+pub const CACHE_SKETCH_WIDTH_MAX: usize = 1 << 18;
+/// Ceiling of one counter: what was asked for more often is popular and that is all there is to say.
+pub const CACHE_SKETCH_COUNT_MAX: u8 = 63;
+/// Requests a column after which all counters are halved.
+pub const CACHE_SKETCH_HALVE_AFTER: u64 = 8;
 
 // One request in the filter.
 

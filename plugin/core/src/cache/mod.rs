@@ -1,16 +1,18 @@
 //! The exact cache: a small cache of each worker in front of a ring of fixed slots in the shared
-//! store, which has no delete and no expiry of its own. [`lookup`] and [`insert`] are the way in;
-//! [`control`] reads what the client wishes, [`storable_s`] what the upstream allows.
+//! store, which has no delete and no expiry of its own. [`Levels`] is the way in; [`control`] reads
+//! what the client wishes, [`storable_s`] what the upstream allows. Both levels keep what saves most
+//! for each byte, by what an answer cost and how often it is asked for.
 
 pub mod control;
 mod entry;
-mod lru;
+mod per_vm;
 mod ring;
+mod sketch;
 mod upstream;
 
 pub use control::CacheControl;
 pub use entry::{Bytes, Entry};
-pub use lru::Lru;
+pub use per_vm::PerVm;
 pub use upstream::storable_s;
 
 use std::rc::Rc;
@@ -31,42 +33,43 @@ pub fn is_cacheable(config: &CacheConfig, tenant: &Tenant, request: &Request) ->
     identified && repeatable
 }
 
-/// A stored answer that is not expired and not older than the client accepts.
-pub fn lookup(
-    store: &dyn SharedStore,
-    lru: &mut Lru,
-    config: &CacheConfig,
-    key: &CacheKey,
-    control: &CacheControl,
-    now_unix_s: u64,
-) -> Option<Rc<Entry>> {
-    if control.no_cache {
-        return None;
-    }
-    let local = lru.fetch(key, now_unix_s);
-    let found = match local {
-        Some(entry) => entry,
-        None => {
-            let entry = Rc::new(ring::read(store, config.slots, key, now_unix_s)?);
-            lru.insert(*key, Rc::clone(&entry));
-            entry
-        }
-    };
-    control
-        .accepts_age(found.age_s(now_unix_s))
-        .then_some(found)
+/// Both levels of the cache, as one worker reaches them.
+pub struct Levels<'a> {
+    pub store: &'a dyn SharedStore,
+    pub per_vm: &'a mut PerVm,
+    pub config: &'a CacheConfig,
 }
 
-/// Stores an answer in both caches, unless it is too large for an entry.
-pub fn insert(
-    store: &dyn SharedStore,
-    lru: &mut Lru,
-    config: &CacheConfig,
-    key: &CacheKey,
-    entry: Entry,
-) {
-    let now_unix_s = entry.created_unix_s;
-    if ring::write(store, config, key, &entry, now_unix_s) == ring::Written::Yes {
-        lru.insert(*key, Rc::new(entry));
+impl Levels<'_> {
+    /// A stored answer that is not expired and not older than the client accepts.
+    pub fn look_up(
+        &mut self,
+        key: &CacheKey,
+        control: &CacheControl,
+        now_unix_s: u64,
+    ) -> Option<Rc<Entry>> {
+        if control.no_cache {
+            return None;
+        }
+        self.per_vm.asked.count(key);
+        let found = match self.per_vm.fetch(key, now_unix_s) {
+            Some(entry) => entry,
+            None => {
+                let entry = Rc::new(ring::read(self.store, self.config.slots, key, now_unix_s)?);
+                self.per_vm.insert(*key, Rc::clone(&entry));
+                entry
+            }
+        };
+        control
+            .accepts_age(found.age_s(now_unix_s))
+            .then_some(found)
+    }
+
+    /// Stores an answer, unless it is too large for an entry. What is worth less than all that it
+    /// could replace in the ring stays with this worker.
+    pub fn insert(&mut self, key: &CacheKey, entry: Rc<Entry>, now_unix_s: u64) {
+        if ring::write(self, key, &entry, now_unix_s) != ring::Written::TooLarge {
+            self.per_vm.insert(*key, entry);
+        }
     }
 }

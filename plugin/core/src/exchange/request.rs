@@ -5,7 +5,7 @@ use super::forward::{self, InFlight};
 use super::reply::{self, Hit};
 use super::{Caller, Effect, Env, Vm};
 use crate::budget::{self, Account, Refusal, Reservation, Window};
-use crate::cache;
+use crate::cache::{self, Levels};
 use crate::cache_key::CacheKey;
 use crate::config::{BudgetConfig, Config, ModelIndex};
 use crate::error::{ApiError, ErrorKind};
@@ -119,14 +119,12 @@ fn look_up(
 ) -> Option<Hit> {
     let config = vm.config.cache.as_ref()?;
     let now_unix_s = env.now_unix_s();
-    let entry = cache::lookup(
-        env.store,
-        &mut vm.lru,
+    let mut levels = Levels {
+        store: env.store,
+        per_vm: &mut vm.per_vm,
         config,
-        key,
-        &caller.control,
-        now_unix_s,
-    )?;
+    };
+    let entry = levels.look_up(key, &caller.control, now_unix_s)?;
     Hit::new(&entry, now_unix_s, request)
 }
 

@@ -1,10 +1,12 @@
 //! The end of a request that went upstream: the budget is settled, the estimate learns, the metrics
 //! and the ledger are written. Every way out leads here, exactly once.
 
+use std::rc::Rc;
+
 use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
-use crate::cache::{self, Bytes, Entry};
+use crate::cache::{Bytes, Entry, Levels};
 use crate::ledger::{Line, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::store::Updated;
@@ -202,13 +204,23 @@ pub(super) fn store(
     ) else {
         return;
     };
-    let created_unix_s = env.now_unix_s();
+    let price = (vm.config.model(in_flight.route.model)).map(|model| model.price);
+    let cost = price
+        .unwrap_or_default()
+        .cost(tokens.prompt, tokens.completion);
+    let now_unix_s = env.now_unix_s();
     let entry = Entry {
-        created_unix_s,
-        expires_unix_s: created_unix_s.saturating_add(u64::from(life_s)),
+        created_unix_s: now_unix_s,
+        expires_unix_s: now_unix_s.saturating_add(u64::from(life_s)),
         prompt_tokens: tokens.prompt,
         completion_tokens: tokens.completion,
+        cost_nanousd: cost.0,
         answer: Bytes(answer),
     };
-    cache::insert(env.store, &mut vm.lru, config, key, entry);
+    let mut levels = Levels {
+        store: env.store,
+        per_vm: &mut vm.per_vm,
+        config,
+    };
+    levels.insert(key, Rc::new(entry), now_unix_s);
 }

@@ -3,7 +3,7 @@
 
 use super::Env;
 use super::self_check::SelfCheck;
-use crate::cache::Lru;
+use crate::cache::PerVm;
 use crate::config::{Config, ModelIndex};
 use crate::limits::CACHE_PER_VM_BYTES_MAX;
 use crate::tokens::{Calibration, Count};
@@ -12,7 +12,7 @@ use crate::tokens::{Calibration, Count};
 #[derive(Debug)]
 pub struct Vm {
     pub config: Config,
-    pub(super) lru: Lru,
+    pub(super) per_vm: PerVm,
     pub(super) self_check: SelfCheck,
     /// For each model what was learned when this worker last looked.
     calibrations: Vec<Option<Calibration>>,
@@ -22,15 +22,13 @@ pub struct Vm {
 
 impl Vm {
     pub fn new(config: Config) -> Vm {
-        let entries_max = config
-            .cache
-            .as_ref()
-            .map_or(0, |cache| cache.per_vm_entries);
+        let (entries_max, slots) =
+            (config.cache.as_ref()).map_or((0, 0), |cache| (cache.per_vm_entries, cache.slots));
         let calibrations = vec![None; config.models.len()];
-        let lru = Lru::new(entries_max, CACHE_PER_VM_BYTES_MAX);
+        let per_vm = PerVm::new(entries_max, CACHE_PER_VM_BYTES_MAX, slots);
         Vm {
             config,
-            lru,
+            per_vm,
             self_check: SelfCheck::default(),
             calibrations,
             sequence: 0,
