@@ -12,6 +12,7 @@ mod answers;
 mod budget;
 mod cache;
 mod cache_key;
+mod cache_safety;
 mod config;
 mod edge;
 mod every_way_out;
