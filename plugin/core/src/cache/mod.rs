@@ -1,10 +1,12 @@
 //! The exact cache: a small cache of each worker in front of a ring of fixed slots in the shared
 //! store, which has no delete and no expiry of its own. [`Levels`] is the way in; [`control`] reads
-//! what the client wishes, [`storable_s`] what the upstream allows. Both levels keep what saves most
+//! what the client wishes, [`storable_s`] what the upstream allows, and [`flight`] lets
+//! requests wait for an answer that is already under way. Both levels keep what saves most
 //! for each byte, by what an answer cost and how often it is asked for.
 
 pub mod control;
 mod entry;
+pub mod flight;
 mod per_vm;
 mod ring;
 mod sketch;

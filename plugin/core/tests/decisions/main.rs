@@ -16,6 +16,7 @@ mod cache_safety;
 mod config;
 mod edge;
 mod every_way_out;
+mod flight;
 mod golden;
 mod money;
 mod route;

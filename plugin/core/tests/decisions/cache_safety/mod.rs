@@ -2,7 +2,7 @@
 //! spellings have the same, a million look-ups of other tenants find nothing.
 
 mod keys;
-mod random;
+pub mod random;
 mod requests;
 mod spelling;
 mod tenants;
