@@ -9,6 +9,8 @@ pub enum Metric {
     /// Requests to the two endpoints we judge.
     Requests,
     Hits,
+    /// Hits that waited for the answer to an identical request.
+    SingleFlight,
     Misses,
     /// Judged and not looked up: the request is not cacheable, or its client said `no-cache`, in
     /// which case the fresh answer may still be stored.
@@ -51,9 +53,14 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 16] = [
+const FIXED: [(Metric, &str, Kind); 17] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
+    (
+        Metric::SingleFlight,
+        "farthing_single_flight_hits_total",
+        Kind::Counter,
+    ),
     (Metric::Misses, "farthing_misses_total", Kind::Counter),
     (Metric::Bypasses, "farthing_bypasses_total", Kind::Counter),
     (

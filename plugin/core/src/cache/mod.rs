@@ -15,12 +15,12 @@ mod upstream;
 pub use control::CacheControl;
 pub use entry::{Bytes, Entry};
 pub use per_vm::PerVm;
-pub use upstream::storable_s;
+pub use upstream::{age_s, storable_s};
 
 use std::rc::Rc;
 
 use crate::cache_key::CacheKey;
-use crate::config::{CacheConfig, SampledCaching};
+use crate::config::{CacheConfig, CachePolicy, SampledCaching};
 use crate::store::SharedStore;
 use crate::tenant::Tenant;
 use crate::wire::Request;
@@ -28,10 +28,10 @@ use crate::wire::Request;
 /// May a request of this tenant be answered from the cache and its answer be stored, as far as the
 /// request itself says? Not without an identity, and not when the answer is drawn at random, unless
 /// the configuration wants that. (`temperature` is 1 when a request does not say.)
-pub fn is_cacheable(config: &CacheConfig, tenant: &Tenant, request: &Request) -> bool {
+pub fn is_cacheable(policy: &CachePolicy, tenant: &Tenant, request: &Request) -> bool {
     let identified = matches!(tenant, Tenant::Known { .. });
     let repeatable =
-        config.sampled == SampledCaching::Always || request.sampling.temperature == 0.0;
+        policy.sampled == SampledCaching::Always || request.sampling.temperature == 0.0;
     identified && repeatable
 }
 

@@ -2,18 +2,21 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod cache;
 mod checks;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
+pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
 
 use raw::RawConfig;
 
+use crate::keyed_hash::HashKeys;
 use crate::money::{Nanousd, Price};
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
@@ -70,6 +73,16 @@ impl Config {
             .find(|route| route.matches.admits(endpoint, model, tenant))
     }
 
+    /// Which answers are kept for the requests of a route; `None` where the cache is off.
+    pub fn cache_policy<'a>(&'a self, route: Option<&'a RouteConfig>) -> Option<&'a CachePolicy> {
+        let cache = self.cache.as_ref()?;
+        match route.map(|route| &route.cache) {
+            None | Some(RouteCache::Default) => Some(&cache.policy),
+            Some(RouteCache::Off) => None,
+            Some(RouteCache::Policy(policy)) => Some(policy),
+        }
+    }
+
     pub fn find_virtual(&self, id: &str) -> Option<&VirtualModel> {
         self.virtual_models.iter().find(|model| model.id == id)
     }
@@ -115,15 +128,18 @@ pub struct VirtualModel {
 
 /// Keys the tenant ids and the cache keys of this deployment. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret {
+    hash_keys: HashKeys,
+}
 
 impl Secret {
-    pub fn new(bytes: Vec<u8>) -> Secret {
-        Secret(bytes)
+    pub fn new(bytes: &[u8]) -> Secret {
+        let hash_keys = HashKeys::derive(bytes);
+        Secret { hash_keys }
     }
 
-    pub fn expose(&self) -> &[u8] {
-        &self.0
+    pub(crate) fn hash_keys(&self) -> &HashKeys {
+        &self.hash_keys
     }
 }
 
@@ -172,26 +188,6 @@ impl BudgetConfig {
             .find(|(tenant, _)| Some(tenant.as_str()) == name)
             .map_or(self.default, |(_, amount)| *amount)
     }
-}
-
-/// The exact cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheConfig {
-    pub ttl_s: u32,
-    /// Slots of the ring in shared data.
-    pub slots: u32,
-    /// Larger entries are not stored.
-    pub entry_bytes_max: usize,
-    pub sampled: SampledCaching,
-    /// Entries of the small cache of each worker in front of the ring; 0 switches it off.
-    pub per_vm_entries: usize,
-}
-
-/// May answers drawn at a temperature above 0 be repeated? A `seed` does not change this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampledCaching {
-    Never,
-    Always,
 }
 
 /// Completion tokens a request may ask for.

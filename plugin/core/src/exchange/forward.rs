@@ -4,9 +4,9 @@
 use super::answer::Answer;
 use super::arrival::RESERVED_PREFIX;
 use super::prefix::prefix_id;
-use super::request::answers;
-use super::{Caller, Effect, Headers};
+use super::{Asked, Caller, Effect, Headers};
 use crate::budget::Reservation;
+use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
 use crate::metrics::Metric;
@@ -20,40 +20,53 @@ use crate::wire::{Endpoint, Request};
 /// A request that is upstream.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    pub request: Request,
+    pub asked: Asked,
     pub route: Route,
     pub count: Count,
     /// Taken when it is settled. None where there are no budgets.
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
+    /// For how long the configuration lets it be stored.
+    pub ttl_s: u32,
     /// For how long the upstream's headers let it be stored.
     pub storable_s: Option<u32>,
+    /// How old the answer was when it came.
+    pub age_s: u64,
+    /// Taken when it lands: identical requests wait for it.
+    pub leads: Option<Leader>,
+    /// What a cache that only records would have saved.
+    pub shadow_saved: Option<Nanousd>,
     pub answer: Answer,
 }
 
 impl InFlight {
-    pub(super) fn new(
-        request: Request,
-        route: Route,
-        count: Count,
-        reservation: Option<Reservation>,
-        store_under: Option<CacheKey>,
-    ) -> InFlight {
-        let answer = Answer::Awaited;
+    /// One that reserves nothing, stores nothing and leads nobody.
+    pub(super) fn new(asked: Asked, route: Route, count: Count) -> InFlight {
         InFlight {
-            request,
+            asked,
             route,
             count,
-            reservation,
-            store_under,
+            reservation: None,
+            store_under: None,
+            ttl_s: 0,
             storable_s: None,
-            answer,
+            age_s: 0,
+            leads: None,
+            shadow_saved: None,
+            answer: Answer::Awaited,
+        }
+    }
+
+    /// Tells those who wait for the answer what came of it; once, and only the first time counts.
+    pub(super) fn land(&mut self, flights: &mut Flights, landing: Landing) {
+        if let Some(leader) = self.leads.take() {
+            flights.land(leader, landing);
         }
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
-        self.request.endpoint
+        self.asked.endpoint
     }
 
     pub(super) fn reserved(&self) -> Nanousd {
@@ -64,12 +77,12 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        self.request.stream && !self.request.include_usage
+        self.asked.stream && !self.asked.include_usage
     }
 
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
-        u64::from(self.route.max_tokens).saturating_mul(answers(&self.request))
+        u64::from(self.route.max_tokens).saturating_mul(self.asked.answers)
     }
 }
 
@@ -99,14 +112,15 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
 pub(super) fn forward(
     caller: &Caller,
     config: &Config,
+    request: &Request,
     in_flight: &InFlight,
     effects: &mut Vec<Effect>,
 ) {
-    let InFlight { request, route, .. } = in_flight;
+    let route = &in_flight.route;
     let Some(model) = config.model(route.model) else {
         return;
     };
-    let rewrite = rewrite(model, in_flight);
+    let rewrite = rewrite(model, request, in_flight);
     if !rewrite.is_empty() {
         effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
     }
@@ -123,12 +137,16 @@ pub(super) fn forward(
         route.prompt_tokens.to_string(),
     );
     if let Tenant::Known { id, .. } = &caller.tenant {
-        set(effects, "x-farthing-prefix", prefix_id(*id, model, request));
+        set(
+            effects,
+            "x-farthing-prefix",
+            prefix_id(&config.secret, *id, model, request),
+        );
     }
 }
 
-fn rewrite(model: &Model, in_flight: &InFlight) -> Rewrite {
-    let InFlight { request, route, .. } = in_flight;
+fn rewrite(model: &Model, request: &Request, in_flight: &InFlight) -> Rewrite {
+    let route = &in_flight.route;
     let renamed = request.model != model.upstream_model;
     let limited = request.max_tokens != Some(route.max_tokens);
     Rewrite {

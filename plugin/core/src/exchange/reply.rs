@@ -1,10 +1,10 @@
 //! Replies that the filter makes itself: refusals, and answers from the cache.
 
-use super::{Caller, Effect, LocalReply};
+use super::{Asked, Caller, Effect, LocalReply};
 use crate::cache::Entry;
 use crate::config::{Config, Model};
 use crate::error::{ApiError, ErrorKind};
-use crate::ledger::{Line, SavedBy, Source, Sums, Tokens};
+use crate::ledger::{Line, SavedBy, Shadow, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::route::Route;
@@ -61,14 +61,23 @@ pub(super) struct Hit {
     body: Vec<u8>,
     age_s: u64,
     tokens: Tokens,
+    from: HitFrom,
+}
+
+/// Who had the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HitFrom {
+    Cache,
+    /// An identical request that was under way.
+    SingleFlight,
 }
 
 impl Hit {
     /// `None` if the stored answer cannot be replayed, which makes it a miss.
-    pub(super) fn new(entry: &Entry, now_unix_s: u64, request: &Request) -> Option<Hit> {
-        let body = if request.stream {
-            let completed = parse_completed(request.endpoint, &entry.answer.0)?;
-            let usage_event = if request.include_usage {
+    pub(super) fn new(entry: &Entry, now_unix_s: u64, asked: &Asked) -> Option<Hit> {
+        let body = if asked.stream {
+            let completed = parse_completed(asked.endpoint, &entry.answer.0)?;
+            let usage_event = if asked.include_usage {
                 UsageEvent::Include
             } else {
                 UsageEvent::Omit
@@ -85,7 +94,23 @@ impl Hit {
             body,
             age_s: entry.age_s(now_unix_s),
             tokens,
+            from: HitFrom::Cache,
         })
+    }
+
+    /// The same answer, had by waiting for it.
+    pub(super) fn by_single_flight(self) -> Hit {
+        Hit {
+            from: HitFrom::SingleFlight,
+            ..self
+        }
+    }
+
+    /// What generating the answer again would cost.
+    pub(super) fn generated_cost(&self, config: &Config, route: &Route) -> Nanousd {
+        let price = config.model(route.model).map(|model| model.price);
+        let Tokens { prompt, completion } = self.tokens;
+        price.unwrap_or_default().cost(prompt, completion)
     }
 }
 
@@ -94,27 +119,32 @@ pub(super) fn hit(
     caller: &Caller,
     config: &Config,
     route: &Route,
-    request: &Request,
-    hit: &Hit,
+    asked: &Asked,
+    hit: Hit,
     effects: &mut Vec<Effect>,
 ) {
-    let (Some(served), Some(asked)) = (config.model(route.model), config.model(route.as_asked))
+    let (Some(served), Some(dearest)) = (config.model(route.model), config.model(route.as_asked))
     else {
         return;
     };
-    let sums = Sums::new(Source::EdgeCache, &served.price, &asked.price, hit.tokens);
+    let sums = Sums::new(Source::EdgeCache, &served.price, &dearest.price, hit.tokens);
+    let sums = match hit.from {
+        HitFrom::Cache => sums,
+        HitFrom::SingleFlight => sums.by_single_flight(),
+    };
     effects.push(Effect::count(Metric::Hits));
     effects.push(Effect::Count {
         metric: Metric::SavedNanousd,
         amount: sums.saved().0,
     });
     let line = Line {
-        model_asked: Some(&request.model),
-        stream: request.stream,
+        model_asked: Some(&asked.model),
+        stream: asked.stream,
         prompt_tokens: hit.tokens.prompt,
         completion_tokens: hit.tokens.completion,
+        sharing_group: asked.sharing_group.as_deref(),
         ..routed(
-            line(caller, request.endpoint, Source::EdgeCache),
+            line(caller, asked.endpoint, Source::EdgeCache),
             served,
             route,
         )
@@ -122,7 +152,7 @@ pub(super) fn hit(
     effects.push(Effect::Ledger(
         with_sums(line, Nanousd::ZERO, &sums).to_json(),
     ));
-    let content_type = if request.stream {
+    let content_type = if asked.stream {
         "text/event-stream"
     } else {
         "application/json"
@@ -138,7 +168,7 @@ pub(super) fn hit(
         hit.tokens.prompt,
     ));
     headers.extend(price_tags(&sums));
-    let body = hit.body.clone();
+    let body = hit.body;
     effects.push(Effect::LocalReply(LocalReply {
         status: 200,
         headers,
@@ -197,6 +227,8 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         as_asked_nanousd: 0,
         saved_nanousd: 0,
         saved_by: SavedBy::default(),
+        sharing_group: None,
+        shadow: Shadow::default(),
     }
 }
 
@@ -219,6 +251,7 @@ pub(super) fn with_sums<'a>(line: Line<'a>, reserved: Nanousd, sums: &Sums) -> L
         saved_by: SavedBy {
             cache_nanousd: sums.saved_by_cache.0,
             route_nanousd: sums.saved_by_route.0,
+            single_flight_nanousd: sums.saved_by_single_flight.0,
         },
         ..line
     }

@@ -4,16 +4,19 @@ use std::rc::Rc;
 
 use farthing_core::cache::{Bytes, CacheControl, Entry, Levels, PerVm};
 use farthing_core::cache_key::CacheKey;
-use farthing_core::config::{CacheConfig, SampledCaching};
+use farthing_core::config::{CacheConfig, CachePolicy, SampledCaching};
 use farthing_core::store::{MemoryStore, SharedStore};
 use proptest::prelude::*;
 
 fn config(slots: u32) -> CacheConfig {
     CacheConfig {
-        ttl_s: 60,
+        policy: CachePolicy {
+            ttl_s: 60,
+            sampled: SampledCaching::Never,
+            shared: None,
+        },
         slots,
         entry_bytes_max: 2_048,
-        sampled: SampledCaching::Never,
         per_vm_entries: 0,
     }
 }

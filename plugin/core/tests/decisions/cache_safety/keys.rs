@@ -88,6 +88,7 @@ impl Asked {
         let head = RequestHead::read(&Headers::new(&headers));
         let model = config.model(ModelIndex(self.model)).unwrap();
         Some(CacheKey::new(
+            &config.secret,
             TenantId(self.tenant),
             model,
             self.max_tokens,

@@ -55,7 +55,14 @@ fn a_million_look_ups_of_other_tenants_find_nothing() {
         .collect();
     let head = RequestHead::default();
     let key = |tenant: TenantId, prompt: u64| {
-        CacheKey::new(tenant, model, 100, &head, &requests[prompt as usize])
+        CacheKey::new(
+            &config.secret,
+            tenant,
+            model,
+            100,
+            &head,
+            &requests[prompt as usize],
+        )
     };
     let store = MemoryStore::new();
     let worker = |per_vm: &mut PerVm, key: &CacheKey, entry: Option<Entry>| {
