@@ -9,3 +9,4 @@ mod errors;
 mod failures;
 mod observability;
 mod routing;
+mod single_flight;

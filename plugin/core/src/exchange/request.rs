@@ -118,7 +118,10 @@ fn judge(
         judged.shadow_saved = Some(hit.generated_cost(&vm.config, &judged.route));
     }
     match waiting::follow(caller, vm, env, &judged, body.len()) {
-        Some(ticket) => Ok(Decision::Wait(Box::new(Waiting { judged, ticket }))),
+        Some(ticket) => {
+            effects.push(Effect::count(Metric::SingleFlightWaits));
+            Ok(Decision::Wait(Box::new(Waiting { judged, ticket })))
+        }
         None => send(caller, vm, env, judged, None, effects),
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn resume(
             let now_unix_s = env.now_unix_s();
             let fresh = caller.control.accepts_age(entry.age_s(now_unix_s));
             if fresh && let Some(hit) = Hit::new(&entry, now_unix_s, &judged.asked) {
-                effects.push(Effect::count(Metric::SingleFlight));
+                effects.push(Effect::count(Metric::SingleFlightHits));
                 let hit = hit.by_single_flight();
                 reply::hit(
                     caller,
