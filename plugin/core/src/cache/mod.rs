@@ -1,8 +1,10 @@
 //! The exact cache: a small cache of each worker in front of a ring of fixed slots in the shared
 //! store, which has no delete and no expiry of its own. [`Levels`] is the way in; [`control`] reads
-//! what the client wishes, [`storable_s`] what the upstream allows, and [`flight`] lets
-//! requests wait for an answer that is already under way. Both levels keep what saves most
-//! for each byte, by what an answer cost and how often it is asked for.
+//! what the client wishes, [`storable_s`] what the upstream allows, and [`flight`] lets requests wait
+//! for an answer that is already under way.
+//!
+//! Together the levels are a W-TinyLFU cache (Einziger, Eytan, Friedman, Manes 2021): the worker's own
+//! is the window that takes whatever is new, the ring admits by worth.
 
 pub mod control;
 mod entry;
@@ -53,7 +55,7 @@ impl Levels<'_> {
         if control.no_cache {
             return None;
         }
-        self.per_vm.asked.count(key);
+        self.per_vm.count(key);
         let found = match self.per_vm.fetch(key, now_unix_s) {
             Some(entry) => entry,
             None => {

@@ -8,6 +8,8 @@ use farthing_core::config::{CacheConfig, CachePolicy, SampledCaching};
 use farthing_core::store::{MemoryStore, SharedStore};
 use proptest::prelude::*;
 
+const PER_VM_BYTES: usize = 64 << 10;
+
 fn config(slots: u32) -> CacheConfig {
     CacheConfig {
         policy: CachePolicy {
@@ -53,7 +55,7 @@ impl Worker<'_> {
         Worker {
             store,
             config: config(slots),
-            per_vm: PerVm::new(per_vm_entries, 4_000, slots),
+            per_vm: PerVm::new(per_vm_entries, PER_VM_BYTES, slots),
         }
     }
 
@@ -293,17 +295,15 @@ fn a_workers_own_cache_is_bounded_and_keeps_what_is_used() {
     assert!(worker.ask(3, 160).is_none(), "expired");
     assert_eq!(worker.per_vm.len(), 2);
     let mut small = Worker::new(&store, 1, 100);
-    for number in 0..50 {
-        small.insert(number, entry(100, &[b'x'; 1_000]));
+    for number in 0..90 {
+        small.insert(number, entry(100, &[b'x'; 1_500]));
     }
-    assert!(
-        (2..=4).contains(&small.per_vm.len()),
-        "{}",
-        small.per_vm.len()
-    );
+    let kept = small.per_vm.len();
+    assert!((32..PER_VM_BYTES / 1_500).contains(&kept), "{kept}");
     small.config.entry_bytes_max = 64 << 10;
-    small.insert(60, entry(100, &[b'x'; 5_000]));
-    assert!(small.ask(60, 100).is_none());
+    small.insert(91, entry(100, &[b'x'; 5_000]));
+    assert!(small.ask(91, 100).is_none(), "one large one among many");
+    assert_eq!(small.per_vm.len(), kept);
 }
 
 proptest! {
