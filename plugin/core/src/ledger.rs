@@ -61,6 +61,7 @@ pub struct Sums {
     pub as_asked: Nanousd,
     pub saved_by_cache: Nanousd,
     pub saved_by_route: Nanousd,
+    pub saved_by_single_flight: Nanousd,
 }
 
 impl Sums {
@@ -79,11 +80,24 @@ impl Sums {
             as_asked,
             saved_by_cache,
             saved_by_route: as_asked.saturating_sub(generated),
+            saved_by_single_flight: Nanousd::ZERO,
+        }
+    }
+
+    /// The same sums of an answer that was had by waiting for an identical request.
+    #[must_use]
+    pub fn by_single_flight(self) -> Sums {
+        Sums {
+            saved_by_cache: Nanousd::ZERO,
+            saved_by_single_flight: self.saved_by_cache,
+            ..self
         }
     }
 
     pub fn saved(&self) -> Nanousd {
-        self.saved_by_cache.saturating_add(self.saved_by_route)
+        self.saved_by_cache
+            .saturating_add(self.saved_by_route)
+            .saturating_add(self.saved_by_single_flight)
     }
 }
 
@@ -123,6 +137,24 @@ pub struct Line<'a> {
     pub as_asked_nanousd: u64,
     pub saved_nanousd: u64,
     pub saved_by: SavedBy,
+    /// The group whose tenants share the cached answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing_group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Shadow::is_empty")]
+    pub shadow: Shadow,
+}
+
+/// What policies that only record would have saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shadow {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_nanousd: Option<u64>,
+}
+
+impl Shadow {
+    fn is_empty(&self) -> bool {
+        *self == Shadow::default()
+    }
 }
 
 /// How much each decision saved.
@@ -130,6 +162,7 @@ pub struct Line<'a> {
 pub struct SavedBy {
     pub cache_nanousd: u64,
     pub route_nanousd: u64,
+    pub single_flight_nanousd: u64,
 }
 
 impl Line<'_> {

@@ -9,6 +9,10 @@ pub enum Metric {
     /// Requests to the two endpoints we judge.
     Requests,
     Hits,
+    /// Requests that waited for an identical one.
+    SingleFlightWaits,
+    /// Hits among them: the others went upstream after all, or their clients left.
+    SingleFlightHits,
     Misses,
     /// Judged and not looked up: the request is not cacheable, or its client said `no-cache`, in
     /// which case the fresh answer may still be stored.
@@ -53,9 +57,19 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 17] = [
+const FIXED: [(Metric, &str, Kind); 19] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
+    (
+        Metric::SingleFlightWaits,
+        "farthing_single_flight_waits_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SingleFlightHits,
+        "farthing_single_flight_hits_total",
+        Kind::Counter,
+    ),
     (Metric::Misses, "farthing_misses_total", Kind::Counter),
     (Metric::Bypasses, "farthing_bypasses_total", Kind::Counter),
     (

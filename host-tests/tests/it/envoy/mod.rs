@@ -9,4 +9,5 @@ mod errors;
 mod failures;
 mod observability;
 mod routing;
+mod single_flight;
 mod ways_in;

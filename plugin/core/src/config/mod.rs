@@ -2,6 +2,7 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod cache;
 mod checks;
 mod compaction;
 mod passthrough;
@@ -10,6 +11,7 @@ mod routes;
 mod validate;
 mod value;
 
+pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
 pub use compaction::CompactionConfig;
 pub use passthrough::Passthrough;
 pub use routes::{Policy, RouteConfig, RouteMatch};
@@ -78,6 +80,16 @@ impl Config {
         self.routes
             .iter()
             .find(|route| route.matches.admits(endpoint, model, tenant))
+    }
+
+    /// Which answers are kept for the requests of a route; `None` where the cache is off.
+    pub fn cache_policy<'a>(&'a self, route: Option<&'a RouteConfig>) -> Option<&'a CachePolicy> {
+        let cache = self.cache.as_ref()?;
+        match route.map(|route| &route.cache) {
+            None | Some(RouteCache::Default) => Some(&cache.policy),
+            Some(RouteCache::Off) => None,
+            Some(RouteCache::Policy(policy)) => Some(policy),
+        }
     }
 
     pub fn find_virtual(&self, id: &str) -> Option<&VirtualModel> {
@@ -210,26 +222,6 @@ impl BudgetConfig {
             .find(|(tenant, _)| Some(tenant.as_str()) == name)
             .map_or(self.default, |(_, amount)| *amount)
     }
-}
-
-/// The exact cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheConfig {
-    pub ttl_s: u32,
-    /// Slots of the ring in shared data.
-    pub slots: u32,
-    /// Larger entries are not stored.
-    pub entry_bytes_max: usize,
-    pub sampled: SampledCaching,
-    /// Entries of the small cache of each worker in front of the ring; 0 switches it off.
-    pub per_vm_entries: usize,
-}
-
-/// May answers drawn at a temperature above 0 be repeated? A `seed` does not change this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampledCaching {
-    Never,
-    Always,
 }
 
 /// Completion tokens a request may ask for.

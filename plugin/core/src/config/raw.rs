@@ -8,6 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::cache::RawCache;
 use super::compaction::RawCompaction;
 use super::routes::RawRoute;
 use super::{ConfigError, MaxTokensField};
@@ -110,37 +111,6 @@ pub(super) struct RawBudget {
     pub usd: Usd,
     #[serde(default)]
     pub tenants: BTreeMap<String, Usd>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object")]
-pub(super) struct RawCache {
-    pub enabled: bool,
-    pub ttl_s: WholeNumber,
-    pub slots: WholeNumber,
-    pub entry_bytes_max: WholeNumber,
-    pub sampled: RawSampled,
-    pub per_vm_entries: WholeNumber,
-}
-
-impl Default for RawCache {
-    fn default() -> Self {
-        RawCache {
-            enabled: true,
-            ttl_s: WholeNumber(3_600),
-            slots: WholeNumber(1_024),
-            entry_bytes_max: WholeNumber(64 << 10),
-            sampled: RawSampled::Never,
-            per_vm_entries: WholeNumber(256),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawSampled {
-    Never,
-    Always,
 }
 
 #[derive(Deserialize)]

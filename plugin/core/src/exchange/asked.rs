@@ -17,6 +17,8 @@ pub(super) struct Asked {
     pub compacted: Compacted,
     /// Was the prompt all there?
     pub extent: PromptExtent,
+    /// The group of tenants that share cached answers to this.
+    pub sharing_group: Option<String>,
 }
 
 /// Prompt tokens that compaction saved, estimated.
@@ -59,6 +61,7 @@ impl Asked {
             answers: u64::from(request.sampling.n).saturating_mul(prompts as u64),
             compacted,
             extent: request.extent,
+            sharing_group: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
 use crate::budget::Reservation;
+use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
 use crate::metrics::Metric;
@@ -26,28 +27,41 @@ pub(super) struct InFlight {
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
+    /// For how long the configuration lets it be stored.
+    pub ttl_s: u32,
     /// For how long the upstream's headers let it be stored.
     pub storable_s: Option<u32>,
+    /// How old the answer was when it came.
+    pub age_s: u64,
+    /// Taken when it lands: identical requests wait for it.
+    pub leads: Option<Leader>,
+    /// What a cache that only records would have saved.
+    pub shadow_saved: Option<Nanousd>,
     pub answer: Answer,
 }
 
 impl InFlight {
-    pub(super) fn new(
-        asked: Asked,
-        route: Route,
-        count: Count,
-        reservation: Option<Reservation>,
-        store_under: Option<CacheKey>,
-    ) -> InFlight {
-        let answer = Answer::Awaited;
+    /// One that reserves nothing, stores nothing and leads nobody.
+    pub(super) fn new(asked: Asked, route: Route, count: Count) -> InFlight {
         InFlight {
             asked,
             route,
             count,
-            reservation,
-            store_under,
+            reservation: None,
+            store_under: None,
+            ttl_s: 0,
             storable_s: None,
-            answer,
+            age_s: 0,
+            leads: None,
+            shadow_saved: None,
+            answer: Answer::Awaited,
+        }
+    }
+
+    /// Tells those who wait for the answer what came of it; once, and only the first time counts.
+    pub(super) fn land(&mut self, flights: &mut Flights, landing: Landing) {
+        if let Some(leader) = self.leads.take() {
+            flights.land(leader, landing);
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Asked, Caller, Effect, LocalReply};
 use crate::cache::Entry;
 use crate::config::{Config, Model};
 use crate::error::{ApiError, ErrorKind, ErrorShape};
-use crate::ledger::{Line, SavedBy, Source, Sums, Tokens};
+use crate::ledger::{Line, SavedBy, Shadow, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::route::Route;
@@ -66,6 +66,15 @@ pub(super) struct Hit {
     body: Vec<u8>,
     age_s: u64,
     tokens: Tokens,
+    from: HitFrom,
+}
+
+/// Who had the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HitFrom {
+    Cache,
+    /// An identical request that was under way.
+    SingleFlight,
 }
 
 impl Hit {
@@ -90,7 +99,23 @@ impl Hit {
             body,
             age_s: entry.age_s(now_unix_s),
             tokens,
+            from: HitFrom::Cache,
         })
+    }
+
+    /// The same answer, had by waiting for it.
+    pub(super) fn by_single_flight(self) -> Hit {
+        Hit {
+            from: HitFrom::SingleFlight,
+            ..self
+        }
+    }
+
+    /// What generating the answer again would cost.
+    pub(super) fn generated_cost(&self, config: &Config, route: &Route) -> Nanousd {
+        let price = config.model(route.model).map(|model| model.price);
+        let Tokens { prompt, completion } = self.tokens;
+        price.unwrap_or_default().cost(prompt, completion)
     }
 }
 
@@ -108,6 +133,10 @@ pub(super) fn hit(
         return;
     };
     let sums = Sums::new(Source::EdgeCache, &served.price, &dearest.price, hit.tokens);
+    let sums = match hit.from {
+        HitFrom::Cache => sums,
+        HitFrom::SingleFlight => sums.by_single_flight(),
+    };
     effects.push(Effect::count(Metric::Hits));
     effects.push(Effect::Count {
         metric: Metric::SavedNanousd,
@@ -118,6 +147,7 @@ pub(super) fn hit(
         stream: asked.stream,
         prompt_tokens: hit.tokens.prompt,
         completion_tokens: hit.tokens.completion,
+        sharing_group: asked.sharing_group.as_deref(),
         ..routed(
             line(caller, asked.endpoint, Source::EdgeCache),
             served,
@@ -202,6 +232,8 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         as_asked_nanousd: 0,
         saved_nanousd: 0,
         saved_by: SavedBy::default(),
+        sharing_group: None,
+        shadow: Shadow::default(),
     }
 }
 
@@ -224,6 +256,7 @@ pub(super) fn with_sums<'a>(line: Line<'a>, reserved: Nanousd, sums: &Sums) -> L
         saved_by: SavedBy {
             cache_nanousd: sums.saved_by_cache.0,
             route_nanousd: sums.saved_by_route.0,
+            single_flight_nanousd: sums.saved_by_single_flight.0,
         },
         ..line
     }

@@ -6,6 +6,7 @@ use super::forward::InFlight;
 use super::settle::{self, Ending, Outcome};
 use super::{Caller, Effect, EndOfStream, Env, Flow, Headers, Step, Vm, reply};
 use crate::cache;
+use crate::cache::flight::Landing;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
 use crate::wire::{
@@ -45,10 +46,11 @@ pub(super) fn on_headers(
         effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
         return Step::new(effects, Flow::Continue);
     }
-    let ttl_s = vm.config.cache.as_ref().map_or(0, |cache| cache.ttl_s);
-    in_flight.storable_s = cache::storable_s(headers, ttl_s);
+    in_flight.storable_s = cache::storable_s(headers, in_flight.ttl_s);
+    in_flight.age_s = cache::age_s(headers);
     if in_flight.storable_s.is_none() || !is_readable(headers) {
         in_flight.store_under = None;
+        in_flight.land(&mut vm.flights, Landing::Uncacheable);
     }
     in_flight.answer = begin(in_flight, head, headers);
     if matches!(in_flight.answer, Answer::Stream { .. }) && in_flight.strips_usage() {

@@ -1,11 +1,14 @@
 //! The end of a request that went upstream: the budget is settled, the estimate learns, the metrics
 //! and the ledger are written. Every way out leads here, exactly once.
 
+use std::rc::Rc;
+
 use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
-use crate::cache::{self, Bytes, Entry};
-use crate::ledger::{Line, Source, Sums, Tokens};
+use crate::cache::flight::Landing;
+use crate::cache::{Bytes, Entry, Levels};
+use crate::ledger::{Line, Shadow, Source, Sums, Tokens};
 use crate::metrics::Metric;
 use crate::store::Updated;
 use crate::wire::{PromptExtent, Usage};
@@ -122,6 +125,12 @@ pub(super) fn settle(
 ) -> Vec<Effect> {
     let sums = outcome.sums(in_flight, vm);
     let reserved = in_flight.reserved();
+    // Had it been stored, it would have landed.
+    let landing = match outcome.ending {
+        Ending::Complete => Landing::Uncacheable,
+        Ending::Aborted | Ending::TimedOut | Ending::Failed => Landing::Failed,
+    };
+    in_flight.land(&mut vm.flights, landing);
     let mut effects = Vec::new();
     if let Some(reservation) = in_flight.reservation.take()
         && reservation.settle(env.store, sums.cost) == Updated::Contended
@@ -150,6 +159,10 @@ pub(super) fn settle(
             prompt_tokens: outcome.tokens.prompt,
             completion_tokens: outcome.tokens.completion,
             estimated: outcome.estimated,
+            sharing_group: in_flight.asked.sharing_group.as_deref(),
+            shadow: Shadow {
+                cache_nanousd: in_flight.shadow_saved.map(|saved| saved.0),
+            },
             ..reply::routed(line, model, &in_flight.route)
         };
         effects.push(Effect::Ledger(
@@ -192,9 +205,10 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     }
 }
 
-/// Puts a complete answer into the cache, if the request and the upstream allow it.
+/// Puts a complete answer into the cache, if the request and the upstream allow it, and gives it to
+/// those who wait for it.
 pub(super) fn store(
-    in_flight: &InFlight,
+    in_flight: &mut InFlight,
     vm: &mut Vm,
     env: &Env<'_>,
     answer: Vec<u8>,
@@ -207,13 +221,24 @@ pub(super) fn store(
     ) else {
         return;
     };
-    let created_unix_s = env.now_unix_s();
-    let entry = Entry {
-        created_unix_s,
-        expires_unix_s: created_unix_s.saturating_add(u64::from(life_s)),
+    let price = (vm.config.model(in_flight.route.model)).map(|model| model.price);
+    let cost = price
+        .unwrap_or_default()
+        .cost(tokens.prompt, tokens.completion);
+    let now_unix_s = env.now_unix_s();
+    let entry = Rc::new(Entry {
+        created_unix_s: now_unix_s.saturating_sub(in_flight.age_s),
+        expires_unix_s: now_unix_s.saturating_add(u64::from(life_s)),
         prompt_tokens: tokens.prompt,
         completion_tokens: tokens.completion,
+        cost_nanousd: cost.0,
         answer: Bytes(answer),
+    });
+    let mut levels = Levels {
+        store: env.store,
+        per_vm: &mut vm.per_vm,
+        config,
     };
-    cache::insert(env.store, &mut vm.lru, config, key, entry);
+    levels.insert(key, Rc::clone(&entry), now_unix_s);
+    in_flight.land(&mut vm.flights, Landing::Answered(entry));
 }

@@ -90,7 +90,7 @@ fn a_whole_answer_has_its_exact_cost_in_its_headers() {
     let line = edge.last_line();
     assert_eq!(
         line["saved_by"],
-        json!({"cache_nanousd": 0, "route_nanousd": 410_000})
+        json!({"cache_nanousd": 0, "route_nanousd": 410_000, "single_flight_nanousd": 0})
     );
     assert_eq!(
         (&line["model_asked"], &line["estimated"]),
