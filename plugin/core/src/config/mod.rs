@@ -3,18 +3,21 @@
 //! `validate` checks and resolves them.
 
 mod checks;
+mod prices;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
+pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
 
 use raw::RawConfig;
 
-use crate::money::{Nanousd, Price};
+use crate::money::Nanousd;
+use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
 
@@ -91,6 +94,7 @@ pub struct Model {
     /// Prompt and completion together.
     pub context_tokens: u32,
     pub price: Price,
+    pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ConfigError;
+use super::prices::RawPrice;
 use super::routes::RawRoute;
 use crate::money::Nanousd;
 
@@ -17,6 +18,8 @@ use crate::money::Nanousd;
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawConfig {
     pub models: Vec<RawModel>,
+    /// For models without a `price`; default: each must have one.
+    pub default_price: Option<RawPrice>,
     #[serde(default)]
     pub virtual_models: BTreeMap<String, Vec<String>>,
     /// Keys tenant ids and cache keys; without one they can be recomputed by who knows the
@@ -48,17 +51,11 @@ pub(super) struct RawModel {
     pub tier: String,
     pub cluster: String,
     pub context_tokens: WholeNumber,
-    pub price: RawPrice,
+    /// Default: `default_price`.
+    pub price: Option<RawPrice>,
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub(super) struct RawPrice {
-    pub input_usd_per_mtok: Usd,
-    pub output_usd_per_mtok: Usd,
 }
 
 #[derive(Deserialize)]

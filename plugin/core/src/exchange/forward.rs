@@ -67,6 +67,15 @@ impl InFlight {
         self.request.stream && !self.request.include_usage
     }
 
+    /// What an answer that reached our cap would have had more without it, at least.
+    pub(super) fn capped_tokens(&self) -> u64 {
+        let beyond = self
+            .request
+            .min_tokens
+            .saturating_sub(self.route.max_tokens);
+        u64::from(beyond).saturating_mul(answers(&self.request))
+    }
+
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
         u64::from(self.route.max_tokens).saturating_mul(answers(&self.request))

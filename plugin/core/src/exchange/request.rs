@@ -178,7 +178,8 @@ fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
 fn cost_max(config: &Config, route: &Route, request: &Request, prompt_tokens_max: u64) -> Nanousd {
     let completion = u64::from(route.max_tokens).saturating_mul(answers(request));
     config.model(route.model).map_or(Nanousd::ZERO, |model| {
-        model.price.cost(prompt_tokens_max, completion)
+        let service = request.service_tier;
+        model.price.cost_max(service, prompt_tokens_max, completion)
     })
 }
 

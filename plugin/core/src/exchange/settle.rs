@@ -5,8 +5,10 @@ use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
 use crate::cache::{self, Bytes, Entry};
-use crate::ledger::{Line, Source, Sums, Tokens};
+use crate::config::{Model, PriceOrigin};
+use crate::ledger::{Bill, Generation, Line, Source, Sums};
 use crate::metrics::Metric;
+use crate::price::{ServiceTier, Tokens};
 use crate::store::Updated;
 use crate::wire::Usage;
 
@@ -36,6 +38,7 @@ pub(super) struct Outcome {
     pub head: Head,
     pub ending: Ending,
     pub tokens: Tokens,
+    pub service: ServiceTier,
     /// The upstream's own count of the prompt, to learn from.
     reported_prompt_tokens: Option<u64>,
     estimated: bool,
@@ -48,6 +51,7 @@ impl Outcome {
             head,
             ending,
             tokens,
+            service: ServiceTier::Standard,
             reported_prompt_tokens: None,
             estimated: false,
         }
@@ -63,39 +67,59 @@ impl Outcome {
         ending: Ending,
     ) -> Outcome {
         let generated = generated.min(in_flight.completion_tokens_max());
-        let prompt = usage
-            .map(|usage| usage.prompt_tokens)
-            .filter(|tokens| *tokens > 0);
+        let reported = usage.map(|usage| usage.tokens()).unwrap_or_default();
+        let prompt = Some(reported.prompt).filter(|tokens| *tokens > 0);
         let completion = usage
             .map(|usage| usage.completion_tokens)
             .filter(|tokens| *tokens > 0 || generated == 0);
+        let asked = in_flight.request.service_tier;
         Outcome {
             head,
             ending,
             tokens: Tokens {
                 prompt: prompt.unwrap_or(in_flight.route.prompt_tokens),
                 completion: completion.unwrap_or(generated),
+                ..reported
             },
+            service: usage.and_then(|usage| usage.service_tier).unwrap_or(asked),
             reported_prompt_tokens: prompt,
             estimated: prompt.is_none() || completion.is_none(),
         }
     }
 
     fn sums(&self, in_flight: &InFlight, vm: &Vm) -> Sums {
-        let price = |index| {
-            vm.config
-                .model(index)
-                .map(|model| model.price)
-                .unwrap_or_default()
+        let (Some(served), Some(asked)) = (
+            vm.config.model(in_flight.route.model),
+            vm.config.model(in_flight.route.as_asked),
+        ) else {
+            return Sums::default();
         };
         if self.ending == Ending::Failed {
             return Sums::default();
         }
-        let (served, asked) = (
-            price(in_flight.route.model),
-            price(in_flight.route.as_asked),
-        );
-        Sums::new(self.head.source, &served, &asked, self.tokens)
+        let bill = Bill {
+            generation: match self.head.source.is_cache() {
+                true => Generation::Cached,
+                false => Generation::Paid,
+            },
+            served: &served.price,
+            asked: &asked.price,
+            service: self.service,
+            tokens: self.tokens,
+            compacted_tokens: 0,
+            capped_tokens: match self.is_capped(in_flight) {
+                true => in_flight.capped_tokens(),
+                false => 0,
+            },
+        };
+        bill.sums()
+    }
+
+    /// Did the answer end where the cap on its length did?
+    fn is_capped(&self, in_flight: &InFlight) -> bool {
+        let wish = in_flight.request.max_tokens.unwrap_or(0);
+        wish > in_flight.route.max_tokens
+            && self.tokens.completion >= in_flight.completion_tokens_max()
     }
 }
 
@@ -138,7 +162,8 @@ pub(super) fn settle(
     {
         vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
     }
-    count(in_flight, outcome, &sums, &mut effects);
+    effects.extend(reply::count_savings(outcome.head.source, &sums));
+    count(in_flight, vm, outcome, &sums, &mut effects);
     if let Some(model) = vm.config.model(in_flight.route.model) {
         let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
         let line = Line {
@@ -146,20 +171,19 @@ pub(super) fn settle(
             status: outcome.head.status,
             stream: in_flight.request.stream,
             aborted: outcome.ending.is_cut_off(),
-            prompt_tokens: outcome.tokens.prompt,
-            completion_tokens: outcome.tokens.completion,
+            service_tier: outcome.service.as_str(),
             estimated: outcome.estimated,
+            capped: outcome.is_capped(in_flight),
             ..reply::routed(line, model, &in_flight.route)
         };
-        effects.push(Effect::Ledger(
-            reply::with_sums(line, reserved, &sums).to_json(),
-        ));
+        let line = reply::with_sums(line, reserved, &outcome.tokens, &sums);
+        effects.push(Effect::Ledger(line.to_json()));
     }
     in_flight.answer = Answer::Settled;
     effects
 }
 
-fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {
+fn count(in_flight: &InFlight, vm: &Vm, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {
     let model = in_flight.route.model;
     let mut add = |metric, amount| {
         if amount > 0 {
@@ -173,7 +197,9 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     );
     add(Metric::Aborts, u64::from(outcome.ending.is_cut_off()));
     add(Metric::UsageEstimated, u64::from(outcome.estimated));
-    add(Metric::SavedNanousd, sums.saved().0);
+    let is_default = |model: &Model| model.price_origin == PriceOrigin::Default;
+    let defaulted = vm.config.model(model).is_some_and(is_default);
+    add(Metric::PriceDefault, u64::from(defaulted));
     if matches!(outcome.head.source, Source::Model | Source::Provider) {
         add(Metric::PromptTokens, outcome.tokens.prompt);
         add(Metric::CompletionTokens, outcome.tokens.completion);

@@ -8,6 +8,7 @@ use super::json::{Json, echo};
 use super::sampling::{self, Sampling};
 use crate::error::ApiError;
 use crate::limits::{MAX_TOKENS_MAX, MODEL_NAME_BYTES_MAX, TOOLS_MAX};
+use crate::price::ServiceTier;
 
 /// Which API a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,11 @@ pub struct Request {
     pub include_usage: bool,
     /// `max_tokens` or `max_completion_tokens`.
     pub max_tokens: Option<u32>,
+    /// What the answer has at least, whatever the model would say: vLLM's `min_tokens`, or all of
+    /// `max_tokens` with its `ignore_eos`.
+    pub min_tokens: u32,
+    /// How soon the provider is to answer.
+    pub service_tier: ServiceTier,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// Whether any tool or function is offered.
@@ -113,6 +119,7 @@ pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Request, ApiError> {
         Endpoint::ChatCompletions => false,
         Endpoint::Completions => completions::parse_echo(&fields)?,
     };
+    let service_tier = fields.string("service_tier")?;
     check_kept_fields(&fields)?;
     Ok(Request {
         endpoint,
@@ -120,6 +127,8 @@ pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Request, ApiError> {
         prompt,
         stream,
         include_usage,
+        min_tokens: min_tokens(&json, max_tokens),
+        service_tier: service_tier.map_or(ServiceTier::Standard, ServiceTier::named),
         max_tokens,
         sampling,
         tools,
@@ -221,11 +230,22 @@ fn parse_response_format(fields: &Fields<'_>) -> Result<Option<Json>, ApiError> 
     }
 }
 
+/// The upstream judges these two fields; we only read them.
+fn min_tokens(json: &Json, max_tokens: Option<u32>) -> u32 {
+    let ignores_end = matches!(json.get("ignore_eos"), Some(Json::Bool(true)));
+    let wish = json.get("min_tokens").and_then(Json::as_u64).unwrap_or(0);
+    let max = max_tokens.unwrap_or(0);
+    if ignores_end {
+        max
+    } else {
+        u32::try_from(wish).map_or(max, |wish| wish.min(max))
+    }
+}
+
 /// Fields that we only pass on: a wrong type is still a mistake worth telling.
 fn check_kept_fields(fields: &Fields<'_>) -> Result<(), ApiError> {
     fields.string("user")?;
     fields.object("metadata")?;
     fields.bool("store")?;
-    fields.string("service_tier")?;
     Ok(())
 }

@@ -2,17 +2,25 @@
 
 use super::json::Json;
 use crate::limits::USAGE_BYTES_MAX;
+use crate::price::{ServiceTier, Tokens};
 use serde::{Serialize, Serializer};
 
-/// OpenAI's `usage` object, as far as money depends on it.
+/// What an answer reports of itself, as far as money depends on it: OpenAI's `usage` object, and
+/// what other providers call the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompt, those read from a prefix cache included.
+    /// Tokens of the prompt, those read from a prefix cache or written to one included.
     pub prompt_tokens: u64,
-    /// Tokens generated, over all choices.
+    /// Tokens generated, over all choices, reasoning included.
     pub completion_tokens: u64,
     /// Tokens of the prompt that a prefix cache held: `prompt_tokens_details.cached_tokens`.
     pub cached_tokens: u64,
+    /// Tokens of the prompt written to the provider's cache for its usual time.
+    pub cache_write_tokens: u64,
+    /// Tokens of the prompt written to the provider's cache for an hour.
+    pub cache_write_1h_tokens: u64,
+    /// The service tier that answered, where the answer names one.
+    pub service_tier: Option<ServiceTier>,
 }
 
 #[derive(Serialize)]
@@ -34,6 +42,17 @@ impl Usage {
         self.prompt_tokens.saturating_add(self.completion_tokens)
     }
 
+    /// The same, by what each token costs.
+    pub const fn tokens(&self) -> Tokens {
+        Tokens {
+            prompt: self.prompt_tokens,
+            cache_read: self.cached_tokens,
+            cache_write: self.cache_write_tokens,
+            cache_write_1h: self.cache_write_1h_tokens,
+            completion: self.completion_tokens,
+        }
+    }
+
     /// Reads a `usage` object. `None` unless it has the prompt's count; embeddings report no
     /// completion tokens, and cached ones never exceed the prompt.
     pub fn from_json(usage: &Json) -> Option<Self> {
@@ -41,13 +60,17 @@ impl Usage {
         let prompt_tokens = count(usage, "prompt_tokens")?;
         let completion_tokens = count(usage, "completion_tokens").unwrap_or(0);
         let details = usage.get("prompt_tokens_details");
-        let cached = details
-            .and_then(|details| count(details, "cached_tokens"))
-            .unwrap_or(0);
+        let detail = |key: &str| details.and_then(|details| count(details, key));
+        let cached = detail("cached_tokens").unwrap_or(0);
+        // OpenRouter's and LiteLLM's names; OpenAI has none.
+        let written = detail("cache_write_tokens").or_else(|| detail("cache_creation_tokens"));
         Some(Self {
             prompt_tokens,
             completion_tokens,
             cached_tokens: cached.min(prompt_tokens),
+            cache_write_tokens: written.unwrap_or(0),
+            cache_write_1h_tokens: 0,
+            service_tier: service_tier(usage),
         })
     }
 
@@ -55,7 +78,12 @@ impl Usage {
     /// word are not parsed, as a stream has hundreds of them.
     pub fn find(data: &[u8]) -> Option<Self> {
         find_key(data)?;
-        Self::from_json(Json::parse(data).ok()?.get("usage")?)
+        let answer = Json::parse(data).ok()?;
+        let usage = Self::from_json(answer.get("usage")?)?;
+        Some(Self {
+            service_tier: usage.service_tier.or_else(|| service_tier(&answer)),
+            ..usage
+        })
     }
 
     /// The usage in the last bytes of a whole answer whose beginning is gone. A quote inside a
@@ -94,6 +122,11 @@ impl Serialize for Usage {
         }
         .serialize(serializer)
     }
+}
+
+fn service_tier(json: &Json) -> Option<ServiceTier> {
+    let word = json.get("service_tier")?.as_str()?;
+    Some(ServiceTier::named(word))
 }
 
 const KEY: &[u8] = b"\"usage\"";

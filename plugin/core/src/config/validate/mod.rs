@@ -5,6 +5,7 @@ mod models;
 use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
+use super::prices::price;
 use super::raw::{
     RawBudget, RawCache, RawConfig, RawMaxTokens, RawSampled, RawTenant, RawTenantSource,
 };
@@ -24,7 +25,11 @@ type Checked<T> = Result<T, ConfigError>;
 
 pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
     let routes = routes(&mut raw)?;
-    let models = models(raw.models)?;
+    let default_price = raw
+        .default_price
+        .map(|raw| price("default_price", raw))
+        .transpose()?;
+    let models = models(raw.models, default_price.as_ref())?;
     let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
     let tenant = tenant(raw.tenant)?;
     let budget = raw
