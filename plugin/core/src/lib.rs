@@ -11,6 +11,7 @@ pub mod cache_key;
 pub mod config;
 pub mod error;
 pub mod exchange;
+mod keyed_hash;
 pub mod ledger;
 pub mod limits;
 pub mod metrics;

@@ -173,6 +173,10 @@ pub const CAS_ATTEMPTS_MAX: usize = 64;
 pub const BUDGET_SLOTS: u32 = 4_096;
 /// Slots that a tenant's record may lie in: a longer search would cost more than it finds.
 pub const BUDGET_PROBES_MAX: u32 = 16;
+/// Requests whose bytes one worker remembers to answer their repeats sooner.
+pub const REPEAT_SLOTS: usize = 1_024;
+/// Bytes of a request's canonical form that are gathered before they are hashed.
+pub const CACHE_KEY_RUN_BYTES: usize = 16 << 10;
 /// Slots that a cached answer may lie in.
 pub const CACHE_PROBES: u32 = 2;
 

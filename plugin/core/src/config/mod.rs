@@ -16,6 +16,7 @@ use std::fmt;
 
 use raw::RawConfig;
 
+use crate::keyed_hash::HashKeys;
 use crate::money::Nanousd;
 use crate::price::Price;
 use crate::tenant::CredentialDigest;
@@ -119,15 +120,18 @@ pub struct VirtualModel {
 
 /// Keys the tenant ids and the cache keys of this deployment. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret {
+    hash_keys: HashKeys,
+}
 
 impl Secret {
-    pub fn new(bytes: Vec<u8>) -> Secret {
-        Secret(bytes)
+    pub fn new(bytes: &[u8]) -> Secret {
+        let hash_keys = HashKeys::derive(bytes);
+        Secret { hash_keys }
     }
 
-    pub fn expose(&self) -> &[u8] {
-        &self.0
+    pub(crate) fn hash_keys(&self) -> &HashKeys {
+        &self.hash_keys
     }
 }
 

@@ -2,11 +2,12 @@
 //! refused before its body is read?
 
 use super::Headers;
+use crate::config::Secret;
 use crate::error::{ApiError, ErrorKind};
+use crate::keyed_hash::{KeyedHash, Purpose};
 use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use crate::tenant::to_hex;
 use crate::wire::Endpoint;
-use sha2::{Digest, Sha256};
 
 /// Headers with this prefix are ours; what a client sends under it is removed and never read.
 pub(super) const RESERVED_PREFIX: &str = "x-farthing-";
@@ -133,7 +134,12 @@ fn media_type(value: &[u8]) -> &[u8] {
 
 /// Envoy's `x-request-id` if it is harmless in a header and in a log, else one made from the time
 /// and the worker's count of requests.
-pub(super) fn request_id(headers: &Headers<'_>, now_unix_ns: u64, sequence: u64) -> String {
+pub(super) fn request_id(
+    secret: &Secret,
+    headers: &Headers<'_>,
+    now_unix_ns: u64,
+    sequence: u64,
+) -> String {
     let harmless = |id: &&str| {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(token)
@@ -141,11 +147,10 @@ pub(super) fn request_id(headers: &Headers<'_>, now_unix_ns: u64, sequence: u64)
     match headers.text("x-request-id").filter(harmless) {
         Some(id) => id.to_owned(),
         None => {
-            let made = Sha256::new()
-                .chain_update(b"farthing request id 1")
-                .chain_update(now_unix_ns.to_le_bytes())
-                .chain_update(sequence.to_le_bytes())
-                .finalize();
+            let mut made = KeyedHash::new(secret.hash_keys(), Purpose::RequestId);
+            made.part(&now_unix_ns.to_le_bytes());
+            made.part(&sequence.to_le_bytes());
+            let made = made.finish();
             to_hex(made.get(..16).unwrap_or_default())
         }
     }

@@ -4,8 +4,7 @@
 use super::answer::Answer;
 use super::arrival::RESERVED_PREFIX;
 use super::prefix::prefix_id;
-use super::request::answers;
-use super::{Caller, Effect, Headers};
+use super::{Asked, Caller, Effect, Headers};
 use crate::budget::Reservation;
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
@@ -20,7 +19,7 @@ use crate::wire::{Endpoint, Request};
 /// A request that is upstream.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    pub request: Request,
+    pub asked: Asked,
     pub route: Route,
     pub count: Count,
     /// Taken when it is settled. None where there are no budgets.
@@ -34,7 +33,7 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub(super) fn new(
-        request: Request,
+        asked: Asked,
         route: Route,
         count: Count,
         reservation: Option<Reservation>,
@@ -42,7 +41,7 @@ impl InFlight {
     ) -> InFlight {
         let answer = Answer::Awaited;
         InFlight {
-            request,
+            asked,
             route,
             count,
             reservation,
@@ -53,7 +52,7 @@ impl InFlight {
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
-        self.request.endpoint
+        self.asked.endpoint
     }
 
     pub(super) fn reserved(&self) -> Nanousd {
@@ -64,21 +63,18 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        self.request.stream && !self.request.include_usage
+        self.asked.stream && !self.asked.include_usage
     }
 
     /// What an answer that reached our cap would have had more without it, at least.
     pub(super) fn capped_tokens(&self) -> u64 {
-        let beyond = self
-            .request
-            .min_tokens
-            .saturating_sub(self.route.max_tokens);
-        u64::from(beyond).saturating_mul(answers(&self.request))
+        let beyond = self.asked.min_tokens.saturating_sub(self.route.max_tokens);
+        u64::from(beyond).saturating_mul(self.asked.answers)
     }
 
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
-        u64::from(self.route.max_tokens).saturating_mul(answers(&self.request))
+        u64::from(self.route.max_tokens).saturating_mul(self.asked.answers)
     }
 }
 
@@ -108,14 +104,15 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
 pub(super) fn forward(
     caller: &Caller,
     config: &Config,
+    request: &Request,
     in_flight: &InFlight,
     effects: &mut Vec<Effect>,
 ) {
-    let InFlight { request, route, .. } = in_flight;
+    let route = &in_flight.route;
     let Some(model) = config.model(route.model) else {
         return;
     };
-    let rewrite = rewrite(model, in_flight);
+    let rewrite = rewrite(model, request, in_flight);
     if !rewrite.is_empty() {
         effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
     }
@@ -132,12 +129,16 @@ pub(super) fn forward(
         route.prompt_tokens.to_string(),
     );
     if let Tenant::Known { id, .. } = &caller.tenant {
-        set(effects, "x-farthing-prefix", prefix_id(*id, model, request));
+        set(
+            effects,
+            "x-farthing-prefix",
+            prefix_id(&config.secret, *id, model, request),
+        );
     }
 }
 
-fn rewrite(model: &Model, in_flight: &InFlight) -> Rewrite {
-    let InFlight { request, route, .. } = in_flight;
+fn rewrite(model: &Model, request: &Request, in_flight: &InFlight) -> Rewrite {
+    let route = &in_flight.route;
     let renamed = request.model != model.upstream_model;
     let limited = request.max_tokens != Some(route.max_tokens);
     Rewrite {

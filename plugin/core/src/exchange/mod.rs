@@ -14,12 +14,14 @@
 
 mod answer;
 mod arrival;
+mod asked;
 mod caller;
 mod effect;
 mod env;
 mod forward;
 mod headers;
 mod prefix;
+mod repeats;
 mod reply;
 mod request;
 mod response;
@@ -34,6 +36,7 @@ pub use vm::Vm;
 
 use answer::Answer;
 use arrival::Arrival;
+use asked::Asked;
 use caller::Caller;
 use forward::InFlight;
 use request::Decision;

@@ -1,6 +1,6 @@
 //! Replies that the filter makes itself: refusals, and answers from the cache.
 
-use super::{Caller, Effect, LocalReply};
+use super::{Asked, Caller, Effect, LocalReply};
 use crate::cache::Entry;
 use crate::config::{Config, Model, PriceOrigin};
 use crate::error::{ApiError, ErrorKind};
@@ -66,10 +66,10 @@ pub(super) struct Hit {
 
 impl Hit {
     /// `None` if the stored answer cannot be replayed, which makes it a miss.
-    pub(super) fn new(entry: &Entry, now_unix_s: u64, request: &Request) -> Option<Hit> {
-        let body = if request.stream {
-            let completed = parse_completed(request.endpoint, &entry.answer.0)?;
-            let usage_event = if request.include_usage {
+    pub(super) fn new(entry: &Entry, now_unix_s: u64, asked: &Asked) -> Option<Hit> {
+        let body = if asked.stream {
+            let completed = parse_completed(asked.endpoint, &entry.answer.0)?;
+            let usage_event = if asked.include_usage {
                 UsageEvent::Include
             } else {
                 UsageEvent::Omit
@@ -96,19 +96,19 @@ pub(super) fn hit(
     caller: &Caller,
     config: &Config,
     route: &Route,
-    request: &Request,
-    hit: &Hit,
+    asked: &Asked,
+    hit: Hit,
     effects: &mut Vec<Effect>,
 ) {
-    let (Some(served), Some(asked)) = (config.model(route.model), config.model(route.as_asked))
+    let (Some(served), Some(dearest)) = (config.model(route.model), config.model(route.as_asked))
     else {
         return;
     };
     let bill = Bill {
         generation: Generation::Cached,
         served: &served.price,
-        asked: &asked.price,
-        service: request.service_tier,
+        asked: &dearest.price,
+        service: asked.service_tier,
         tokens: hit.tokens,
         compacted_tokens: 0,
         capped_tokens: 0,
@@ -117,18 +117,18 @@ pub(super) fn hit(
     effects.push(Effect::count(Metric::Hits));
     effects.extend(count_savings(Source::EdgeCache, &sums));
     let line = Line {
-        model_asked: Some(&request.model),
-        stream: request.stream,
-        service_tier: request.service_tier.as_str(),
+        model_asked: Some(&asked.model),
+        stream: asked.stream,
+        service_tier: asked.service_tier.as_str(),
         ..routed(
-            line(caller, request.endpoint, Source::EdgeCache),
+            line(caller, asked.endpoint, Source::EdgeCache),
             served,
             route,
         )
     };
     let line = with_sums(line, Nanousd::ZERO, &hit.tokens, &sums);
     effects.push(Effect::Ledger(line.to_json()));
-    let content_type = if request.stream {
+    let content_type = if asked.stream {
         "text/event-stream"
     } else {
         "application/json"
@@ -144,7 +144,7 @@ pub(super) fn hit(
         hit.tokens.prompt,
     ));
     headers.extend(price_tags(&sums));
-    let body = hit.body.clone();
+    let body = hit.body;
     effects.push(Effect::LocalReply(LocalReply {
         status: 200,
         headers,

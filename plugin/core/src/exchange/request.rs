@@ -2,19 +2,27 @@
 //! of our own or a request to forward.
 
 use super::forward::{self, InFlight};
+use super::repeats::RawRequest;
 use super::reply::{self, Hit};
-use super::{Caller, Effect, Env, Vm};
+use super::{Asked, Caller, Effect, Env, Vm};
 use crate::budget::{self, Account, Refusal, Reservation, Window};
-use crate::cache;
+use crate::cache::{self, Lru};
 use crate::cache_key::CacheKey;
-use crate::config::{BudgetConfig, Config, ModelIndex};
+use crate::config::{BudgetConfig, CacheConfig, Config, ModelIndex};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::route::{self, Route};
 use crate::tenant::Tenant;
 use crate::tokens::{Calibration, Count};
-use crate::wire::{self, Endpoint, Prompt, Request};
+use crate::wire::{self, Endpoint, Request};
+
+/// Did a reply go out?
+#[derive(PartialEq, Eq)]
+enum Answered {
+    Yes,
+    No,
+}
 
 pub(super) enum Decision {
     /// The effects hold a local reply.
@@ -31,6 +39,9 @@ pub(super) fn decide(
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Decision {
+    if repeat(caller, vm, env, endpoint, body, effects) == Answered::Yes {
+        return Decision::Replied;
+    }
     let request = match wire::parse(endpoint, body) {
         Ok(request) => request,
         Err(error) => {
@@ -38,7 +49,7 @@ pub(super) fn decide(
             return Decision::Replied;
         }
     };
-    match judge(caller, vm, env, request, effects) {
+    match judge(caller, vm, env, request, body, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
             reply::refuse(caller, endpoint, Some(&request), &error, effects);
@@ -52,6 +63,7 @@ fn judge(
     vm: &mut Vm,
     env: &Env<'_>,
     request: Request,
+    body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
     let count = Count::of_request(&request);
@@ -64,11 +76,15 @@ fn judge(
         Ok(route) => route,
         Err(error) => return Err((Box::new(request), error)),
     };
+    let asked = Asked::of(&request);
     let key = cache_key(caller, &vm.config, &route, &request);
-    if let Some(key) = &key
-        && let Some(hit) = look_up(caller, vm, env, key, &request)
+    if let (Some(key), Some(cache)) = (&key, &vm.config.cache)
+        && let Some(hit) = look_up(caller, cache, &mut vm.lru, env, key, &asked)
     {
-        reply::hit(caller, &vm.config, &route, &request, &hit, effects);
+        reply::hit(caller, &vm.config, &route, &asked, hit, effects);
+        let raw = raw_request(caller, asked.endpoint, body);
+        vm.repeats
+            .insert(&vm.config.secret, raw, *key, route, asked);
         return Ok(Decision::Replied);
     }
     let looked_up = key.is_some() && !caller.control.no_cache;
@@ -78,15 +94,51 @@ fn judge(
         Metric::Bypasses
     }));
     let prompt_tokens_max = calibration(route.model).tokens_max(&count);
-    let cost_max = cost_max(&vm.config, &route, &request, prompt_tokens_max);
+    let cost_max = cost_max(&vm.config, &route, &asked, prompt_tokens_max);
     let reservation = match reserve(caller, &vm.config, env, cost_max) {
         Ok(reservation) => reservation,
         Err(error) => return Err((Box::new(request), error)),
     };
     let store_under = key.filter(|_| !caller.control.no_store);
-    let in_flight = InFlight::new(request, route, count, reservation, store_under);
-    forward::forward(caller, &vm.config, &in_flight, effects);
+    let in_flight = InFlight::new(asked, route, count, reservation, store_under);
+    forward::forward(caller, &vm.config, &request, &in_flight, effects);
     Ok(Decision::Forward(Box::new(in_flight)))
+}
+
+/// Answers a request whose very bytes were answered from the cache before, if the answer is still
+/// there. Says whether it did.
+fn repeat(
+    caller: &Caller,
+    vm: &mut Vm,
+    env: &Env<'_>,
+    endpoint: Endpoint,
+    body: &[u8],
+    effects: &mut Vec<Effect>,
+) -> Answered {
+    let raw = raw_request(caller, endpoint, body);
+    let Vm {
+        config,
+        lru,
+        repeats,
+        ..
+    } = vm;
+    let (Some(cache), Some(repeat)) = (&config.cache, repeats.find(&config.secret, raw)) else {
+        return Answered::No;
+    };
+    let Some(hit) = look_up(caller, cache, lru, env, &repeat.key, &repeat.asked) else {
+        return Answered::No;
+    };
+    reply::hit(caller, config, &repeat.route, &repeat.asked, hit, effects);
+    Answered::Yes
+}
+
+fn raw_request<'a>(caller: &'a Caller, endpoint: Endpoint, body: &'a [u8]) -> RawRequest<'a> {
+    RawRequest {
+        tenant: caller.tenant.id(),
+        head: &caller.head,
+        path: endpoint.path(),
+        body,
+    }
 }
 
 /// The key, if this request may be answered from the cache at all.
@@ -102,6 +154,7 @@ fn cache_key(
     }
     let model = config.model(route.model)?;
     Some(CacheKey::new(
+        &config.secret,
         caller.tenant.id(),
         model,
         route.max_tokens,
@@ -112,22 +165,15 @@ fn cache_key(
 
 fn look_up(
     caller: &Caller,
-    vm: &mut Vm,
+    config: &CacheConfig,
+    lru: &mut Lru,
     env: &Env<'_>,
     key: &CacheKey,
-    request: &Request,
+    asked: &Asked,
 ) -> Option<Hit> {
-    let config = vm.config.cache.as_ref()?;
     let now_unix_s = env.now_unix_s();
-    let entry = cache::lookup(
-        env.store,
-        &mut vm.lru,
-        config,
-        key,
-        &caller.control,
-        now_unix_s,
-    )?;
-    Hit::new(&entry, now_unix_s, request)
+    let entry = cache::lookup(env.store, lru, config, key, &caller.control, now_unix_s)?;
+    Hit::new(&entry, now_unix_s, asked)
 }
 
 /// Sets aside what the request may cost. `None` where no budgets are configured.
@@ -175,20 +221,10 @@ fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
 
 /// What the request may cost at most: the prompt's upper bound and every completion token that it
 /// may generate, at the chosen model's price.
-fn cost_max(config: &Config, route: &Route, request: &Request, prompt_tokens_max: u64) -> Nanousd {
-    let completion = u64::from(route.max_tokens).saturating_mul(answers(request));
+fn cost_max(config: &Config, route: &Route, asked: &Asked, prompt_tokens_max: u64) -> Nanousd {
+    let completion = u64::from(route.max_tokens).saturating_mul(asked.answers);
     config.model(route.model).map_or(Nanousd::ZERO, |model| {
-        let service = request.service_tier;
+        let service = asked.service_tier;
         model.price.cost_max(service, prompt_tokens_max, completion)
     })
-}
-
-/// Choices that the upstream will generate: `n` for each prompt.
-pub(super) fn answers(request: &Request) -> u64 {
-    let prompts = match &request.prompt {
-        Prompt::Messages(_) => 1,
-        Prompt::Text(texts) => texts.len(),
-        Prompt::Tokens(lists) => lists.len(),
-    };
-    u64::from(request.sampling.n).saturating_mul(prompts as u64)
 }

@@ -3,7 +3,6 @@
 use super::answer::{Answer, Head, Stream, Tail};
 use super::arrival::{is_event_stream, is_json};
 use super::forward::InFlight;
-use super::request::answers;
 use super::settle::{self, Ending, Outcome};
 use super::{Caller, Effect, EndOfStream, Env, Flow, Headers, Step, Vm, reply};
 use crate::cache;
@@ -238,8 +237,7 @@ fn end_stream(
 /// Is a complete answer fit for the next one who asks the same? Not if it calls tools, and not if
 /// choices are missing or too many.
 fn is_repeatable(in_flight: &InFlight, completed: &Completed) -> bool {
-    let asked = answers(&in_flight.request);
-    !completed.calls_tools() && completed.choices().len() as u64 == asked
+    !completed.calls_tools() && completed.choices().len() as u64 == in_flight.asked.answers
 }
 
 /// The stream ended before the answer did: the client left, or the upstream was reset. What the

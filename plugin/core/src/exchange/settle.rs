@@ -72,7 +72,7 @@ impl Outcome {
         let completion = usage
             .map(|usage| usage.completion_tokens)
             .filter(|tokens| *tokens > 0 || generated == 0);
-        let asked = in_flight.request.service_tier;
+        let asked = in_flight.asked.service_tier;
         Outcome {
             head,
             ending,
@@ -117,7 +117,7 @@ impl Outcome {
 
     /// Did the answer end where the cap on its length did?
     fn is_capped(&self, in_flight: &InFlight) -> bool {
-        let wish = in_flight.request.max_tokens.unwrap_or(0);
+        let wish = in_flight.asked.max_tokens.unwrap_or(u32::MAX);
         wish > in_flight.route.max_tokens
             && self.tokens.completion >= in_flight.completion_tokens_max()
     }
@@ -167,9 +167,9 @@ pub(super) fn settle(
     if let Some(model) = vm.config.model(in_flight.route.model) {
         let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
         let line = Line {
-            model_asked: Some(&in_flight.request.model),
+            model_asked: Some(&in_flight.asked.model),
             status: outcome.head.status,
-            stream: in_flight.request.stream,
+            stream: in_flight.asked.stream,
             aborted: outcome.ending.is_cut_off(),
             service_tier: outcome.service.as_str(),
             estimated: outcome.estimated,

@@ -2,6 +2,7 @@
 //! what must not be lost is in the shared store.
 
 use super::Env;
+use super::repeats::Repeats;
 use super::self_check::SelfCheck;
 use crate::cache::Lru;
 use crate::config::{Config, ModelIndex};
@@ -16,6 +17,7 @@ pub struct Vm {
     pub(super) self_check: SelfCheck,
     /// For each model what was learned when this worker last looked.
     calibrations: Vec<Option<Calibration>>,
+    pub(super) repeats: Repeats,
     /// Requests so far, to tell those without an id apart.
     sequence: u64,
 }
@@ -33,6 +35,7 @@ impl Vm {
             lru,
             self_check: SelfCheck::default(),
             calibrations,
+            repeats: Repeats::default(),
             sequence: 0,
         }
     }

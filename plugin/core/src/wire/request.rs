@@ -234,11 +234,10 @@ fn parse_response_format(fields: &Fields<'_>) -> Result<Option<Json>, ApiError> 
 fn min_tokens(json: &Json, max_tokens: Option<u32>) -> u32 {
     let ignores_end = matches!(json.get("ignore_eos"), Some(Json::Bool(true)));
     let wish = json.get("min_tokens").and_then(Json::as_u64).unwrap_or(0);
-    let max = max_tokens.unwrap_or(0);
-    if ignores_end {
-        max
-    } else {
-        u32::try_from(wish).map_or(max, |wish| wish.min(max))
+    let wish = u32::try_from(wish).unwrap_or(u32::MAX);
+    match max_tokens {
+        Some(max) if ignores_end => max,
+        max => wish.min(max.unwrap_or(MAX_TOKENS_MAX)),
     }
 }
 

@@ -18,7 +18,14 @@ fn key_of(tenant: u8, model: usize, max_tokens: u32, endpoint: Endpoint, body: &
     let request = parse(endpoint, body.as_bytes()).unwrap_or_else(|e| panic!("{e}: {body}"));
     let model = config.model(ModelIndex(model)).unwrap();
     let head = RequestHead::default();
-    CacheKey::new(TenantId([tenant; 32]), model, max_tokens, &head, &request)
+    CacheKey::new(
+        &config.secret,
+        TenantId([tenant; 32]),
+        model,
+        max_tokens,
+        &head,
+        &request,
+    )
 }
 
 /// The key of one and the same question under other headers.
@@ -28,7 +35,14 @@ fn key_under(headers: &[(&str, &str)]) -> CacheKey {
     let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
     let model = config.model(ModelIndex(0)).unwrap();
     let head = RequestHead::read(&Headers::new(&pairs(headers)));
-    CacheKey::new(TenantId([1; 32]), model, 100, &head, &request)
+    CacheKey::new(
+        &config.secret,
+        TenantId([1; 32]),
+        model,
+        100,
+        &head,
+        &request,
+    )
 }
 
 fn chat_key(body: &str) -> CacheKey {
@@ -131,7 +145,7 @@ fn the_key_is_the_same_on_every_machine_and_in_every_release() {
     let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "5aae136aff4060fc3b7cc3e18cc0aa936de56f3630e604e398d71ab0c7037498"
+        "f51980cdb745e5a859887febef52d6b2e695a51dc7d5de0f5441dd9a49e09cbd"
     );
 }
 

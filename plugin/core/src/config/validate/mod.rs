@@ -44,7 +44,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
             .unwrap_or_default(),
     };
     Ok(Config {
-        secret: secret(raw.secret)?,
+        secret: secret(&raw.secret)?,
         cache: cache(raw.cache)?,
         max_tokens: max_tokens(raw.max_tokens)?,
         models,
@@ -56,8 +56,8 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
     })
 }
 
-fn secret(raw: String) -> Checked<Secret> {
-    let bytes = raw.into_bytes();
+fn secret(raw: &str) -> Checked<Secret> {
+    let bytes = raw.as_bytes();
     if !bytes.is_empty() && !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&bytes.len()) {
         let problem = format!("must have {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes");
         return Err(ConfigError::new("secret", problem));
