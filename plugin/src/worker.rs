@@ -1,7 +1,7 @@
 //! What the streams of one worker share. A worker is one thread, so sharing is `Rc` and `RefCell`;
 //! a borrow lasts for one pure decision and never spans a host call that could re-enter.
 
-use crate::effects::{self, Held, Metrics, Outcome};
+use crate::effects::{self, Held, Outcome, Telemetry};
 use crate::host::{self, SharedData};
 use farthing_core::config::Config;
 use farthing_core::exchange::{Effect, Env, Exchange, Flow, Step, Vm};
@@ -18,7 +18,7 @@ pub type SharedExchange = Rc<RefCell<Exchange>>;
 pub struct Worker {
     root_id: u32,
     vm: RefCell<Vm>,
-    metrics: Metrics,
+    telemetry: Telemetry,
     /// Streams that hold their headers while the self-check is pending. Bounded by the streams that
     /// Envoy admits, and empty for ever once the check has ended.
     watched: RefCell<BTreeMap<u32, SharedExchange>>,
@@ -26,11 +26,11 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(root_id: u32, config: Config) -> Worker {
-        let metrics = Metrics::define(&config);
+        let telemetry = Telemetry::define(&config);
         Worker {
             root_id,
             vm: RefCell::new(Vm::new(config)),
-            metrics,
+            telemetry,
             watched: RefCell::default(),
         }
     }
@@ -53,7 +53,7 @@ impl Worker {
 
     /// Applies effects and says whether the stream was answered.
     pub fn apply(&self, effects: Vec<Effect>, held: Held) -> Outcome {
-        effects::apply(effects, held, &self.metrics)
+        effects::apply(effects, held, &self.telemetry)
     }
 
     /// A stream holds its headers: while the self-check is pending the tick looks after it.

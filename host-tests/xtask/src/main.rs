@@ -2,8 +2,8 @@
 //! nothing, says what it does on standard error, and keeps standard output for its result.
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
-//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`] makes a file
-//! of the repository.
+//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
+//! makes a file of the repository.
 
 #![forbid(unsafe_code)]
 

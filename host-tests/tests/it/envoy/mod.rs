@@ -7,5 +7,6 @@ mod configurations;
 mod edge;
 mod errors;
 mod failures;
+mod ledger;
 mod observability;
 mod routing;

@@ -3,12 +3,14 @@
 //! `validate` checks and resolves them.
 
 mod checks;
+mod ledger;
 mod prices;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
+pub use ledger::LedgerTransport;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
@@ -35,6 +37,7 @@ pub struct Config {
     /// None: the exact cache is switched off.
     pub cache: Option<CacheConfig>,
     pub max_tokens: MaxTokens,
+    pub ledger: LedgerTransport,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
     /// Where requests go that are not ours to judge.

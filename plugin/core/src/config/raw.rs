@@ -8,9 +8,9 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::ConfigError;
 use super::prices::RawPrice;
 use super::routes::RawRoute;
+use super::{ConfigError, LedgerTransport};
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -34,6 +34,8 @@ pub(super) struct RawConfig {
     pub cache: RawCache,
     #[serde(default)]
     pub max_tokens: RawMaxTokens,
+    #[serde(default)]
+    pub ledger: LedgerTransport,
     #[serde(default)]
     pub routing: RawRouting,
     #[serde(default)]

@@ -51,6 +51,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         virtual_models,
         tenant,
         budget,
+        ledger: raw.ledger,
         routes,
         passthrough_cluster,
     })
