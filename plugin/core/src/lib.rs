@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod money;
+pub mod price;
 pub mod route;
 pub mod store;
 pub mod tenant;

@@ -164,8 +164,9 @@ struct Fence {
 
 impl Fence {
     fn at(line: &str) -> Option<Fence> {
-        let indent = indent_bytes(line);
-        let marks = line.get(indent..)?;
+        // A tab indents as far as code is.
+        let marks = line.trim_start_matches(' ');
+        let indent = line.len().saturating_sub(marks.len());
         let mark = marks
             .chars()
             .next()

@@ -5,7 +5,9 @@
 mod cache;
 mod checks;
 mod compaction;
+mod ledger;
 mod passthrough;
+mod prices;
 mod raw;
 mod routes;
 mod validate;
@@ -13,7 +15,9 @@ mod value;
 
 pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
 pub use compaction::CompactionConfig;
+pub use ledger::LedgerTransport;
 pub use passthrough::Passthrough;
+pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
@@ -23,7 +27,8 @@ use serde::Deserialize;
 use raw::RawConfig;
 
 use crate::keyed_hash::HashKeys;
-use crate::money::{Nanousd, Price};
+use crate::money::Nanousd;
+use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
 
@@ -40,6 +45,7 @@ pub struct Config {
     /// None: the exact cache is switched off.
     pub cache: Option<CacheConfig>,
     pub max_tokens: MaxTokens,
+    pub ledger: LedgerTransport,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
     pub compaction: CompactionConfig,
@@ -113,6 +119,7 @@ pub struct Model {
     /// Prompt and completion together.
     pub context_tokens: u32,
     pub price: Price,
+    pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
     /// What its chat calls the limit of an answer; none: as the client says.
     pub max_tokens_field: Option<MaxTokensField>,

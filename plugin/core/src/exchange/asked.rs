@@ -1,6 +1,7 @@
 //! What of a request its answer is read and billed by. The prompt itself is not kept while the
 //! request is upstream: a worker holds many, and linear memory never shrinks.
 
+use crate::price::ServiceTier;
 use crate::wire::{Endpoint, Prompt, PromptExtent, Request};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub(super) struct Asked {
     pub extent: PromptExtent,
     /// The group of tenants that share cached answers to this.
     pub sharing_group: Option<String>,
+    /// Completion tokens that the client wished for, and that it forbade the model to stay below.
+    pub max_tokens: Option<u32>,
+    pub min_tokens: u32,
+    pub service_tier: ServiceTier,
 }
 
 /// Prompt tokens that compaction saved, estimated.
@@ -44,6 +49,14 @@ impl Compacted {
             Compacted::Shadow { .. } => 0,
         }
     }
+
+    /// Tokens that it would not have needed to read.
+    pub(super) fn shadow_tokens(self) -> Option<u64> {
+        match self {
+            Compacted::Shadow { tokens } if tokens > 0 => Some(tokens),
+            _ => None,
+        }
+    }
 }
 
 impl Asked {
@@ -58,6 +71,9 @@ impl Asked {
             model: request.model.clone(),
             stream: request.stream,
             include_usage: request.include_usage,
+            max_tokens: request.max_tokens,
+            min_tokens: request.min_tokens,
+            service_tier: request.service_tier,
             answers: u64::from(request.sampling.n).saturating_mul(prompts as u64),
             compacted,
             extent: request.extent,

@@ -81,6 +81,12 @@ impl InFlight {
         asked.endpoint.has_usage_option() && asked.stream && !asked.include_usage
     }
 
+    /// What an answer that reached our cap would have had more without it, at least.
+    pub(super) fn capped_tokens(&self) -> u64 {
+        let beyond = self.asked.min_tokens.saturating_sub(self.route.max_tokens);
+        u64::from(beyond).saturating_mul(self.asked.answers)
+    }
+
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
         u64::from(self.route.max_tokens).saturating_mul(self.asked.answers)

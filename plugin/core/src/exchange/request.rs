@@ -136,7 +136,7 @@ fn judge(
             (vm.repeats).insert(&vm.config.secret, raw, *key, route, asked);
             return Ok(Decision::Replied);
         }
-        judged.shadow_saved = Some(hit.generated_cost(&vm.config, &judged.route));
+        judged.shadow_saved = Some(hit.generated_cost(&vm.config, &judged.route, &judged.asked));
     }
     match waiting::follow(caller, vm, env, &judged, body.len()) {
         Some(ticket) => {
@@ -308,6 +308,7 @@ fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
 fn cost_max(config: &Config, route: &Route, asked: &Asked, prompt_tokens_max: u64) -> Nanousd {
     let completion = u64::from(route.max_tokens).saturating_mul(asked.answers);
     config.model(route.model).map_or(Nanousd::ZERO, |model| {
-        model.price.cost(prompt_tokens_max, completion)
+        let service = asked.service_tier;
+        model.price.cost_max(service, prompt_tokens_max, completion)
     })
 }

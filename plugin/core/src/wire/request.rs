@@ -10,6 +10,7 @@ use super::sampling::{self, Sampling};
 use super::{embeddings, messages, responses};
 use crate::error::{ApiError, ErrorShape};
 use crate::limits::{MAX_TOKENS_MAX, MODEL_NAME_BYTES_MAX, TOOLS_MAX};
+use crate::price::ServiceTier;
 
 /// Which API a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +45,11 @@ pub struct Request {
     pub include_usage: bool,
     /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`.
     pub max_tokens: Option<u32>,
+    /// What the answer has at least, whatever the model would say: vLLM's `min_tokens`, or all of
+    /// `max_tokens` with its `ignore_eos`.
+    pub min_tokens: u32,
+    /// How soon the provider is to answer.
+    pub service_tier: ServiceTier,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// Whether any tool or function is offered.
@@ -161,6 +167,8 @@ impl Request {
             stream: false,
             include_usage: false,
             max_tokens: None,
+            min_tokens: 0,
+            service_tier: ServiceTier::Standard,
             sampling: Sampling::default(),
             tools: false,
             response_format: None,
@@ -222,7 +230,13 @@ pub(super) fn from_json(endpoint: Endpoint, json: Json) -> Result<Request, ApiEr
         Endpoint::Responses => responses::parse(&fields)?,
         Endpoint::Messages => messages::parse(&fields)?,
     };
-    Ok(Request { json, ..request })
+    let service_tier = fields.string("service_tier")?;
+    Ok(Request {
+        service_tier: service_tier.map_or(ServiceTier::Standard, ServiceTier::named),
+        min_tokens: min_tokens(&json, request.max_tokens),
+        json,
+        ..request
+    })
 }
 
 /// A chat or a completion.
@@ -364,11 +378,21 @@ fn parse_response_format(fields: &Fields<'_>) -> Result<Option<Json>, ApiError> 
     }
 }
 
+/// The upstream judges these two fields; we only read them.
+fn min_tokens(json: &Json, max_tokens: Option<u32>) -> u32 {
+    let ignores_end = matches!(json.get("ignore_eos"), Some(Json::Bool(true)));
+    let wish = json.get("min_tokens").and_then(Json::as_u64).unwrap_or(0);
+    let wish = u32::try_from(wish).unwrap_or(u32::MAX);
+    match max_tokens {
+        Some(max) if ignores_end => max,
+        max => wish.min(max.unwrap_or(MAX_TOKENS_MAX)),
+    }
+}
+
 /// Fields that we only pass on: a wrong type is still a mistake worth telling.
 fn check_kept_fields(fields: &Fields<'_>) -> Result<(), ApiError> {
     fields.string("user")?;
     fields.object("metadata")?;
     fields.bool("store")?;
-    fields.string("service_tier")?;
     Ok(())
 }

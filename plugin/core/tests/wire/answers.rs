@@ -17,7 +17,7 @@ fn whole_answers() {
         prompt_tokens: 12,
         completion_tokens: 5,
         cached_tokens: 8,
-        cache_write_tokens: 0,
+        ..Usage::default()
     };
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
         let body = answer(endpoint, &head(), &choices(), &usage);
@@ -41,8 +41,7 @@ fn streamed_answers() {
         let usage = Usage {
             prompt_tokens: 12,
             completion_tokens: 5,
-            cached_tokens: 0,
-            cache_write_tokens: 0,
+            ..Usage::default()
         };
         writer.usage(&usage, &mut out);
         StreamWriter::done(&mut out);

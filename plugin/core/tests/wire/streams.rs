@@ -46,7 +46,7 @@ fn usage_of_whole_answers() {
         prompt_tokens: 3,
         completion_tokens: 2,
         cached_tokens: 1,
-        cache_write_tokens: 0,
+        ..Usage::default()
     };
     let body = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],
         "usage" : {"prompt_tokens":3,"completion_tokens":2,
