@@ -7,9 +7,9 @@ mod choice;
 
 use self::choice::PartialChoice;
 use super::completed::Completed;
+use super::endpoint::Endpoint;
 use super::json::Json;
 use super::messages::MessageCollector;
-use super::request::Endpoint;
 use super::responses::ResponseCollector;
 use super::sse::{DONE_DATA, SseDecoder, SseEvent};
 use crate::limits::{ANSWER_CHOICES_MAX, STREAM_COLLECT_BYTES_MAX};

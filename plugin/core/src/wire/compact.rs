@@ -2,8 +2,9 @@
 
 use super::chat::Role;
 use super::completions::Prompt;
+use super::endpoint::Endpoint;
 use super::json::Json;
-use super::request::{Endpoint, Request, from_json};
+use super::request::{Request, from_json};
 
 /// The field by which a client marks the end of what its provider is to cache.
 const CACHE_MARK: &str = "cache_control";

@@ -1,7 +1,7 @@
 //! A whole answer that is fit to be stored and given to the next one who asks the same.
 
+use super::endpoint::Endpoint;
 use super::json::Json;
-use super::request::Endpoint;
 use super::usage::Usage;
 use super::{messages, responses};
 use crate::limits::ANSWER_CHOICES_MAX;

@@ -1,9 +1,10 @@
 //! `/v1/embeddings`: its request and its answer.
 
 use super::completions::{self, Prompt};
-use super::fields::{Fields, invalid_value};
+use super::endpoint::Endpoint;
+use super::fields::{Fields, invalid_value, wrong_type};
 use super::json::{Json, echo};
-use super::request::{Endpoint, Request, parse_model};
+use super::request::{Request, parse_model};
 use crate::error::ApiError;
 use crate::limits::{EMBEDDING_DIMENSIONS_MAX, EMBEDDING_INPUTS_MAX};
 use serde::{Serialize, Serializer};
@@ -38,9 +39,13 @@ pub struct EmbeddingsRequest {
 pub fn parse_embeddings(body: &[u8]) -> Result<EmbeddingsRequest, ApiError> {
     let json = Json::parse(body)?;
     let fields = Fields::root(&json)?;
-    let Prompt::Text(input) = parse_input(&fields)? else {
-        let message = "input must be a string or an array of strings: token ids are not taken here";
-        return Err(invalid_value("input", message));
+    let first = fields.array("input").ok().flatten().and_then(<[_]>::first);
+    let input = match (parse_input(&fields)?, first) {
+        (Prompt::Text(input), _) => input,
+        (_, first) => {
+            let found = first.unwrap_or(&Json::Null);
+            return Err(wrong_type("input[0]", "a string", found));
+        }
     };
     Ok(EmbeddingsRequest {
         model: parse_model(&fields)?,

@@ -1,8 +1,8 @@
 //! Watches an answer go by without reading it: the usage it reports, and an estimate of its length
 //! for when it reports none or is cut off.
 
+use super::endpoint::Endpoint;
 use super::json::Json;
-use super::request::Endpoint;
 use super::sse::{DONE_DATA, SseDecoder, SseEvent};
 use super::usage::Usage;
 use crate::tokens::{Calibration, Count};

@@ -2,11 +2,14 @@
 //!
 //! Requests: [`json`] reads bytes into an ordered tree that no two parsers can read differently,
 //! [`request`] turns the tree into types ([`chat`], [`completions`], [`sampling`] hold the parts;
-//! `/v1/responses` and `/v1/messages` have folders of their own), [`compact`] finds its texts,
-//! [`rewrite`] changes what the upstream must read differently. Answers: [`response`] and [`stream`]
-//! write them, [`completed`] reads a whole one back for the cache, [`collect`] rebuilds one from a
-//! stream, [`replay`] sends it again. Streams: [`sse`] cuts bytes into events, [`strip`] takes out
-//! the usage event that the client did not ask for, [`meter`] watches them go by.
+//! `/v1/responses` and `/v1/messages` have folders of their own), [`compact`] finds its texts and
+//! [`rewrite`] changes what the upstream must read differently.
+//!
+//! Answers: [`response`] and [`stream`] write them, [`completed`] reads a whole one back for the
+//! cache, [`collect`] rebuilds one from a stream, [`replay`] sends it again.
+//!
+//! Streams: [`sse`] cuts bytes into events, [`strip`] takes out the usage event that the client did
+//! not ask for, [`meter`] watches them go by.
 
 pub mod chat;
 pub mod collect;
@@ -14,6 +17,7 @@ pub mod compact;
 pub mod completed;
 pub mod completions;
 pub mod embeddings;
+mod endpoint;
 mod fields;
 pub mod images;
 pub mod json;
@@ -38,11 +42,12 @@ pub use collect::StreamCollector;
 pub use completed::{Completed, parse_completed};
 pub use completions::Prompt;
 pub use embeddings::{EmbeddingsRequest, EncodingFormat, parse_embeddings};
+pub use endpoint::Endpoint;
 pub use images::{ImageSource, Images};
 pub use json::{Json, Number};
 pub use logprobs::TokenLogprob;
 pub use replay::{UsageEvent, replay_json, replay_sse};
-pub use request::{Endpoint, PromptExtent, Request, Reuse, parse};
+pub use request::{PromptExtent, Request, Reuse, parse};
 pub use response::{AnswerHead, Choice, FinishReason};
 pub use sampling::Sampling;
 pub use strip::UsageStripper;

@@ -1,8 +1,8 @@
 //! Sends a stored answer again, whole or as the stream it would have been.
 
 use super::completed::Completed;
+use super::endpoint::Endpoint;
 use super::json::{Json, write_string};
-use super::request::Endpoint;
 use super::{messages, responses, sse};
 use crate::limits::REPLAY_EVENT_TEXT_BYTES;
 

@@ -1,7 +1,7 @@
 //! Whole answers, as the backend sends them.
 
+use super::endpoint::Endpoint;
 use super::logprobs::{ChatLogprobs, TextLogprobs, TokenLogprob};
-use super::request::Endpoint;
 use super::to_json;
 use super::usage::Usage;
 use serde::Serialize;

@@ -1,7 +1,8 @@
 //! Changes to a request on its way upstream. Everything that is not named here travels as it came.
 
+use super::endpoint::Endpoint;
 use super::json::{Json, Number};
-use super::request::{Endpoint, Request};
+use super::request::Request;
 use crate::config::MaxTokensField;
 
 /// What must read differently upstream.

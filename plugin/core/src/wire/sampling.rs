@@ -1,8 +1,8 @@
 //! How the next token is chosen: the sampling fields that both endpoints share.
 
+use super::endpoint::Endpoint;
 use super::fields::{Fields, NumberRange, check_count, invalid_value, wrong_type};
 use super::json::{Json, Number};
-use super::request::Endpoint;
 use crate::error::ApiError;
 use crate::limits::{
     CHOICES_MAX, COMPLETION_LOGPROBS_MAX, STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, TOP_K_MAX,

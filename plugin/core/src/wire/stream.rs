@@ -1,7 +1,7 @@
 //! Streamed answers, as the backend sends them: one server-sent event a call.
 
+use super::endpoint::Endpoint;
 use super::logprobs::{ChatLogprobs, TextLogprobs, TokenLogprob};
-use super::request::Endpoint;
 use super::response::{AnswerHead, FinishReason};
 use super::usage::Usage;
 use super::{sse, to_json};

@@ -2,8 +2,8 @@
 
 use super::{Entries, set_once};
 use crate::limits::TOOLS_MAX;
+use crate::wire::endpoint::Endpoint;
 use crate::wire::json::Json;
-use crate::wire::request::Endpoint;
 
 /// Fields of a delta whose texts are appended. The last two are how vLLM and others send reasoning.
 const TEXTS: [&str; 5] = [

@@ -7,10 +7,11 @@ use crate::limits::{
 };
 use crate::wire::chat::{Message, Role};
 use crate::wire::completions::Prompt;
+use crate::wire::endpoint::Endpoint;
 use crate::wire::fields::{Fields, NumberRange, check_count, invalid_value, missing, wrong_type};
 use crate::wire::images::{Images, append_json, append_line, unsupported_part};
 use crate::wire::json::{Json, echo};
-use crate::wire::request::{Endpoint, Request, Reuse, parse_model, parse_tools};
+use crate::wire::request::{Request, Reuse, parse_model, parse_tools};
 
 /// Blocks whose every byte the model may read, and which have no part that we must tell apart:
 /// calls of tools that the provider ran, with what they found.

@@ -5,11 +5,12 @@ use crate::error::ApiError;
 use crate::limits::{CONTENT_PARTS_MAX, MAX_TOKENS_MAX, MESSAGES_MAX};
 use crate::wire::chat::{Message, Role};
 use crate::wire::completions::Prompt;
+use crate::wire::endpoint::Endpoint;
 use crate::wire::fields::{Fields, NumberRange, check_count, invalid_value, missing, wrong_type};
 use crate::wire::images::{Images, append_json, append_line, unsupported_part};
 use crate::wire::json::{Json, echo};
 use crate::wire::request::{
-    Endpoint, PromptExtent, Request, Reuse, parse_include_usage, parse_model, parse_tools,
+    PromptExtent, Request, Reuse, parse_include_usage, parse_model, parse_tools,
 };
 
 /// Items of `input` whose every byte the model may read, and which have no part that we must tell
