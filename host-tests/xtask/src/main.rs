@@ -2,8 +2,8 @@
 //! nothing, says what it does on standard error, and keeps standard output for its result.
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
-//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them. [`reference`]
-//! needs no part.
+//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
+//! and [`reference`] make files of the repository.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod demo;
 mod error;
 mod fetch;
 mod machine;
+mod prices;
 mod reference;
 mod runs;
 mod signals;
@@ -49,5 +50,6 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Reference => reference::write(),
         Command::Test => test::run(interrupt),
         Command::Bench(options) => bench::run(&options, interrupt),
+        Command::Prices(options) => prices::run(&options),
     }
 }

@@ -1,5 +1,5 @@
-//! Defaults, read from the code that makes them: `impl Default`, functions that serde calls, and the
-//! constants that both name.
+//! Defaults, read from the code that makes them: `impl Default`, functions that serde calls, and
+//! the constants that both name.
 
 use std::collections::BTreeMap;
 use syn::{BinOp, Block, Expr, ImplItem, Item, ItemImpl, Lit, Stmt, Type};

@@ -243,13 +243,26 @@ impl Types {
     /// What `Default` makes of a type that says nothing else.
     fn empty(&self, ty: &Type) -> String {
         let name = type_name(ty);
+        let marked = self.enums.get(&name).and_then(|item| {
+            let is_default = |variant: &&syn::Variant| {
+                variant
+                    .attrs
+                    .iter()
+                    .any(|attribute| attribute.path().is_ident("default"))
+            };
+            let variant = item.variants.iter().find(is_default)?;
+            Some(format!("`{}`", spelled_variant(item, variant)))
+        });
+        if let Some(word) = marked {
+            return word;
+        }
         let text = match name.as_str() {
             "Vec" | "BTreeMap" => "empty",
             "bool" => "`false`",
             "String" => "empty",
             "Option" => "none",
             "f64" | "f32" | "WholeNumber" | "u64" | "u32" | "usize" => "`0`",
-            _ => "as its fields",
+            _ => "that of its fields",
         };
         text.to_string()
     }

@@ -8,9 +8,12 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::ConfigError;
+use super::cache::RawCache;
+use super::compaction::RawCompaction;
+use super::prices::RawPrice;
 use super::routes::RawRoute;
 use super::tree::Tree;
+use super::{ConfigError, LedgerTransport, MaxTokensField};
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -19,6 +22,8 @@ use crate::money::Nanousd;
 pub(super) struct RawConfig {
     /// The models that can be served, from cheap to dear.
     pub models: Vec<RawModel>,
+    /// For models without a `price`. Default: each must have one.
+    pub default_price: Option<RawPrice>,
     /// Names that stand for a list of models, from cheap to dear, for the router to choose from: a
     /// name of your own, or one that clients already ask for. Savings count against the last.
     #[serde(default)]
@@ -38,12 +43,23 @@ pub(super) struct RawConfig {
     /// Completion tokens that a request may ask for.
     #[serde(default)]
     pub max_tokens: RawMaxTokens,
+    /// Where the line that each request leaves behind goes: into its stream's filter state
+    /// `wasm.farthing_ledger`, for access logs, or into Envoy's own log.
+    #[serde(default)]
+    pub ledger: LedgerTransport,
     /// Which member of a virtual model gets a request.
     #[serde(default)]
     pub routing: RawRouting,
     /// Exceptions for a part of the traffic: the first that matches a request applies to it.
     #[serde(default)]
     pub routes: Vec<RawRoute>,
+    /// What is taken out of a request on its way to the model.
+    #[serde(default)]
+    pub compaction: RawCompaction,
+    /// Requests that are not ours to judge and may pass, each a method and a path; an empty list
+    /// lets nothing pass. Default: `GET /v1/models` and
+    /// `GET /v1/models/*`.
+    pub passthrough: Option<Vec<String>>,
     /// Envoy's cluster for requests that are not ours to judge. Default: the cluster of the first
     /// model.
     pub passthrough_cluster: Option<String>,
@@ -62,20 +78,13 @@ pub(super) struct RawModel {
     pub cluster: String,
     /// Tokens of prompt and completion together.
     pub context_tokens: WholeNumber,
-    /// What it costs.
-    pub price: RawPrice,
+    /// What it costs. Default: `default_price`.
+    pub price: Option<RawPrice>,
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub(super) struct RawPrice {
-    /// For a million prompt tokens.
-    pub input_usd_per_mtok: Usd,
-    /// For a million completion tokens.
-    pub output_usd_per_mtok: Usd,
+    /// The field by which it takes a bound on its answer. Default: whichever the client uses.
+    pub max_tokens_field: Option<MaxTokensField>,
 }
 
 #[derive(Deserialize)]
@@ -125,43 +134,6 @@ pub(super) struct RawBudget {
     /// Amounts of single tenants, by name.
     #[serde(default)]
     pub tenants: BTreeMap<String, Usd>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object")]
-pub(super) struct RawCache {
-    /// Is there a cache?
-    pub enabled: bool,
-    /// How long an answer may be repeated.
-    pub ttl_s: WholeNumber,
-    /// Answers that all workers of an Envoy share.
-    pub slots: WholeNumber,
-    /// Larger answers are not stored.
-    pub entry_bytes_max: WholeNumber,
-    /// May answers at a temperature above 0 be repeated?
-    pub sampled: RawSampled,
-    /// Answers that each worker has for itself, in front of those; 0 for none.
-    pub per_vm_entries: WholeNumber,
-}
-
-impl Default for RawCache {
-    fn default() -> Self {
-        RawCache {
-            enabled: true,
-            ttl_s: WholeNumber(3_600),
-            slots: WholeNumber(1_024),
-            entry_bytes_max: WholeNumber(64 << 10),
-            sampled: RawSampled::Never,
-            per_vm_entries: WholeNumber(256),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawSampled {
-    Never,
-    Always,
 }
 
 #[derive(Deserialize)]

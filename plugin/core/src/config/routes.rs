@@ -4,9 +4,12 @@
 
 use serde::Deserialize;
 
+use super::cache::{RawRouteCache, route_cache};
 use super::checks::{count, header_value};
+use super::compaction::{RawRouteCompaction, whitespace};
 use super::raw::RawTenantSource;
-use super::{ConfigError, RawConfig};
+use super::{CacheConfig, ConfigError, RawConfig, RouteCache};
+use crate::compaction::Whitespace;
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
 use crate::wire::Endpoint;
 
@@ -18,6 +21,9 @@ pub struct RouteConfig {
     pub matches: RouteMatch,
     /// Policies that decide and record but do not act.
     pub shadow: Vec<Policy>,
+    /// White space in what users write.
+    pub whitespace: Whitespace,
+    pub cache: RouteCache,
 }
 
 /// Which requests a route is for: those that every list admits, and an empty list admits all.
@@ -75,6 +81,11 @@ pub(super) struct RawRoute {
     /// Policies that decide and record what they would have done, but do not act.
     #[serde(default)]
     pub shadow: Vec<Policy>,
+    /// What more is taken out of a request here.
+    #[serde(default)]
+    pub compaction: RawRouteCompaction,
+    /// What is different about the cache here. Default: nothing.
+    pub cache: Option<RawRouteCache>,
 }
 
 #[derive(Default, Deserialize)]
@@ -88,8 +99,11 @@ pub(super) struct RawRouteMatch {
     pub paths: Vec<String>,
 }
 
-/// Checks the routes of a configuration.
-pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigError> {
+/// Checks the routes of a configuration whose top-level `cache` is this.
+pub(super) fn routes(
+    raw: &mut RawConfig,
+    cache: Option<&CacheConfig>,
+) -> Result<Vec<RouteConfig>, ConfigError> {
     count("routes", raw.routes.len(), ROUTES_MAX)?;
     let written = std::mem::take(&mut raw.routes);
     let mut routes: Vec<RouteConfig> = Vec::with_capacity(written.len());
@@ -104,6 +118,8 @@ pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigErro
             name,
             matches: route_match(&path, route.matches, raw)?,
             shadow: route.shadow,
+            whitespace: whitespace(route.compaction),
+            cache: route_cache(&path, route.cache, cache)?,
         });
     }
     Ok(routes)
