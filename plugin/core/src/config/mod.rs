@@ -2,6 +2,7 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod budget;
 mod checks;
 mod ledger;
 mod prices;
@@ -10,6 +11,7 @@ mod routes;
 mod validate;
 mod value;
 
+pub use budget::BudgetConfig;
 pub use ledger::LedgerTransport;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
@@ -19,7 +21,6 @@ use std::fmt;
 use raw::RawConfig;
 
 use crate::keyed_hash::HashKeys;
-use crate::money::Nanousd;
 use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
@@ -164,25 +165,6 @@ pub enum TenantSource {
 pub struct NamedCredential {
     pub name: String,
     pub digest: CredentialDigest,
-}
-
-/// What each tenant may spend in each window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetConfig {
-    pub window_s: u32,
-    /// For tenants without an amount of their own.
-    pub default: Nanousd,
-    pub tenants: Vec<(String, Nanousd)>,
-}
-
-impl BudgetConfig {
-    /// The amount a tenant of that name may spend in one window.
-    pub fn limit(&self, name: Option<&str>) -> Nanousd {
-        self.tenants
-            .iter()
-            .find(|(tenant, _)| Some(tenant.as_str()) == name)
-            .map_or(self.default, |(_, amount)| *amount)
-    }
 }
 
 /// The exact cache.

@@ -5,11 +5,11 @@ use super::answer::Answer;
 use super::arrival::RESERVED_PREFIX;
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
-use crate::budget::Reservation;
+use crate::budget::{Reservation, Unit};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
+use crate::ledger::Shadow;
 use crate::metrics::Metric;
-use crate::money::Nanousd;
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::tokens::Count;
@@ -26,6 +26,8 @@ pub(super) struct InFlight {
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
+    /// What policies that only watch would have done.
+    pub shadow: Shadow,
     /// For how long the upstream's headers let it be stored.
     pub storable_s: Option<u32>,
     pub answer: Answer,
@@ -38,6 +40,7 @@ impl InFlight {
         count: Count,
         reservation: Option<Reservation>,
         store_under: Option<CacheKey>,
+        shadow: Shadow,
     ) -> InFlight {
         let answer = Answer::Awaited;
         InFlight {
@@ -46,6 +49,7 @@ impl InFlight {
             count,
             reservation,
             store_under,
+            shadow,
             storable_s: None,
             answer,
         }
@@ -55,10 +59,10 @@ impl InFlight {
         self.asked.endpoint
     }
 
-    pub(super) fn reserved(&self) -> Nanousd {
-        self.reservation
-            .as_ref()
-            .map_or(Nanousd::ZERO, Reservation::amount)
+    /// What is set aside, with its unit.
+    pub(super) fn reserved(&self) -> Option<(Unit, u64)> {
+        let reservation = self.reservation.as_ref()?;
+        Some((reservation.unit(), reservation.amount()))
     }
 
     /// Must the usage event be taken out, because only we asked for it?

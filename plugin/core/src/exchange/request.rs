@@ -1,20 +1,19 @@
 //! A whole request is here: parse, count, route, look in the cache, reserve. The outcome is a reply
 //! of our own or a request to forward.
 
+use super::admission::Admission;
 use super::forward::{self, InFlight};
+use super::plan::{Plan, Planner};
 use super::repeats::RawRequest;
 use super::reply::{self, Hit};
 use super::{Asked, Caller, Effect, Env, Vm};
-use crate::budget::{self, Account, Refusal, Reservation, Window};
+use crate::budget::{Pressure, Refusal};
 use crate::cache::{self, Lru};
 use crate::cache_key::CacheKey;
-use crate::config::{BudgetConfig, CacheConfig, Config, ModelIndex};
+use crate::config::CacheConfig;
 use crate::error::{ApiError, ErrorKind};
+use crate::ledger::Shadow;
 use crate::metrics::Metric;
-use crate::money::Nanousd;
-use crate::route::{self, Route};
-use crate::tenant::Tenant;
-use crate::tokens::{Calibration, Count};
 use crate::wire::{self, Endpoint, Request};
 
 /// Did a reply go out?
@@ -66,43 +65,88 @@ fn judge(
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
-    let count = Count::of_request(&request);
-    let calibrations: Vec<Calibration> = (0..vm.config.models.len())
-        .map(|index| vm.calibration(env, ModelIndex(index)))
-        .collect();
-    let calibration = |index: ModelIndex| calibrations.get(index.0).copied().unwrap_or_default();
-    let estimate = |index: ModelIndex| calibration(index).tokens(&count);
-    let route = match route::route(&vm.config, &request, count.tokens_min(), estimate) {
-        Ok(route) => route,
+    let planner = Planner::new(caller, vm, env, &request);
+    let free = match planner.plan(&vm.config, Pressure::NONE) {
+        Ok(plan) => plan,
         Err(error) => return Err((Box::new(request), error)),
     };
     let asked = Asked::of(&request);
-    let key = cache_key(caller, &vm.config, &route, &request);
-    if let (Some(key), Some(cache)) = (&key, &vm.config.cache)
-        && let Some(hit) = look_up(caller, cache, &mut vm.lru, env, key, &asked)
-    {
-        reply::hit(caller, &vm.config, &route, &asked, hit, effects);
-        let raw = raw_request(caller, asked.endpoint, body);
-        vm.repeats
-            .insert(&vm.config.secret, raw, *key, route, asked);
+    if answer_from_cache(caller, vm, env, &free, &asked, effects) == Answered::Yes {
+        if let Some(key) = free.key {
+            let raw = raw_request(caller, asked.endpoint, body);
+            vm.repeats
+                .insert(&vm.config.secret, raw, key, free.route, asked);
+        }
         return Ok(Decision::Replied);
     }
-    let looked_up = key.is_some() && !caller.control.no_cache;
-    effects.push(Effect::count(if looked_up {
+    let mut admission = Admission::read(caller, &vm.config, env, &asked);
+    let mut shadow = Shadow::default();
+    let mut pressures = admission.pressures();
+    if admission.is_watched() {
+        shadow = watched(&planner, vm, &admission, &free, &asked);
+        pressures = vec![Pressure::NONE];
+    }
+    let looked_up = free.key.is_some() && !caller.control.no_cache;
+    let not_answered = Effect::count(if looked_up {
         Metric::Misses
     } else {
         Metric::Bypasses
-    }));
-    let prompt_tokens_max = calibration(route.model).tokens_max(&count);
-    let cost_max = cost_max(&vm.config, &route, &asked, prompt_tokens_max);
-    let reservation = match reserve(caller, &vm.config, env, cost_max) {
-        Ok(reservation) => reservation,
-        Err(error) => return Err((Box::new(request), error)),
-    };
-    let store_under = key.filter(|_| !caller.control.no_store);
-    let in_flight = InFlight::new(asked, route, count, reservation, store_under);
-    forward::forward(caller, &vm.config, &request, &in_flight, effects);
-    Ok(Decision::Forward(Box::new(in_flight)))
+    });
+    let mut refusal = Refusal::Exhausted;
+    for pressure in pressures {
+        let plan = planner.moved(&vm.config, &free, pressure);
+        let is_moved = plan.route.model != free.route.model;
+        if is_moved && answer_from_cache(caller, vm, env, &plan, &asked, effects) == Answered::Yes {
+            return Ok(Decision::Replied);
+        }
+        let need = planner.need(&vm.config, &plan.route, &asked);
+        match admission.reserve(env, &need, effects) {
+            Ok(reservation) => {
+                effects.push(not_answered);
+                if is_moved {
+                    effects.push(Effect::count(Metric::BudgetMoved));
+                }
+                let Planner { count, .. } = planner;
+                let store_under = plan.key.filter(|_| !caller.control.no_store);
+                let in_flight =
+                    InFlight::new(asked, plan.route, count, reservation, store_under, shadow);
+                forward::forward(caller, &vm.config, &request, &in_flight, effects);
+                return Ok(Decision::Forward(Box::new(in_flight)));
+            }
+            Err(refused) => refusal = refused,
+        }
+    }
+    effects.push(not_answered);
+    let error = admission.refusal(refusal);
+    Err((Box::new(request), error))
+}
+
+/// What a budget in shadow would have done.
+fn watched(
+    planner: &Planner<'_>,
+    vm: &Vm,
+    admission: &Admission,
+    free: &Plan,
+    asked: &Asked,
+) -> Shadow {
+    for pressure in admission.pressures() {
+        let route = planner.moved(&vm.config, free, pressure).route;
+        if admission.covers(&planner.need(&vm.config, &route, asked)) {
+            let moved_to = vm
+                .config
+                .model(route.model)
+                .filter(|_| route.model != free.route.model)
+                .map(|model| model.id.clone());
+            return Shadow {
+                budget_model: moved_to,
+                ..Shadow::default()
+            };
+        }
+    }
+    Shadow {
+        budget_refuses: Some(ErrorKind::BudgetExhausted.code()),
+        ..Shadow::default()
+    }
 }
 
 /// Answers a request whose very bytes were answered from the cache before, if the answer is still
@@ -141,26 +185,22 @@ fn raw_request<'a>(caller: &'a Caller, endpoint: Endpoint, body: &'a [u8]) -> Ra
     }
 }
 
-/// The key, if this request may be answered from the cache at all.
-fn cache_key(
+/// Replies if the cache has an answer of the model that is planned.
+fn answer_from_cache(
     caller: &Caller,
-    config: &Config,
-    route: &Route,
-    request: &Request,
-) -> Option<CacheKey> {
-    let cache = config.cache.as_ref()?;
-    if !cache::is_cacheable(cache, &caller.tenant, request) {
-        return None;
+    vm: &mut Vm,
+    env: &Env<'_>,
+    plan: &Plan,
+    asked: &Asked,
+    effects: &mut Vec<Effect>,
+) -> Answered {
+    if let (Some(key), Some(cache)) = (&plan.key, &vm.config.cache)
+        && let Some(hit) = look_up(caller, cache, &mut vm.lru, env, key, asked)
+    {
+        reply::hit(caller, &vm.config, &plan.route, asked, hit, effects);
+        return Answered::Yes;
     }
-    let model = config.model(route.model)?;
-    Some(CacheKey::new(
-        &config.secret,
-        caller.tenant.id(),
-        model,
-        route.max_tokens,
-        &caller.head,
-        request,
-    ))
+    Answered::No
 }
 
 fn look_up(
@@ -174,57 +214,4 @@ fn look_up(
     let now_unix_s = env.now_unix_s();
     let entry = cache::lookup(env.store, lru, config, key, &caller.control, now_unix_s)?;
     Hit::new(&entry, now_unix_s, asked)
-}
-
-/// Sets aside what the request may cost. `None` where no budgets are configured.
-fn reserve(
-    caller: &Caller,
-    config: &Config,
-    env: &Env<'_>,
-    cost_max: Nanousd,
-) -> Result<Option<Reservation>, ApiError> {
-    let Some(budget) = &config.budget else {
-        return Ok(None);
-    };
-    let now_unix_s = env.now_unix_s();
-    let window = Window::at(now_unix_s, budget.window_s);
-    let limit = budget.limit(caller.tenant.name());
-    let account = account(config, budget, &caller.tenant);
-    budget::reserve(env.store, window, account, limit, cost_max)
-        .map(Some)
-        .map_err(|refusal| match refusal {
-            Refusal::Exhausted => {
-                let message = "the budget of this window does not cover this request";
-                ApiError::new(ErrorKind::BudgetExhausted, message)
-                    .retry_after_s(window.remaining_s(now_unix_s))
-            }
-            Refusal::Contended => {
-                ApiError::new(ErrorKind::Unavailable, refusal.to_string()).retry_after_s(1)
-            }
-        })
-}
-
-/// A tenant has a record of its own if the configuration names it: a name alone, from a header, may
-/// be one of any number.
-fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
-    let configured = |name: &str| {
-        budget.tenants.iter().any(|(tenant, _)| tenant == name)
-            || config.tenant.names.iter().any(|named| named.name == name)
-    };
-    match tenant {
-        Tenant::Known { id, name } if !name.as_deref().is_some_and(configured) => {
-            Account::Table(*id)
-        }
-        _ => Account::Fixed(tenant.id()),
-    }
-}
-
-/// What the request may cost at most: the prompt's upper bound and every completion token that it
-/// may generate, at the chosen model's price.
-fn cost_max(config: &Config, route: &Route, asked: &Asked, prompt_tokens_max: u64) -> Nanousd {
-    let completion = u64::from(route.max_tokens).saturating_mul(asked.answers);
-    config.model(route.model).map_or(Nanousd::ZERO, |model| {
-        let service = asked.service_tier;
-        model.price.cost_max(service, prompt_tokens_max, completion)
-    })
 }

@@ -1,15 +1,16 @@
 //! The end of a request that went upstream: the budget is settled, the estimate learns, the metrics
 //! and the ledger are written. Every way out leads here, exactly once.
 
+use super::admission;
 use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
+use crate::budget::Settled;
 use crate::cache::{self, Bytes, Entry};
 use crate::config::{Model, PriceOrigin};
 use crate::ledger::{Bill, Generation, Line, Source, Sums};
 use crate::metrics::Metric;
 use crate::price::{ServiceTier, Tokens};
-use crate::store::Updated;
 use crate::wire::Usage;
 
 /// How an answer ended.
@@ -115,6 +116,15 @@ impl Outcome {
         bill.sums()
     }
 
+    /// Tokens that somebody worked for: none, if a cache had the answer or the upstream failed.
+    fn generated_tokens(&self) -> u64 {
+        match self.ending {
+            Ending::Failed => 0,
+            _ if self.head.source.is_cache() => 0,
+            _ => self.tokens.total(),
+        }
+    }
+
     /// Did the answer end where the cap on its length did?
     fn is_capped(&self, in_flight: &InFlight) -> bool {
         let wish = in_flight.asked.max_tokens.unwrap_or(u32::MAX);
@@ -148,7 +158,9 @@ pub(super) fn settle(
     let reserved = in_flight.reserved();
     let mut effects = Vec::new();
     if let Some(reservation) = in_flight.reservation.take()
-        && reservation.settle(env.store, sums.cost) == Updated::Contended
+        && let tokens = outcome.generated_tokens()
+        && admission::settle(reservation, env, sums.cost, tokens, &mut effects)
+            == Settled::Contended
     {
         let message = "a reservation could not be settled; it stays until its window ends";
         effects.push(Effect::Log {
@@ -174,6 +186,7 @@ pub(super) fn settle(
             service_tier: outcome.service.as_str(),
             estimated: outcome.estimated,
             capped: outcome.is_capped(in_flight),
+            shadow: std::mem::take(&mut in_flight.shadow),
             ..reply::routed(line, model, &in_flight.route)
         };
         let line = reply::with_sums(line, reserved, &outcome.tokens, &sums);
