@@ -1,5 +1,5 @@
-//! What the tenant's budget says of a request that no cache answers: which shadow price it is routed
-//! under, and whether its cost can be set aside.
+//! What the tenant's budget says of a request that no cache answers: which shadow price it is
+//! routed under, and whether its cost can be set aside.
 
 use super::{Asked, Caller, Effect, Env};
 use crate::budget::{
