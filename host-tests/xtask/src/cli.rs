@@ -77,6 +77,8 @@ pub struct BenchOptions {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BenchName {
+    /// The exact cache's eviction, beside plain LRU and the optimum; needs no part of the stack
+    Cache,
     /// Envoy with the filter, beside Envoy without it and a direct response
     Edge,
     /// Prefill and decode of the backend: sequences together, beside one after another

@@ -181,6 +181,12 @@ impl SavedBy {
 /// What policies in `shadow` would have done. Absent where they would have done nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Shadow {
+    /// What an answer from the cache would have saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_nanousd: Option<u64>,
+    /// Prompt tokens that compaction would have taken out, estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction_tokens: Option<u64>,
     /// The `error.code` of the refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_refuses: Option<&'static str>,
@@ -236,6 +242,9 @@ pub struct Line<'a> {
     pub capped: bool,
     /// Is the model's price the configured default?
     pub price_default: bool,
+    /// The group whose tenants share the cached answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing_group: Option<&'a str>,
     #[serde(skip_serializing_if = "Shadow::is_empty")]
     pub shadow: Shadow,
 }

@@ -8,6 +8,7 @@ pub mod bpe;
 pub mod budget;
 pub mod cache;
 pub mod cache_key;
+pub mod compaction;
 pub mod config;
 pub mod error;
 pub mod exchange;

@@ -10,6 +10,10 @@ pub enum Metric {
     /// Requests to the two endpoints we judge.
     Requests,
     Hits,
+    /// Requests that waited for an identical one.
+    SingleFlightWaits,
+    /// Hits among them: the others went upstream after all, or their clients left.
+    SingleFlightHits,
     Misses,
     /// Judged and not looked up: the request is not cacheable, or its client said `no-cache`, in
     /// which case the fresh answer may still be stored.
@@ -42,6 +46,8 @@ pub enum Metric {
     CostNanousd,
     /// The sum of the five below.
     SavedNanousd,
+    /// Prompt tokens that compaction took out, estimated.
+    CompactedTokens,
     SavedByCache,
     SavedByRoute,
     SavedByCap,
@@ -84,9 +90,19 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 37] = [
+const FIXED: [(Metric, &str, Kind); 40] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
+    (
+        Metric::SingleFlightWaits,
+        "farthing_single_flight_waits_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SingleFlightHits,
+        "farthing_single_flight_hits_total",
+        Kind::Counter,
+    ),
     (Metric::Misses, "farthing_misses_total", Kind::Counter),
     (Metric::Bypasses, "farthing_bypasses_total", Kind::Counter),
     (
@@ -173,6 +189,11 @@ const FIXED: [(Metric, &str, Kind); 37] = [
     (
         Metric::SavedNanousd,
         "farthing_saved_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::CompactedTokens,
+        "farthing_compacted_tokens_total",
         Kind::Counter,
     ),
     (

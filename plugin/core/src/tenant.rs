@@ -184,6 +184,12 @@ fn without_bearer(authorization: &[u8]) -> &[u8] {
     }
 }
 
+/// The id under which the tenants of a sharing group have their cached answers together: never that
+/// of a tenant, whatever either is called.
+pub fn sharing_group_id(secret: &Secret, group: &str) -> TenantId {
+    keyed_id(secret, "sharing group", &[group.as_bytes()])
+}
+
 /// An id keyed by the deployment's secret; `kind` keeps identities of different origin apart.
 fn keyed_id(secret: &Secret, kind: &str, identity: &[&[u8]]) -> TenantId {
     let mut hash = KeyedHash::new(secret.hash_keys(), Purpose::Tenant);

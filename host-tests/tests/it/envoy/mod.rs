@@ -10,3 +10,5 @@ mod failures;
 mod ledger;
 mod observability;
 mod routing;
+mod single_flight;
+mod ways_in;

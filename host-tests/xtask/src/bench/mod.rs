@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures with a peer beside them, from one run on one machine. A missed
 //! target is reported and fails nothing: machines differ, and a report must come to its end.
 
+mod cache;
 mod edge;
 mod engine;
 mod load;
@@ -15,9 +16,12 @@ use crate::{build, fetch, runs};
 
 /// Runs one benchmark, prints its table and writes its metrics.
 pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
-    fetch::everything(interrupt)?;
-    build::everything(interrupt)?;
+    if options.name != BenchName::Cache {
+        fetch::everything(interrupt)?;
+        build::everything(interrupt)?;
+    }
     let metrics = match options.name {
+        BenchName::Cache => cache::run(interrupt)?,
         BenchName::Edge => edge::run(interrupt)?,
         BenchName::Engine => engine::run(interrupt)?,
     };

@@ -3,8 +3,11 @@
 //! `validate` checks and resolves them.
 
 mod budget;
+mod cache;
 mod checks;
+mod compaction;
 mod ledger;
+mod passthrough;
 mod prices;
 mod raw;
 mod routes;
@@ -12,11 +15,16 @@ mod validate;
 mod value;
 
 pub use budget::BudgetConfig;
+pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
+pub use compaction::CompactionConfig;
 pub use ledger::LedgerTransport;
+pub use passthrough::Passthrough;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
+
+use serde::Deserialize;
 
 use raw::RawConfig;
 
@@ -41,7 +49,10 @@ pub struct Config {
     pub ledger: LedgerTransport,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
-    /// Where requests go that are not ours to judge.
+    pub compaction: CompactionConfig,
+    /// What may pass unjudged.
+    pub passthrough: Passthrough,
+    /// Where that goes.
     pub passthrough_cluster: String,
 }
 
@@ -78,6 +89,16 @@ impl Config {
             .find(|route| route.matches.admits(endpoint, model, tenant))
     }
 
+    /// Which answers are kept for the requests of a route; `None` where the cache is off.
+    pub fn cache_policy<'a>(&'a self, route: Option<&'a RouteConfig>) -> Option<&'a CachePolicy> {
+        let cache = self.cache.as_ref()?;
+        match route.map(|route| &route.cache) {
+            None | Some(RouteCache::Default) => Some(&cache.policy),
+            Some(RouteCache::Off) => None,
+            Some(RouteCache::Policy(policy)) => Some(policy),
+        }
+    }
+
     pub fn find_virtual(&self, id: &str) -> Option<&VirtualModel> {
         self.virtual_models.iter().find(|model| model.id == id)
     }
@@ -101,6 +122,31 @@ pub struct Model {
     pub price: Price,
     pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
+    /// What its chat calls the limit of an answer; none: as the client says.
+    pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// The two names of one limit of a chat's answer. OpenAI's reasoning models take only the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl MaxTokensField {
+    pub const ALL: [MaxTokensField; 2] = [
+        MaxTokensField::MaxTokens,
+        MaxTokensField::MaxCompletionTokens,
+    ];
+
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MaxTokensField::MaxTokens => "max_tokens",
+            MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
 }
 
 /// May requests with tools be sent to this model?
@@ -165,26 +211,6 @@ pub enum TenantSource {
 pub struct NamedCredential {
     pub name: String,
     pub digest: CredentialDigest,
-}
-
-/// The exact cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheConfig {
-    pub ttl_s: u32,
-    /// Slots of the ring in shared data.
-    pub slots: u32,
-    /// Larger entries are not stored.
-    pub entry_bytes_max: usize,
-    pub sampled: SampledCaching,
-    /// Entries of the small cache of each worker in front of the ring; 0 switches it off.
-    pub per_vm_entries: usize,
-}
-
-/// May answers drawn at a temperature above 0 be repeated? A `seed` does not change this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampledCaching {
-    Never,
-    Always,
 }
 
 /// Completion tokens a request may ask for.

@@ -9,9 +9,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::budget::RawBudget;
+use super::cache::RawCache;
+use super::compaction::RawCompaction;
 use super::prices::RawPrice;
 use super::routes::RawRoute;
-use super::{ConfigError, LedgerTransport};
+use super::{ConfigError, LedgerTransport, MaxTokensField};
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -41,6 +43,10 @@ pub(super) struct RawConfig {
     pub routing: RawRouting,
     #[serde(default)]
     pub routes: Vec<RawRoute>,
+    #[serde(default)]
+    pub compaction: RawCompaction,
+    /// Default: `passthrough::DEFAULT`. An empty list lets nothing pass.
+    pub passthrough: Option<Vec<String>>,
     /// Default: the cluster of the first model.
     pub passthrough_cluster: Option<String>,
 }
@@ -59,6 +65,8 @@ pub(super) struct RawModel {
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
+    /// Default: whichever the client uses.
+    pub max_tokens_field: Option<MaxTokensField>,
 }
 
 #[derive(Deserialize)]
@@ -93,37 +101,6 @@ pub(super) struct RawNamedCredential {
     pub name: String,
     /// Hex; of the bearer token or API key without its scheme.
     pub credential_sha256: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object")]
-pub(super) struct RawCache {
-    pub enabled: bool,
-    pub ttl_s: WholeNumber,
-    pub slots: WholeNumber,
-    pub entry_bytes_max: WholeNumber,
-    pub sampled: RawSampled,
-    pub per_vm_entries: WholeNumber,
-}
-
-impl Default for RawCache {
-    fn default() -> Self {
-        RawCache {
-            enabled: true,
-            ttl_s: WholeNumber(3_600),
-            slots: WholeNumber(1_024),
-            entry_bytes_max: WholeNumber(64 << 10),
-            sampled: RawSampled::Never,
-            per_vm_entries: WholeNumber(256),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawSampled {
-    Never,
-    Always,
 }
 
 #[derive(Deserialize)]

@@ -2,10 +2,11 @@
 //! its way.
 
 use super::answer::Answer;
-use super::arrival::RESERVED_PREFIX;
+use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
 use crate::budget::{Reservation, Unit};
+use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
 use crate::ledger::Shadow;
@@ -13,7 +14,7 @@ use crate::metrics::Metric;
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::tokens::Count;
-use crate::wire::rewrite::Rewrite;
+use crate::wire::rewrite::{MaxTokensRewrite, Rewrite};
 use crate::wire::{Endpoint, Request};
 
 /// A request that is upstream.
@@ -26,32 +27,41 @@ pub(super) struct InFlight {
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
-    /// What policies that only watch would have done.
-    pub shadow: Shadow,
+    /// For how long the configuration lets it be stored.
+    pub ttl_s: u32,
     /// For how long the upstream's headers let it be stored.
     pub storable_s: Option<u32>,
+    /// How old the answer was when it came.
+    pub age_s: u64,
+    /// Taken when it lands: identical requests wait for it.
+    pub leads: Option<Leader>,
+    /// What policies that only record would have done.
+    pub shadow: Shadow,
     pub answer: Answer,
 }
 
 impl InFlight {
-    pub(super) fn new(
-        asked: Asked,
-        route: Route,
-        count: Count,
-        reservation: Option<Reservation>,
-        store_under: Option<CacheKey>,
-        shadow: Shadow,
-    ) -> InFlight {
-        let answer = Answer::Awaited;
+    /// One that reserves nothing, stores nothing and leads nobody.
+    pub(super) fn new(asked: Asked, route: Route, count: Count) -> InFlight {
         InFlight {
             asked,
             route,
             count,
-            reservation,
-            store_under,
-            shadow,
+            reservation: None,
+            store_under: None,
+            ttl_s: 0,
             storable_s: None,
-            answer,
+            age_s: 0,
+            leads: None,
+            shadow: Shadow::default(),
+            answer: Answer::Awaited,
+        }
+    }
+
+    /// Tells those who wait for the answer what came of it; once, and only the first time counts.
+    pub(super) fn land(&mut self, flights: &mut Flights, landing: Landing) {
+        if let Some(leader) = self.leads.take() {
+            flights.land(leader, landing);
         }
     }
 
@@ -67,7 +77,8 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        self.asked.stream && !self.asked.include_usage
+        let asked = &self.asked;
+        asked.endpoint.has_usage_option() && asked.stream && !asked.include_usage
     }
 
     /// What an answer that reached our cap would have had more without it, at least.
@@ -82,11 +93,11 @@ impl InFlight {
     }
 }
 
-/// Removes what a client sent under our name.
-pub(super) fn strip_reserved(headers: &Headers<'_>) -> Vec<Effect> {
+/// Removes what a client sent under our name, and the path that it wants another server to take.
+pub(super) fn strip_untrusted(headers: &Headers<'_>) -> Vec<Effect> {
     headers
         .names()
-        .filter(|name| name.starts_with(RESERVED_PREFIX))
+        .filter(|name| name.starts_with(RESERVED_PREFIX) || PATH_OVERRIDES.contains(name))
         .map(|name| Effect::RemoveRequestHeader {
             name: name.to_owned(),
         })
@@ -117,7 +128,7 @@ pub(super) fn forward(
         return;
     };
     let rewrite = rewrite(model, request, in_flight);
-    if !rewrite.is_empty() {
+    if request.is_compacted || !rewrite.is_empty() {
         effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
     }
     // A compressed answer could not be read.
@@ -144,10 +155,9 @@ pub(super) fn forward(
 fn rewrite(model: &Model, request: &Request, in_flight: &InFlight) -> Rewrite {
     let route = &in_flight.route;
     let renamed = request.model != model.upstream_model;
-    let limited = request.max_tokens != Some(route.max_tokens);
     Rewrite {
         model: renamed.then(|| model.upstream_model.clone()),
-        max_tokens: limited.then_some(route.max_tokens),
+        max_tokens: MaxTokensRewrite::new(request, model.max_tokens_field, route.max_tokens),
         include_usage: in_flight.strips_usage(),
     }
 }

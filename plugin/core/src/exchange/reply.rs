@@ -4,19 +4,21 @@ use super::{Asked, Caller, Effect, LocalReply};
 use crate::budget::Unit;
 use crate::cache::Entry;
 use crate::config::{Config, Model, PriceOrigin};
-use crate::error::{ApiError, ErrorKind};
+use crate::error::{ApiError, ErrorKind, ErrorShape};
 use crate::ledger::{Bill, Generation, Line, SavedBy, Shadow, Source, Sums};
 use crate::metrics::Metric;
-use crate::money::NanousdDelta;
+use crate::money::{Nanousd, NanousdDelta};
 use crate::price::{ServiceTier, Tokens};
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::wire::{Endpoint, Request, UsageEvent, parse_completed, replay_sse};
 
-/// Refuses a request with OpenAI's error body. `request` is known if it could be parsed.
+/// Refuses a request in the shape of its API's errors. `endpoint` is the one that it is for or lies
+/// under; without one it is no request of ours and has no line in the ledger. `request` is known if
+/// it could be parsed.
 pub(super) fn refuse(
     caller: &Caller,
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     request: Option<&Request>,
     error: &ApiError,
     effects: &mut Vec<Effect>,
@@ -30,16 +32,18 @@ pub(super) fn refuse(
     effects.push(Effect::count(metric));
     // A name that we do not know is whatever the client wrote: it may be a prompt or a credential.
     let unknown = error.kind == ErrorKind::ModelNotFound;
-    let line = Line {
-        model_asked: request
-            .filter(|_| !unknown)
-            .map(|request| request.model.as_str()),
-        status: error.status(),
-        error: Some(error.kind.code()),
-        stream: request.is_some_and(|request| request.stream),
-        ..line(caller, endpoint, Source::Refused)
-    };
-    effects.push(Effect::Ledger(line.to_json()));
+    if let Some(endpoint) = endpoint {
+        let line = Line {
+            model_asked: request
+                .filter(|_| !unknown)
+                .map(|request| request.model.as_str()),
+            status: error.status(),
+            error: Some(error.kind.code()),
+            stream: request.is_some_and(|request| request.stream),
+            ..line(caller, endpoint, Source::Refused)
+        };
+        effects.push(Effect::Ledger(line.to_json()));
+    }
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
         ("x-farthing-request-id", caller.request_id.clone()),
@@ -47,10 +51,11 @@ pub(super) fn refuse(
     if let Some(retry_after_s) = error.retry_after_s {
         headers.push(("retry-after", retry_after_s.to_string()));
     }
-    if error.kind == ErrorKind::MethodNotAllowed {
+    if error.kind == ErrorKind::MethodNotAllowed && endpoint.is_some() {
         headers.push(("allow", "POST".to_owned()));
     }
-    let (status, body) = (error.status(), error.body());
+    let shape = endpoint.map_or(ErrorShape::OpenAi, Endpoint::error_shape);
+    let (status, body) = (error.status(), error.body_in(shape));
     effects.push(Effect::LocalReply(LocalReply {
         status,
         headers,
@@ -63,6 +68,15 @@ pub(super) struct Hit {
     body: Vec<u8>,
     age_s: u64,
     tokens: Tokens,
+    from: HitFrom,
+}
+
+/// Who had the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HitFrom {
+    Cache,
+    /// An identical request that was under way.
+    SingleFlight,
 }
 
 impl Hit {
@@ -88,6 +102,22 @@ impl Hit {
             body,
             age_s: entry.age_s(now_unix_s),
             tokens,
+            from: HitFrom::Cache,
+        })
+    }
+
+    /// The same answer, had by waiting for it.
+    pub(super) fn by_single_flight(self) -> Hit {
+        Hit {
+            from: HitFrom::SingleFlight,
+            ..self
+        }
+    }
+
+    /// What generating the answer again would cost.
+    pub(super) fn generated_cost(&self, config: &Config, route: &Route, asked: &Asked) -> Nanousd {
+        config.model(route.model).map_or(Nanousd::ZERO, |model| {
+            model.price.cost(asked.service_tier, &self.tokens)
         })
     }
 }
@@ -106,7 +136,10 @@ pub(super) fn hit(
         return;
     };
     let bill = Bill {
-        generation: Generation::Cached,
+        generation: match hit.from {
+            HitFrom::Cache => Generation::Cached,
+            HitFrom::SingleFlight => Generation::Shared,
+        },
         served: &served.price,
         asked: &dearest.price,
         service: asked.service_tier,
@@ -120,6 +153,7 @@ pub(super) fn hit(
     let line = Line {
         model_asked: Some(&asked.model),
         stream: asked.stream,
+        sharing_group: asked.sharing_group.as_deref(),
         service_tier: asked.service_tier.as_str(),
         ..routed(
             line(caller, asked.endpoint, Source::EdgeCache),
@@ -232,6 +266,7 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         as_asked_nanousd: 0,
         saved_nanousd: 0,
         saved_by: SavedBy::default(),
+        sharing_group: None,
         capped: false,
         price_default: false,
         shadow: Shadow::default(),

@@ -1,19 +1,21 @@
-//! A whole request is here: parse, count, route, look in the cache, reserve. The outcome is a reply
-//! of our own or a request to forward.
+//! A whole request is here: parse, count, route, look in the cache. The outcome is a reply of our
+//! own, a request that waits for another's answer, or one to send.
 
-use super::admission::Admission;
-use super::forward::{self, InFlight};
+use super::cached::{CacheUse, Serving, look_up};
+use super::forward::InFlight;
 use super::plan::{Plan, Planner};
 use super::repeats::RawRequest;
-use super::reply::{self, Hit};
-use super::{Asked, Caller, Effect, Env, Vm};
-use crate::budget::{Pressure, Refusal};
-use crate::cache::{self, Lru};
-use crate::cache_key::CacheKey;
-use crate::config::CacheConfig;
-use crate::error::{ApiError, ErrorKind};
+use super::waiting::{self, Waiting};
+use super::{Asked, Caller, Compacted, Effect, Env, Vm};
+use super::{reply, send};
+use crate::budget::Pressure;
+use crate::compaction;
+use crate::config::{CompactionConfig, Config, Policy};
+use crate::error::ApiError;
 use crate::ledger::Shadow;
 use crate::metrics::Metric;
+use crate::route::Route;
+use crate::tokens::Count;
 use crate::wire::{self, Endpoint, Request};
 
 /// Did a reply go out?
@@ -26,7 +28,21 @@ enum Answered {
 pub(super) enum Decision {
     /// The effects hold a local reply.
     Replied,
+    /// Until there is an answer to an identical request.
+    Wait(Box<Waiting>),
     Forward(Box<InFlight>),
+}
+
+/// A request on its way through the decisions: counted and routed, not yet answered or sent.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub request: Request,
+    pub asked: Asked,
+    pub route: Route,
+    pub count: Count,
+    pub cache: Option<CacheUse>,
+    /// What policies that only record would have done.
+    pub shadow: Shadow,
 }
 
 /// Decides one request; `effects` gets what the decision needs done.
@@ -44,16 +60,35 @@ pub(super) fn decide(
     let request = match wire::parse(endpoint, body) {
         Ok(request) => request,
         Err(error) => {
-            reply::refuse(caller, endpoint, None, &error, effects);
+            reply::refuse(caller, Some(endpoint), None, &error, effects);
             return Decision::Replied;
         }
     };
-    match judge(caller, vm, env, request, body, effects) {
+    let (request, saved) = compact(caller, &vm.config, request);
+    match judge(caller, vm, env, request, saved, body, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
-            reply::refuse(caller, endpoint, Some(&request), &error, effects);
+            reply::refuse(caller, Some(endpoint), Some(&request), &error, effects);
             Decision::Replied
         }
+    }
+}
+
+/// The request without what its model need not read, unless that is only recorded.
+fn compact(caller: &Caller, config: &Config, request: Request) -> (Request, Compacted) {
+    if config.compaction == CompactionConfig::Disabled {
+        return (request, Compacted::default());
+    }
+    let route = config.find_route(request.endpoint, &request.model, caller.tenant.name());
+    let whitespace = route.map(|route| route.whitespace).unwrap_or_default();
+    let plan = compaction::Plan::of(&request, whitespace);
+    let tokens = plan.saved_tokens();
+    if route.is_some_and(|route| !route.acts(Policy::Compaction)) {
+        return (request, Compacted::Shadow { tokens });
+    }
+    match plan.apply(&request) {
+        Some(compacted) => (compacted, Compacted::Done { tokens }),
+        None => (request, Compacted::default()),
     }
 }
 
@@ -62,90 +97,48 @@ fn judge(
     vm: &mut Vm,
     env: &Env<'_>,
     request: Request,
+    compacted: Compacted,
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
-    let planner = Planner::new(caller, vm, env, &request);
-    let free = match planner.plan(&vm.config, Pressure::NONE) {
+    let count = Count::of_request(&request);
+    let planner = Planner::new(caller, vm, env, &request, &count);
+    let Plan { route, cache } = match planner.plan(&vm.config, Pressure::NONE) {
         Ok(plan) => plan,
         Err(error) => return Err((Box::new(request), error)),
     };
-    let asked = Asked::of(&request);
-    if answer_from_cache(caller, vm, env, &free, &asked, effects) == Answered::Yes {
-        if let Some(key) = free.key {
+    let asked = Asked {
+        sharing_group: cache.as_ref().and_then(|cache| cache.group.clone()),
+        ..Asked::of(&request, compacted)
+    };
+    let mut judged = Judged {
+        request,
+        asked,
+        route,
+        count,
+        cache,
+        shadow: Shadow::default(),
+    };
+    if let Some(CacheUse { key, serving, .. }) = &judged.cache
+        && let Some(config) = &vm.config.cache
+        && let Some(hit) = look_up(caller, config, &mut vm.per_vm, env, key, &judged.asked)
+    {
+        if *serving == Serving::Acts {
+            let Judged { asked, route, .. } = judged;
+            reply::hit(caller, &vm.config, &route, &asked, hit, effects);
             let raw = raw_request(caller, asked.endpoint, body);
-            vm.repeats
-                .insert(&vm.config.secret, raw, key, free.route, asked);
-        }
-        return Ok(Decision::Replied);
-    }
-    let mut admission = Admission::read(caller, &vm.config, env, &asked);
-    let mut shadow = Shadow::default();
-    let mut pressures = admission.pressures();
-    if admission.is_watched() {
-        shadow = watched(&planner, vm, &admission, &free, &asked);
-        pressures = vec![Pressure::NONE];
-    }
-    let looked_up = free.key.is_some() && !caller.control.no_cache;
-    let not_answered = Effect::count(if looked_up {
-        Metric::Misses
-    } else {
-        Metric::Bypasses
-    });
-    let mut refusal = Refusal::Exhausted;
-    for pressure in pressures {
-        let plan = planner.moved(&vm.config, &free, pressure);
-        let is_moved = plan.route.model != free.route.model;
-        if is_moved && answer_from_cache(caller, vm, env, &plan, &asked, effects) == Answered::Yes {
+            (vm.repeats).insert(&vm.config.secret, raw, *key, route, asked);
             return Ok(Decision::Replied);
         }
-        let need = planner.need(&vm.config, &plan.route, &asked);
-        match admission.reserve(env, &need, effects) {
-            Ok(reservation) => {
-                effects.push(not_answered);
-                if is_moved {
-                    effects.push(Effect::count(Metric::BudgetMoved));
-                }
-                let Planner { count, .. } = planner;
-                let store_under = plan.key.filter(|_| !caller.control.no_store);
-                let in_flight =
-                    InFlight::new(asked, plan.route, count, reservation, store_under, shadow);
-                forward::forward(caller, &vm.config, &request, &in_flight, effects);
-                return Ok(Decision::Forward(Box::new(in_flight)));
-            }
-            Err(refused) => refusal = refused,
-        }
+        let saved = hit.generated_cost(&vm.config, &judged.route, &judged.asked);
+        judged.shadow.cache_nanousd = Some(saved.0);
     }
-    effects.push(not_answered);
-    let error = admission.refusal(refusal);
-    Err((Box::new(request), error))
-}
-
-/// What a budget in shadow would have done.
-fn watched(
-    planner: &Planner<'_>,
-    vm: &Vm,
-    admission: &Admission,
-    free: &Plan,
-    asked: &Asked,
-) -> Shadow {
-    for pressure in admission.pressures() {
-        let route = planner.moved(&vm.config, free, pressure).route;
-        if admission.covers(&planner.need(&vm.config, &route, asked)) {
-            let moved_to = vm
-                .config
-                .model(route.model)
-                .filter(|_| route.model != free.route.model)
-                .map(|model| model.id.clone());
-            return Shadow {
-                budget_model: moved_to,
-                ..Shadow::default()
-            };
+    match waiting::follow(caller, vm, env, &judged, body.len()) {
+        Some(ticket) => {
+            effects.push(Effect::count(Metric::SingleFlightWaits));
+            Ok(Decision::Wait(Box::new(Waiting { judged, ticket })))
         }
-    }
-    Shadow {
-        budget_refuses: Some(ErrorKind::BudgetExhausted.code()),
-        ..Shadow::default()
+        None => send::send(caller, vm, env, judged, None, effects),
     }
 }
 
@@ -162,14 +155,14 @@ fn repeat(
     let raw = raw_request(caller, endpoint, body);
     let Vm {
         config,
-        lru,
+        per_vm,
         repeats,
         ..
     } = vm;
     let (Some(cache), Some(repeat)) = (&config.cache, repeats.find(&config.secret, raw)) else {
         return Answered::No;
     };
-    let Some(hit) = look_up(caller, cache, lru, env, &repeat.key, &repeat.asked) else {
+    let Some(hit) = look_up(caller, cache, per_vm, env, &repeat.key, &repeat.asked) else {
         return Answered::No;
     };
     reply::hit(caller, config, &repeat.route, &repeat.asked, hit, effects);
@@ -183,35 +176,4 @@ fn raw_request<'a>(caller: &'a Caller, endpoint: Endpoint, body: &'a [u8]) -> Ra
         path: endpoint.path(),
         body,
     }
-}
-
-/// Replies if the cache has an answer of the model that is planned.
-fn answer_from_cache(
-    caller: &Caller,
-    vm: &mut Vm,
-    env: &Env<'_>,
-    plan: &Plan,
-    asked: &Asked,
-    effects: &mut Vec<Effect>,
-) -> Answered {
-    if let (Some(key), Some(cache)) = (&plan.key, &vm.config.cache)
-        && let Some(hit) = look_up(caller, cache, &mut vm.lru, env, key, asked)
-    {
-        reply::hit(caller, &vm.config, &plan.route, asked, hit, effects);
-        return Answered::Yes;
-    }
-    Answered::No
-}
-
-fn look_up(
-    caller: &Caller,
-    config: &CacheConfig,
-    lru: &mut Lru,
-    env: &Env<'_>,
-    key: &CacheKey,
-    asked: &Asked,
-) -> Option<Hit> {
-    let now_unix_s = env.now_unix_s();
-    let entry = cache::lookup(env.store, lru, config, key, &caller.control, now_unix_s)?;
-    Hit::new(&entry, now_unix_s, asked)
 }

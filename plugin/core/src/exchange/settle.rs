@@ -1,17 +1,21 @@
 //! The end of a request that went upstream: the budget is settled, the estimate learns, the metrics
 //! and the ledger are written. Every way out leads here, exactly once.
 
+use std::rc::Rc;
+
 use super::admission;
 use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
 use crate::budget::Settled;
-use crate::cache::{self, Bytes, Entry};
+use crate::cache::flight::Landing;
+use crate::cache::{Bytes, Entry, Levels};
 use crate::config::{Model, PriceOrigin};
-use crate::ledger::{Bill, Generation, Line, Source, Sums};
+use crate::ledger::{Bill, Generation, Line, Shadow, Source, Sums};
 use crate::metrics::Metric;
+use crate::money::Nanousd;
 use crate::price::{ServiceTier, Tokens};
-use crate::wire::Usage;
+use crate::wire::{PromptExtent, Usage};
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +111,7 @@ impl Outcome {
             asked: &asked.price,
             service: self.service,
             tokens: self.tokens,
-            compacted_tokens: 0,
+            compacted_tokens: in_flight.asked.compacted.saved_tokens(),
             capped_tokens: match self.is_capped(in_flight) {
                 true => in_flight.capped_tokens(),
                 false => 0,
@@ -156,6 +160,12 @@ pub(super) fn settle(
 ) -> Vec<Effect> {
     let sums = outcome.sums(in_flight, vm);
     let reserved = in_flight.reserved();
+    // Had it been stored, it would have landed.
+    let landing = match outcome.ending {
+        Ending::Complete => Landing::Uncacheable,
+        Ending::Aborted | Ending::TimedOut | Ending::Failed => Landing::Failed,
+    };
+    in_flight.land(&mut vm.flights, landing);
     let mut effects = Vec::new();
     if let Some(reservation) = in_flight.reservation.take()
         && let tokens = outcome.generated_tokens()
@@ -171,6 +181,7 @@ pub(super) fn settle(
     }
     if let Some(prompt_tokens) = outcome.reported_prompt_tokens
         && !outcome.head.source.is_cache()
+        && in_flight.asked.extent == PromptExtent::Whole
     {
         vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
     }
@@ -185,8 +196,12 @@ pub(super) fn settle(
             aborted: outcome.ending.is_cut_off(),
             service_tier: outcome.service.as_str(),
             estimated: outcome.estimated,
+            sharing_group: in_flight.asked.sharing_group.as_deref(),
             capped: outcome.is_capped(in_flight),
-            shadow: std::mem::take(&mut in_flight.shadow),
+            shadow: Shadow {
+                compaction_tokens: in_flight.asked.compacted.shadow_tokens(),
+                ..std::mem::take(&mut in_flight.shadow)
+            },
             ..reply::routed(line, model, &in_flight.route)
         };
         let line = reply::with_sums(line, reserved, &outcome.tokens, &sums);
@@ -214,6 +229,10 @@ fn count(in_flight: &InFlight, vm: &Vm, outcome: &Outcome, sums: &Sums, effects:
     let defaulted = vm.config.model(model).is_some_and(is_default);
     add(Metric::PriceDefault, u64::from(defaulted));
     if matches!(outcome.head.source, Source::Model | Source::Provider) {
+        add(
+            Metric::CompactedTokens,
+            in_flight.asked.compacted.saved_tokens(),
+        );
         add(Metric::PromptTokens, outcome.tokens.prompt);
         add(Metric::CompletionTokens, outcome.tokens.completion);
         add(Metric::CostNanousd, sums.cost.0);
@@ -226,9 +245,10 @@ fn count(in_flight: &InFlight, vm: &Vm, outcome: &Outcome, sums: &Sums, effects:
     }
 }
 
-/// Puts a complete answer into the cache, if the request and the upstream allow it.
+/// Puts a complete answer into the cache, if the request and the upstream allow it, and gives it to
+/// those who wait for it.
 pub(super) fn store(
-    in_flight: &InFlight,
+    in_flight: &mut InFlight,
     vm: &mut Vm,
     env: &Env<'_>,
     answer: Vec<u8>,
@@ -241,13 +261,26 @@ pub(super) fn store(
     ) else {
         return;
     };
-    let created_unix_s = env.now_unix_s();
-    let entry = Entry {
-        created_unix_s,
-        expires_unix_s: created_unix_s.saturating_add(u64::from(life_s)),
+    let cost = vm
+        .config
+        .model(in_flight.route.model)
+        .map_or(Nanousd::ZERO, |model| {
+            model.price.cost(in_flight.asked.service_tier, &tokens)
+        });
+    let now_unix_s = env.now_unix_s();
+    let entry = Rc::new(Entry {
+        created_unix_s: now_unix_s.saturating_sub(in_flight.age_s),
+        expires_unix_s: now_unix_s.saturating_add(u64::from(life_s)),
         prompt_tokens: tokens.prompt,
         completion_tokens: tokens.completion,
+        cost_nanousd: cost.0,
         answer: Bytes(answer),
+    });
+    let mut levels = Levels {
+        store: env.store,
+        per_vm: &mut vm.per_vm,
+        config,
     };
-    cache::insert(env.store, &mut vm.lru, config, key, entry);
+    levels.insert(key, Rc::clone(&entry), now_unix_s);
+    in_flight.land(&mut vm.flights, Landing::Answered(entry));
 }

@@ -83,11 +83,11 @@ fn every_field_is_read_from_both_encodings() {
         assert_eq!(budget.limit(Some("acme")).amount, 250_000_000);
         let cache = config.cache.as_ref().unwrap();
         assert_eq!(
-            (cache.ttl_s, cache.slots, cache.entry_bytes_max),
+            (cache.policy.ttl_s, cache.slots, cache.entry_bytes_max),
             (600, 64, 4096)
         );
         assert_eq!(
-            (cache.sampled, cache.per_vm_entries),
+            (cache.policy.sampled, cache.per_vm_entries),
             (SampledCaching::Always, 0)
         );
         assert_eq!(
@@ -107,7 +107,10 @@ fn defaults_are_filled_in() {
     assert_eq!(config.passthrough_cluster, "cheap");
     assert!(config.budget.is_none());
     let cache = config.cache.unwrap();
-    assert_eq!((cache.ttl_s, cache.sampled), (3_600, SampledCaching::Never));
+    assert_eq!(
+        (cache.policy.ttl_s, cache.policy.sampled),
+        (3_600, SampledCaching::Never)
+    );
     let mut off: Value = serde_json::from_str(crate::edge::CONFIG).unwrap();
     off["cache"] = json!({"enabled": false});
     assert!(

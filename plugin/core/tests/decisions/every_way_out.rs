@@ -98,6 +98,6 @@ proptest! {
         let mut edge = Edge::new(CONFIG);
         let text = String::from_utf8_lossy(&body).into_owned();
         let sent = edge.post(path, &text);
-        prop_assert_eq!(sent.reply().is_some(), path != "/x");
+        prop_assert!(sent.reply().is_some());
     }
 }

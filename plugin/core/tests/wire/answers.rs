@@ -139,7 +139,7 @@ fn check(name: &str, bytes: &[u8]) {
 fn name(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::ChatCompletions => "chat",
-        Endpoint::Completions => "completions",
+        _ => "completions",
     }
 }
 

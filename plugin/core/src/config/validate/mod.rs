@@ -6,23 +6,21 @@ use super::budget::budget;
 use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
+use super::cache::cache;
+use super::compaction::compaction;
+use super::passthrough::passthrough;
 use super::prices::price;
-use super::raw::{RawCache, RawConfig, RawMaxTokens, RawSampled, RawTenant, RawTenantSource};
+use super::raw::{RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
-use super::{
-    CacheConfig, Config, ConfigError, MaxTokens, NamedCredential, SampledCaching, Secret,
-    TenantConfig, TenantSource,
-};
-use crate::limits::{
-    CACHE_ENTRY_BYTES_MAX, CACHE_ENTRY_BYTES_MIN, CACHE_PER_VM_ENTRIES_MAX, CACHE_SLOTS_MAX,
-    CACHE_TTL_S_MAX, MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
-};
+use super::{Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig, TenantSource};
+use crate::limits::{MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::tenant::CredentialDigest;
 
 type Checked<T> = Result<T, ConfigError>;
 
 pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
-    let routes = routes(&mut raw)?;
+    let cache = cache(&raw.cache)?;
+    let routes = routes(&mut raw, cache.as_ref())?;
     let default_price = raw
         .default_price
         .map(|raw| price("default_price", raw))
@@ -40,7 +38,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
     };
     Ok(Config {
         secret: secret(&raw.secret)?,
-        cache: cache(raw.cache)?,
+        cache,
         max_tokens: max_tokens(raw.max_tokens)?,
         models,
         virtual_models,
@@ -48,6 +46,8 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         budget,
         ledger: raw.ledger,
         routes,
+        compaction: compaction(raw.compaction),
+        passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
 }
@@ -100,31 +100,6 @@ fn tenant(raw: RawTenant) -> Checked<TenantConfig> {
         names.push(NamedCredential { name, digest });
     }
     Ok(TenantConfig { source, names })
-}
-
-fn cache(raw: RawCache) -> Checked<Option<CacheConfig>> {
-    let bytes = (CACHE_ENTRY_BYTES_MIN as u32, CACHE_ENTRY_BYTES_MAX as u32);
-    let config = CacheConfig {
-        ttl_s: within("cache.ttl_s", raw.ttl_s, 1, CACHE_TTL_S_MAX)?,
-        slots: within("cache.slots", raw.slots, 1, CACHE_SLOTS_MAX)?,
-        entry_bytes_max: within(
-            "cache.entry_bytes_max",
-            raw.entry_bytes_max,
-            bytes.0,
-            bytes.1,
-        )? as usize,
-        sampled: match raw.sampled {
-            RawSampled::Never => SampledCaching::Never,
-            RawSampled::Always => SampledCaching::Always,
-        },
-        per_vm_entries: within(
-            "cache.per_vm_entries",
-            raw.per_vm_entries,
-            0,
-            CACHE_PER_VM_ENTRIES_MAX as u32,
-        )? as usize,
-    };
-    Ok(raw.enabled.then_some(config))
 }
 
 fn max_tokens(raw: RawMaxTokens) -> Checked<MaxTokens> {

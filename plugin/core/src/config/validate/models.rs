@@ -54,6 +54,7 @@ pub(super) fn models(raw: Vec<RawModel>, default: Option<&Price>) -> Checked<Vec
             } else {
                 ToolSupport::Unsupported
             },
+            max_tokens_field: raw.max_tokens_field,
         });
     }
     Ok(models)
