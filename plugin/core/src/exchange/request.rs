@@ -220,7 +220,7 @@ fn send(
         shadow_saved,
         ..InFlight::new(asked, route, count)
     };
-    forward::forward(caller, &vm.config, &request, &in_flight, effects);
+    forward::forward(caller, &vm.config, request, &in_flight, effects);
     Ok(Decision::Forward(Box::new(in_flight)))
 }
 
