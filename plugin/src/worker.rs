@@ -1,7 +1,7 @@
 //! What the streams of one worker share. A worker is one thread, so sharing is `Rc` and `RefCell`;
 //! a borrow lasts for one pure decision and never spans a host call that could re-enter.
 
-use crate::effects::{self, Held, Metrics, Outcome};
+use crate::effects::{self, Held, Outcome, Telemetry};
 use crate::host::{self, SharedData};
 use farthing_core::config::Config;
 use farthing_core::exchange::{Effect, Env, Exchange, Flow, Step, Vm};
@@ -18,7 +18,7 @@ pub type SharedExchange = Rc<RefCell<Exchange>>;
 pub struct Worker {
     root_id: u32,
     vm: RefCell<Vm>,
-    metrics: Metrics,
+    telemetry: Telemetry,
     /// Streams that the tick looks after: those that hold their headers while the self-check is
     /// pending, and those that wait for an identical request. Bounded by the streams that Envoy
     /// admits.
@@ -37,11 +37,11 @@ struct Watched {
 
 impl Worker {
     pub fn new(root_id: u32, config: Config) -> Worker {
-        let metrics = Metrics::define(&config);
+        let telemetry = Telemetry::define(&config);
         Worker {
             root_id,
             vm: RefCell::new(Vm::new(config)),
-            metrics,
+            telemetry,
             watched: RefCell::default(),
             tick_ms: Cell::new(0),
         }
@@ -69,7 +69,7 @@ impl Worker {
 
     /// Applies effects and says whether the stream was answered.
     pub fn apply(&self, effects: Vec<Effect>, held: Held) -> Outcome {
-        effects::apply(effects, held, &self.metrics)
+        effects::apply(effects, held, &self.telemetry)
     }
 
     /// A stream holds its request, of which the host has this: the tick looks after it.

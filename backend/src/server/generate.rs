@@ -92,7 +92,7 @@ fn submit(
 fn answer_head(call: Call<'_>, endpoint: Endpoint, model: &str) -> AnswerHead {
     let prefix = match endpoint {
         Endpoint::ChatCompletions => "chatcmpl",
-        Endpoint::Completions => "cmpl",
+        _ => "cmpl",
     };
     AnswerHead {
         id: call.state.salts.response_id(prefix),

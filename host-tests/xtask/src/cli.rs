@@ -25,6 +25,8 @@ pub enum Command {
     Test,
     /// Run a benchmark with its peer beside it
     Bench(BenchOptions),
+    /// Make the price catalogue of the filter from LiteLLM's table
+    Prices(PricesOptions),
 }
 
 /// Ports and paths of the stack; a port that is not given is a free one.
@@ -52,6 +54,16 @@ pub struct DemoOptions {
     /// Also write every request and the sum as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct PricesOptions {
+    /// LiteLLM's model_prices_and_context_window_backup.json
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The release of LiteLLM that it is from
+    #[arg(long, value_name = "VERSION")]
+    pub release: String,
 }
 
 #[derive(Args)]

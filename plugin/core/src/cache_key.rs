@@ -56,8 +56,14 @@ impl CacheKey {
     }
 }
 
-/// Request headers that OpenAI's API reads: a beta feature, and on whose account it works.
-const NAMED: [&str; 3] = ["openai-beta", "openai-organization", "openai-project"];
+/// Request headers that the APIs read: a version, beta features, and on whose account they work.
+const NAMED: [&str; 5] = [
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "anthropic-version",
+    "anthropic-beta",
+];
 
 /// What of a request's head travels upstream and may change the answer.
 #[derive(Clone, Debug, Default)]

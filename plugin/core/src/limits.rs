@@ -34,6 +34,12 @@ pub const EMBEDDING_INPUTS_MAX: usize = 256;
 pub const JSON_VALUES_MAX: usize = 1 << 17;
 /// Characters of a client's own word (a key, a role) that an error message repeats.
 pub const ERROR_ECHO_CHARS_MAX: usize = 48;
+/// Images in one request.
+pub const IMAGES_MAX: u32 = 100;
+/// Tokens set aside for one image: the most that Claude's models spend on one of the largest size
+/// that they look at (docs.anthropic.com/en/docs/build-with-claude/vision), and more than what a
+/// high-detail image costs by OpenAI's tiles (1,445) or patches (3,779). Settled from the usage.
+pub const IMAGE_TOKENS_MAX: u64 = 4_784;
 /// Content parts of one message.
 pub const CONTENT_PARTS_MAX: usize = 1_024;
 /// Tools or functions offered in one request, and tool calls in one message.
@@ -160,6 +166,8 @@ pub const CONFIG_NAME_BYTES_MAX: usize = 128;
 /// Configured routes, and names in each list of what one matches.
 pub const ROUTES_MAX: usize = 64;
 pub const ROUTE_MATCHES_MAX: usize = 64;
+/// Entries of the list of what passes unjudged.
+pub const PASSTHROUGH_MAX: usize = 64;
 /// Credentials with a name, and tenants with a budget of their own.
 pub const NAMED_TENANTS_MAX: usize = 1_024;
 /// Bytes of the deployment's secret: fewer can be guessed, more are a mistake.

@@ -28,13 +28,13 @@ use crate::tenant::Tenant;
 use crate::wire::Request;
 
 /// May a request of this tenant be answered from the cache and its answer be stored, as far as the
-/// request itself says? Not without an identity, and not when the answer is drawn at random, unless
-/// the configuration wants that. (`temperature` is 1 when a request does not say.)
+/// request itself says? Not without an identity, not when the answer is drawn at random, unless the
+/// configuration wants that, and not when it depends on more than the request. (`temperature` is 1
+/// when a request does not say.)
 pub fn is_cacheable(policy: &CachePolicy, tenant: &Tenant, request: &Request) -> bool {
     let identified = matches!(tenant, Tenant::Known { .. });
-    let repeatable =
-        policy.sampled == SampledCaching::Always || request.sampling.temperature == 0.0;
-    identified && repeatable
+    let repeatable = policy.sampled == SampledCaching::Always || request.is_deterministic();
+    identified && repeatable && request.is_reusable()
 }
 
 /// Both levels of the cache, as one worker reaches them.

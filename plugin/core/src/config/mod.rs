@@ -4,20 +4,31 @@
 
 mod cache;
 mod checks;
+mod compaction;
+mod ledger;
+mod passthrough;
+mod prices;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
 pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
+pub use compaction::CompactionConfig;
+pub use ledger::LedgerTransport;
+pub use passthrough::Passthrough;
+pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use raw::RawConfig;
 
 use crate::keyed_hash::HashKeys;
-use crate::money::{Nanousd, Price};
+use crate::money::Nanousd;
+use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
 
@@ -34,9 +45,13 @@ pub struct Config {
     /// None: the exact cache is switched off.
     pub cache: Option<CacheConfig>,
     pub max_tokens: MaxTokens,
+    pub ledger: LedgerTransport,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
-    /// Where requests go that are not ours to judge.
+    pub compaction: CompactionConfig,
+    /// What may pass unjudged.
+    pub passthrough: Passthrough,
+    /// Where that goes.
     pub passthrough_cluster: String,
 }
 
@@ -104,7 +119,33 @@ pub struct Model {
     /// Prompt and completion together.
     pub context_tokens: u32,
     pub price: Price,
+    pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
+    /// What its chat calls the limit of an answer; none: as the client says.
+    pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// The two names of one limit of a chat's answer. OpenAI's reasoning models take only the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl MaxTokensField {
+    pub const ALL: [MaxTokensField; 2] = [
+        MaxTokensField::MaxTokens,
+        MaxTokensField::MaxCompletionTokens,
+    ];
+
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MaxTokensField::MaxTokens => "max_tokens",
+            MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
 }
 
 /// May requests with tools be sent to this model?

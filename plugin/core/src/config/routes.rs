@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use super::cache::{RawRouteCache, route_cache};
 use super::checks::{count, header_value};
+use super::compaction::{RawRouteCompaction, whitespace};
 use super::{CacheConfig, ConfigError, RawConfig, RouteCache};
+use crate::compaction::Whitespace;
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
 use crate::wire::Endpoint;
 
@@ -18,6 +20,8 @@ pub struct RouteConfig {
     pub matches: RouteMatch,
     /// Policies that decide and record but do not act.
     pub shadow: Vec<Policy>,
+    /// White space in what users write.
+    pub whitespace: Whitespace,
     pub cache: RouteCache,
 }
 
@@ -73,6 +77,8 @@ pub(super) struct RawRoute {
     pub matches: RawRouteMatch,
     #[serde(default)]
     pub shadow: Vec<Policy>,
+    #[serde(default)]
+    pub compaction: RawRouteCompaction,
     pub cache: Option<RawRouteCache>,
 }
 
@@ -103,6 +109,7 @@ pub(super) fn routes(
             name,
             matches: route_match(&path, raw.matches)?,
             shadow: raw.shadow,
+            whitespace: whitespace(raw.compaction),
             cache: route_cache(&path, raw.cache, cache)?,
         });
     }

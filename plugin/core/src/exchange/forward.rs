@@ -2,7 +2,7 @@
 //! its way.
 
 use super::answer::Answer;
-use super::arrival::RESERVED_PREFIX;
+use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
 use crate::budget::Reservation;
@@ -14,7 +14,7 @@ use crate::money::Nanousd;
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::tokens::Count;
-use crate::wire::rewrite::Rewrite;
+use crate::wire::rewrite::{MaxTokensRewrite, Rewrite};
 use crate::wire::{Endpoint, Request};
 
 /// A request that is upstream.
@@ -77,7 +77,14 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        self.asked.stream && !self.asked.include_usage
+        let asked = &self.asked;
+        asked.endpoint.has_usage_option() && asked.stream && !asked.include_usage
+    }
+
+    /// What an answer that reached our cap would have had more without it, at least.
+    pub(super) fn capped_tokens(&self) -> u64 {
+        let beyond = self.asked.min_tokens.saturating_sub(self.route.max_tokens);
+        u64::from(beyond).saturating_mul(self.asked.answers)
     }
 
     /// The most that the upstream may have generated.
@@ -86,11 +93,11 @@ impl InFlight {
     }
 }
 
-/// Removes what a client sent under our name.
-pub(super) fn strip_reserved(headers: &Headers<'_>) -> Vec<Effect> {
+/// Removes what a client sent under our name, and the path that it wants another server to take.
+pub(super) fn strip_untrusted(headers: &Headers<'_>) -> Vec<Effect> {
     headers
         .names()
-        .filter(|name| name.starts_with(RESERVED_PREFIX))
+        .filter(|name| name.starts_with(RESERVED_PREFIX) || PATH_OVERRIDES.contains(name))
         .map(|name| Effect::RemoveRequestHeader {
             name: name.to_owned(),
         })
@@ -121,7 +128,7 @@ pub(super) fn forward(
         return;
     };
     let rewrite = rewrite(model, request, in_flight);
-    if !rewrite.is_empty() {
+    if request.is_compacted || !rewrite.is_empty() {
         effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
     }
     // A compressed answer could not be read.
@@ -148,10 +155,9 @@ pub(super) fn forward(
 fn rewrite(model: &Model, request: &Request, in_flight: &InFlight) -> Rewrite {
     let route = &in_flight.route;
     let renamed = request.model != model.upstream_model;
-    let limited = request.max_tokens != Some(route.max_tokens);
     Rewrite {
         model: renamed.then(|| model.upstream_model.clone()),
-        max_tokens: limited.then_some(route.max_tokens),
+        max_tokens: MaxTokensRewrite::new(request, model.max_tokens_field, route.max_tokens),
         include_usage: in_flight.strips_usage(),
     }
 }

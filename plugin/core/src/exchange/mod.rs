@@ -38,7 +38,7 @@ pub use vm::Vm;
 
 use answer::Answer;
 use arrival::Arrival;
-use asked::Asked;
+use asked::{Asked, Compacted};
 use caller::Caller;
 use forward::InFlight;
 use request::Decision;
@@ -93,7 +93,7 @@ impl Exchange {
         }
         let mut effects = vm.self_check.refresh(env.store);
         self.caller = Caller::read(headers, vm, env);
-        effects.extend(forward::strip_reserved(headers));
+        effects.extend(forward::strip_untrusted(headers));
         match arrive(vm, env, headers, end) {
             Arrival::PassThrough => {
                 self.pass_through(vm, &mut effects);
@@ -124,7 +124,7 @@ impl Exchange {
         match self.body_arrived(vm, env) {
             BodyArrival::Judge(endpoint, mut effects) => {
                 if held_bytes > REQUEST_BODY_BYTES_MAX {
-                    self.refuse(endpoint, &arrival::too_large(), &mut effects);
+                    self.refuse(Some(endpoint), &arrival::too_large(), &mut effects);
                 }
                 Step::new(effects, Flow::Pause)
             }
@@ -284,7 +284,7 @@ impl Exchange {
         }
     }
 
-    fn refuse(&mut self, endpoint: Endpoint, error: &ApiError, effects: &mut Vec<Effect>) {
+    fn refuse(&mut self, endpoint: Option<Endpoint>, error: &ApiError, effects: &mut Vec<Effect>) {
         self.phase = Phase::Over;
         reply::refuse(&self.caller, endpoint, None, error, effects);
     }
@@ -313,15 +313,15 @@ enum BodyArrival {
     Pass(Vec<Effect>),
 }
 
-/// What becomes of a request by its headers. A worker whose self-check has failed lets everything
-/// pass, except for its probes.
+/// What becomes of a request by its headers. A worker whose self-check has failed lets every
+/// request to an endpoint pass that it would judge, except for its probes; what is refused by its
+/// headers alone is refused by that worker too.
 fn arrive(vm: &mut Vm, env: &Env<'_>, headers: &Headers<'_>, end: EndOfStream) -> Arrival {
-    let arrival = arrival::classify(headers);
-    if !vm.self_check.is_degraded() {
+    let arrival = arrival::classify(headers, &vm.config.passthrough);
+    if !vm.self_check.is_degraded() || !matches!(arrival, Arrival::Judge(_)) {
         return arrival;
     }
-    let can_probe = matches!(arrival, Arrival::Judge(_)) && end == EndOfStream::No;
-    if can_probe && vm.self_check.may_hold(env.now_unix_ns) {
+    if end == EndOfStream::No && vm.self_check.may_hold(env.now_unix_ns) {
         arrival
     } else {
         Arrival::PassThrough

@@ -2,19 +2,22 @@
 
 use super::{Asked, Caller, Effect, LocalReply};
 use crate::cache::Entry;
-use crate::config::{Config, Model};
-use crate::error::{ApiError, ErrorKind};
-use crate::ledger::{Line, SavedBy, Shadow, Source, Sums, Tokens};
+use crate::config::{Config, Model, PriceOrigin};
+use crate::error::{ApiError, ErrorKind, ErrorShape};
+use crate::ledger::{Bill, Generation, Line, SavedBy, Shadow, Source, Sums};
 use crate::metrics::Metric;
-use crate::money::Nanousd;
+use crate::money::{Nanousd, NanousdDelta};
+use crate::price::{ServiceTier, Tokens};
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::wire::{Endpoint, Request, UsageEvent, parse_completed, replay_sse};
 
-/// Refuses a request with OpenAI's error body. `request` is known if it could be parsed.
+/// Refuses a request in the shape of its API's errors. `endpoint` is the one that it is for or lies
+/// under; without one it is no request of ours and has no line in the ledger. `request` is known if
+/// it could be parsed.
 pub(super) fn refuse(
     caller: &Caller,
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     request: Option<&Request>,
     error: &ApiError,
     effects: &mut Vec<Effect>,
@@ -28,16 +31,18 @@ pub(super) fn refuse(
     effects.push(Effect::count(metric));
     // A name that we do not know is whatever the client wrote: it may be a prompt or a credential.
     let unknown = error.kind == ErrorKind::ModelNotFound;
-    let line = Line {
-        model_asked: request
-            .filter(|_| !unknown)
-            .map(|request| request.model.as_str()),
-        status: error.status(),
-        error: Some(error.kind.code()),
-        stream: request.is_some_and(|request| request.stream),
-        ..line(caller, endpoint, Source::Refused)
-    };
-    effects.push(Effect::Ledger(line.to_json()));
+    if let Some(endpoint) = endpoint {
+        let line = Line {
+            model_asked: request
+                .filter(|_| !unknown)
+                .map(|request| request.model.as_str()),
+            status: error.status(),
+            error: Some(error.kind.code()),
+            stream: request.is_some_and(|request| request.stream),
+            ..line(caller, endpoint, Source::Refused)
+        };
+        effects.push(Effect::Ledger(line.to_json()));
+    }
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
         ("x-farthing-request-id", caller.request_id.clone()),
@@ -45,10 +50,11 @@ pub(super) fn refuse(
     if let Some(retry_after_s) = error.retry_after_s {
         headers.push(("retry-after", retry_after_s.to_string()));
     }
-    if error.kind == ErrorKind::MethodNotAllowed {
+    if error.kind == ErrorKind::MethodNotAllowed && endpoint.is_some() {
         headers.push(("allow", "POST".to_owned()));
     }
-    let (status, body) = (error.status(), error.body());
+    let shape = endpoint.map_or(ErrorShape::OpenAi, Endpoint::error_shape);
+    let (status, body) = (error.status(), error.body_in(shape));
     effects.push(Effect::LocalReply(LocalReply {
         status,
         headers,
@@ -89,6 +95,7 @@ impl Hit {
         let tokens = Tokens {
             prompt: entry.prompt_tokens,
             completion: entry.completion_tokens,
+            ..Tokens::default()
         };
         Some(Hit {
             body,
@@ -107,10 +114,10 @@ impl Hit {
     }
 
     /// What generating the answer again would cost.
-    pub(super) fn generated_cost(&self, config: &Config, route: &Route) -> Nanousd {
-        let price = config.model(route.model).map(|model| model.price);
-        let Tokens { prompt, completion } = self.tokens;
-        price.unwrap_or_default().cost(prompt, completion)
+    pub(super) fn generated_cost(&self, config: &Config, route: &Route, asked: &Asked) -> Nanousd {
+        config.model(route.model).map_or(Nanousd::ZERO, |model| {
+            model.price.cost(asked.service_tier, &self.tokens)
+        })
     }
 }
 
@@ -127,31 +134,34 @@ pub(super) fn hit(
     else {
         return;
     };
-    let sums = Sums::new(Source::EdgeCache, &served.price, &dearest.price, hit.tokens);
-    let sums = match hit.from {
-        HitFrom::Cache => sums,
-        HitFrom::SingleFlight => sums.by_single_flight(),
+    let bill = Bill {
+        generation: match hit.from {
+            HitFrom::Cache => Generation::Cached,
+            HitFrom::SingleFlight => Generation::Shared,
+        },
+        served: &served.price,
+        asked: &dearest.price,
+        service: asked.service_tier,
+        tokens: hit.tokens,
+        compacted_tokens: 0,
+        capped_tokens: 0,
     };
+    let sums = bill.sums();
     effects.push(Effect::count(Metric::Hits));
-    effects.push(Effect::Count {
-        metric: Metric::SavedNanousd,
-        amount: sums.saved().0,
-    });
+    effects.extend(count_savings(Source::EdgeCache, &sums));
     let line = Line {
         model_asked: Some(&asked.model),
         stream: asked.stream,
-        prompt_tokens: hit.tokens.prompt,
-        completion_tokens: hit.tokens.completion,
         sharing_group: asked.sharing_group.as_deref(),
+        service_tier: asked.service_tier.as_str(),
         ..routed(
             line(caller, asked.endpoint, Source::EdgeCache),
             served,
             route,
         )
     };
-    effects.push(Effect::Ledger(
-        with_sums(line, Nanousd::ZERO, &sums).to_json(),
-    ));
+    let line = with_sums(line, Nanousd::ZERO, &hit.tokens, &sums);
+    effects.push(Effect::Ledger(line.to_json()));
     let content_type = if asked.stream {
         "text/event-stream"
     } else {
@@ -193,11 +203,35 @@ pub(super) fn describe(
 }
 
 /// Response headers that are known when the answer is.
-pub(super) fn price_tags(sums: &Sums) -> [(&'static str, String); 2] {
+pub(super) fn price_tags(sums: &Sums) -> [(&'static str, String); 3] {
     [
         ("x-farthing-cost-usd", sums.cost.to_string()),
         ("x-farthing-saved-usd", sums.saved().to_string()),
+        ("x-farthing-saved-by", sums.saved_by.to_header()),
     ]
+}
+
+/// Adds what was saved to the counters: the whole, each part, and for a cache its level. A counter
+/// cannot fall, so a part below zero goes to one of its own.
+pub(super) fn count_savings(source: Source, sums: &Sums) -> Vec<Effect> {
+    let parts = sums.saved_by.parts();
+    let gained = parts
+        .iter()
+        .fold(0_u64, |sum, (_, part)| sum.saturating_add(part.gain()));
+    let lost = parts
+        .iter()
+        .fold(0_u64, |sum, (_, part)| sum.saturating_add(part.loss()));
+    let cached = NanousdDelta(sums.saved_by.cache_nanousd).gain();
+    let by_part = Metric::SAVED_BY
+        .into_iter()
+        .zip(parts.map(|(_, part)| part.gain()));
+    [(Metric::SavedNanousd, gained), (Metric::LostNanousd, lost)]
+        .into_iter()
+        .chain(by_part)
+        .chain(Metric::saved_by_level(source).map(|metric| (metric, cached)))
+        .filter(|(_, amount)| *amount > 0)
+        .map(|(metric, amount)| Effect::Count { metric, amount })
+        .collect()
 }
 
 /// A ledger line of a 200 without tokens; the callers fill in what they know.
@@ -220,7 +254,10 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         stream: false,
         aborted: false,
         prompt_tokens: 0,
+        cache_read_tokens: 0,
+        cache_write_tokens: 0,
         completion_tokens: 0,
+        service_tier: ServiceTier::Standard.as_str(),
         estimated: false,
         reserved_nanousd: 0,
         cost_nanousd: 0,
@@ -228,6 +265,8 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         saved_nanousd: 0,
         saved_by: SavedBy::default(),
         sharing_group: None,
+        capped: false,
+        price_default: false,
         shadow: Shadow::default(),
     }
 }
@@ -238,21 +277,27 @@ pub(super) fn routed<'a>(line: Line<'a>, model: &'a Model, route: &Route) -> Lin
         tier: Some(&model.tier),
         route: Some(route.reason.as_str()),
         complexity: route.complexity,
+        price_default: model.price_origin == PriceOrigin::Default,
         ..line
     }
 }
 
-pub(super) fn with_sums<'a>(line: Line<'a>, reserved: Nanousd, sums: &Sums) -> Line<'a> {
+pub(super) fn with_sums<'a>(
+    line: Line<'a>,
+    reserved: Nanousd,
+    tokens: &Tokens,
+    sums: &Sums,
+) -> Line<'a> {
     Line {
+        prompt_tokens: tokens.prompt,
+        cache_read_tokens: tokens.cache_read,
+        cache_write_tokens: tokens.cache_write.saturating_add(tokens.cache_write_1h),
+        completion_tokens: tokens.completion,
         reserved_nanousd: reserved.0,
         cost_nanousd: sums.cost.0,
         as_asked_nanousd: sums.as_asked.0,
         saved_nanousd: sums.saved().0,
-        saved_by: SavedBy {
-            cache_nanousd: sums.saved_by_cache.0,
-            route_nanousd: sums.saved_by_route.0,
-            single_flight_nanousd: sums.saved_by_single_flight.0,
-        },
+        saved_by: sums.saved_by,
         ..line
     }
 }

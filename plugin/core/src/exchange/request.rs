@@ -6,17 +6,18 @@ use super::forward::{self, InFlight};
 use super::repeats::RawRequest;
 use super::reply;
 use super::waiting::{self, Waiting};
-use super::{Asked, Caller, Effect, Env, Vm};
+use super::{Asked, Caller, Compacted, Effect, Env, Vm};
 use crate::budget::{self, Account, Refusal, Reservation, Window};
 use crate::cache::flight::{Landing, Leader};
-use crate::config::{BudgetConfig, Config, ModelIndex};
+use crate::compaction::Plan;
+use crate::config::{BudgetConfig, CompactionConfig, Config, ModelIndex, Policy};
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::route::{self, Route};
 use crate::tenant::Tenant;
 use crate::tokens::{Calibration, Count};
-use crate::wire::{self, Endpoint, Request};
+use crate::wire::{self, Endpoint, PromptExtent, Request};
 
 /// Did a reply go out?
 #[derive(PartialEq, Eq)]
@@ -60,16 +61,35 @@ pub(super) fn decide(
     let request = match wire::parse(endpoint, body) {
         Ok(request) => request,
         Err(error) => {
-            reply::refuse(caller, endpoint, None, &error, effects);
+            reply::refuse(caller, Some(endpoint), None, &error, effects);
             return Decision::Replied;
         }
     };
-    match judge(caller, vm, env, request, body, effects) {
+    let (request, saved) = compact(caller, &vm.config, request);
+    match judge(caller, vm, env, request, saved, body, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
-            reply::refuse(caller, endpoint, Some(&request), &error, effects);
+            reply::refuse(caller, Some(endpoint), Some(&request), &error, effects);
             Decision::Replied
         }
+    }
+}
+
+/// The request without what its model need not read, unless that is only recorded.
+fn compact(caller: &Caller, config: &Config, request: Request) -> (Request, Compacted) {
+    if config.compaction == CompactionConfig::Disabled {
+        return (request, Compacted::default());
+    }
+    let route = config.find_route(request.endpoint, &request.model, caller.tenant.name());
+    let whitespace = route.map(|route| route.whitespace).unwrap_or_default();
+    let plan = Plan::of(&request, whitespace);
+    let tokens = plan.saved_tokens();
+    if route.is_some_and(|route| !route.acts(Policy::Compaction)) {
+        return (request, Compacted::Shadow { tokens });
+    }
+    match plan.apply(&request) {
+        Some(compacted) => (compacted, Compacted::Done { tokens }),
+        None => (request, Compacted::default()),
     }
 }
 
@@ -78,6 +98,7 @@ fn judge(
     vm: &mut Vm,
     env: &Env<'_>,
     request: Request,
+    compacted: Compacted,
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
@@ -94,7 +115,7 @@ fn judge(
     let cache = CacheUse::plan(caller, &vm.config, &route, &request);
     let asked = Asked {
         sharing_group: cache.as_ref().and_then(|cache| cache.group.clone()),
-        ..Asked::of(&request)
+        ..Asked::of(&request, compacted)
     };
     let mut judged = Judged {
         request,
@@ -115,7 +136,7 @@ fn judge(
             (vm.repeats).insert(&vm.config.secret, raw, *key, route, asked);
             return Ok(Decision::Replied);
         }
-        judged.shadow_saved = Some(hit.generated_cost(&vm.config, &judged.route));
+        judged.shadow_saved = Some(hit.generated_cost(&vm.config, &judged.route, &judged.asked));
     }
     match waiting::follow(caller, vm, env, &judged, body.len()) {
         Some(ticket) => {
@@ -136,7 +157,13 @@ pub(super) fn send_or_refuse(
     effects: &mut Vec<Effect>,
 ) -> Decision {
     send(caller, vm, env, judged, leads, effects).unwrap_or_else(|(request, error)| {
-        reply::refuse(caller, request.endpoint, Some(&request), &error, effects);
+        reply::refuse(
+            caller,
+            Some(request.endpoint),
+            Some(&request),
+            &error,
+            effects,
+        );
         Decision::Replied
     })
 }
@@ -164,7 +191,12 @@ fn send(
     } else {
         Metric::Bypasses
     }));
-    let prompt_tokens_max = vm.calibration(env, route.model).tokens_max(&count);
+    let calibration = vm.calibration(env, route.model);
+    let prompt_tokens_max = match (request.extent, vm.config.model(route.model)) {
+        // What the provider adds is limited by nothing but the context.
+        (PromptExtent::Stored, Some(model)) => u64::from(model.context_tokens),
+        _ => calibration.tokens_max(&count),
+    };
     let cost_max = cost_max(&vm.config, &route, &asked, prompt_tokens_max);
     let reservation = match reserve(caller, &vm.config, env, cost_max) {
         Ok(reservation) => reservation,
@@ -276,6 +308,7 @@ fn account(config: &Config, budget: &BudgetConfig, tenant: &Tenant) -> Account {
 fn cost_max(config: &Config, route: &Route, asked: &Asked, prompt_tokens_max: u64) -> Nanousd {
     let completion = u64::from(route.max_tokens).saturating_mul(asked.answers);
     config.model(route.model).map_or(Nanousd::ZERO, |model| {
-        model.price.cost(prompt_tokens_max, completion)
+        let service = asked.service_tier;
+        model.price.cost_max(service, prompt_tokens_max, completion)
     })
 }

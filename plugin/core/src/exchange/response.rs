@@ -9,7 +9,9 @@ use crate::cache;
 use crate::cache::flight::Landing;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
-use crate::wire::{Completed, StreamCollector, Usage, UsageStripper, meter, parse_completed};
+use crate::wire::{
+    Completed, Endpoint, StreamCollector, Usage, UsageStripper, meter, parse_completed,
+};
 
 /// What counts when a host hands over no status: never taken for success.
 const STATUS_UNKNOWN: u16 = 502;
@@ -105,7 +107,7 @@ fn begin(in_flight: &InFlight, head: Head, headers: &Headers<'_>) -> Answer {
             .map(|_| StreamCollector::new(endpoint));
         return Answer::Stream {
             head,
-            stream: Box::new(Stream::new(stripper, collector)),
+            stream: Box::new(Stream::new(endpoint, stripper, collector)),
         };
     }
     if is_json(content_type) {
@@ -171,7 +173,11 @@ fn whole(
     head: Head,
     body: &[u8],
 ) -> Step {
-    let usage = Usage::find(body);
+    let usage = match in_flight.endpoint() {
+        // Thousands of numbers come before it.
+        Endpoint::Embeddings => Usage::find_in_tail(body),
+        _ => Usage::find(body),
+    };
     let generated = match usage {
         Some(usage) if usage.completion_tokens > 0 => usage.completion_tokens,
         _ => meter::generated_tokens(body),
@@ -239,7 +245,7 @@ fn end_stream(
 /// Is a complete answer fit for the next one who asks the same? Not if it calls tools, and not if
 /// choices are missing or too many.
 fn is_repeatable(in_flight: &InFlight, completed: &Completed) -> bool {
-    !completed.calls_tools() && completed.choices().len() as u64 == in_flight.asked.answers
+    !completed.calls_tools() && completed.results() as u64 == in_flight.asked.answers
 }
 
 /// The stream ended before the answer did: the client left, or the upstream was reset. What the

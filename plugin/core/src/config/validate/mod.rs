@@ -6,6 +6,9 @@ use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
 use super::cache::cache;
+use super::compaction::compaction;
+use super::passthrough::passthrough;
+use super::prices::price;
 use super::raw::{RawBudget, RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
 use super::{
@@ -23,7 +26,11 @@ type Checked<T> = Result<T, ConfigError>;
 pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
     let cache = cache(&raw.cache)?;
     let routes = routes(&mut raw, cache.as_ref())?;
-    let models = models(raw.models)?;
+    let default_price = raw
+        .default_price
+        .map(|raw| price("default_price", raw))
+        .transpose()?;
+    let models = models(raw.models, default_price.as_ref())?;
     let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
     let tenant = tenant(raw.tenant)?;
     let budget = raw
@@ -45,7 +52,10 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         virtual_models,
         tenant,
         budget,
+        ledger: raw.ledger,
         routes,
+        compaction: compaction(raw.compaction),
+        passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
 }
