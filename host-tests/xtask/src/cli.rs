@@ -58,6 +58,9 @@ pub struct DemoOptions {
 pub struct BenchOptions {
     /// Which benchmark
     pub name: BenchName,
+    /// Measure one part of it only (edge: speed, sizes, streaming, memory, peers)
+    #[arg(long, value_name = "PART")]
+    pub only: Option<String>,
     /// Also write every metric as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
