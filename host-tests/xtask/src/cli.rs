@@ -61,6 +61,9 @@ pub struct BenchOptions {
     /// Measure one part of it only (edge: speed, sizes, streaming, memory, peers)
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
+    /// Install no other gateways and leave them out (edge)
+    #[arg(long)]
+    pub without_peers: bool,
     /// Also write every metric as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

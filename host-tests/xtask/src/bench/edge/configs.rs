@@ -7,6 +7,9 @@ use farthing_host_tests::envoy::EnvoyConfig;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
+/// Tokens of context of both models: a body of 1 MiB must not be refused for its length.
+const CONTEXT_TOKENS: u32 = 1 << 20;
+
 /// The configuration with the filter. Its budget is more than a benchmark spends.
 pub fn with_filter(upstream: SocketAddr) -> Result<EnvoyConfig, XtaskError> {
     let mut config = EnvoyConfig::shipped("demo.yaml")?;
@@ -15,6 +18,14 @@ pub fn with_filter(upstream: SocketAddr) -> Result<EnvoyConfig, XtaskError> {
         "budget",
         yaml(json!({"window_s": 3_600, "usd": 1_000_000}))?,
     )?;
+    let models = config.plugin_configuration()?.get_mut("models");
+    for model in models
+        .and_then(|models| models.as_sequence_mut())
+        .into_iter()
+        .flatten()
+    {
+        model["context_tokens"] = CONTEXT_TOKENS.into();
+    }
     Ok(config)
 }
 

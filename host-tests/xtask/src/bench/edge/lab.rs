@@ -1,7 +1,7 @@
 //! The proxies under test with one upstream behind them, and how turns are taken.
 
 use super::{answers, bodies, configs};
-use crate::bench::load::{Accept, LoadError, Outcome, Pace, Plan, Request, Rig, Until};
+use crate::bench::load::{Load, LoadError, Outcome, Plan, Request, Rig};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
 use farthing_host_tests::envoy::{Envoy, EnvoyConfig, EnvoyOptions};
@@ -13,9 +13,7 @@ const WORKERS: u32 = 1;
 pub const CHAT_BYTES: usize = 4_096;
 /// Connections of the throughput measurements.
 pub const CONNECTIONS: usize = 16;
-/// Requests of each connection that open the upstream's connections and count for nothing.
-const WARM_UP_PER_CONNECTION: u64 = 8;
-/// Rounds of every measurement.
+/// Rounds of a measurement.
 pub const ROUNDS: usize = 7;
 pub const PATH: &str = "/v1/chat/completions";
 pub const HEADERS: [(&str, &str); 2] = [
@@ -88,7 +86,7 @@ impl Lab {
     /// miss, which fills the cache.
     pub fn check(&mut self, arms: &[Arm]) -> Result<(), XtaskError> {
         for arm in arms {
-            let outcome = self.measure(arm, 1, Pace::Closed, Until::Requests(2), Accept::Ok)?;
+            let outcome = self.measure(arm, Load::one_by_one(1))?;
             let source = outcome.header("x-farthing-source");
             if source != arm.source {
                 return Err(XtaskError::Unexpected(format!(
@@ -101,33 +99,14 @@ impl Lab {
     }
 
     /// Measures one arm once.
-    pub fn measure(
-        &mut self,
-        arm: &Arm,
-        connections: usize,
-        pace: Pace,
-        until: Until,
-        accept: Accept,
-    ) -> Result<Outcome, XtaskError> {
-        let few = matches!(until, Until::Requests(count) if count < 100);
+    pub fn measure(&mut self, arm: &Arm, load: Load) -> Result<Outcome, XtaskError> {
         let plan = Plan {
             target: arm.target,
             request: arm.request.clone(),
-            connections,
-            pace,
-            warm_up: if few {
-                1
-            } else {
-                WARM_UP_PER_CONNECTION * connections as u64
-            },
-            until,
-            accept,
+            load,
         };
         self.rig.run(plan).map_err(|error| match error {
-            LoadError::Interrupted => match self.interrupt.check() {
-                Err(interrupted) => interrupted,
-                Ok(()) => XtaskError::Unexpected("interrupted".to_string()),
-            },
+            LoadError::Stopped(error) => error,
             error => XtaskError::Unexpected(format!("{}: {error}", arm.name)),
         })
     }
@@ -136,11 +115,12 @@ impl Lab {
     /// first after a pause. Answers each arm's values in the order of the rounds.
     pub fn rounds<T>(
         &mut self,
+        count: usize,
         arms: &[Arm],
         mut measure: impl FnMut(&mut Lab, &Arm) -> Result<T, XtaskError>,
     ) -> Result<Vec<Vec<T>>, XtaskError> {
-        let mut values: Vec<Vec<T>> = arms.iter().map(|_| Vec::with_capacity(ROUNDS)).collect();
-        for round in 0..ROUNDS {
+        let mut values: Vec<Vec<T>> = arms.iter().map(|_| Vec::with_capacity(count)).collect();
+        for round in 0..count {
             for turn in 0..arms.len() {
                 let place = (round + turn) % arms.len();
                 values[place].push(measure(self, &arms[place])?);

@@ -1,10 +1,11 @@
 //! Whether Envoy's memory stays where it is while requests go through the filter.
 
 use super::lab::{Arm, CONNECTIONS, Lab, unique_chat};
-use crate::bench::load::{Accept, Pace, Until};
+use crate::bench::load::{Load, Until};
 use crate::bench::report::Metric;
 use crate::error::XtaskError;
 use farthing_host_tests::resources;
+use std::time::Duration;
 
 /// After these the cache's slots are taken and every buffer has been as large as it gets.
 const WARM_UP_REQUESTS: u64 = 20_000;
@@ -46,7 +47,8 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
 }
 
 fn send(lab: &mut Lab, arm: &Arm, count: u64) -> Result<(), XtaskError> {
-    let until = Until::Requests(count);
-    lab.measure(arm, CONNECTIONS, Pace::Closed, until, Accept::Ok)?;
+    let mut load = Load::at_limit(CONNECTIONS, Duration::ZERO);
+    load.until = Until::Requests(count);
+    lab.measure(arm, load)?;
     Ok(())
 }

@@ -5,8 +5,10 @@
 mod answers;
 mod bodies;
 mod configs;
+mod gateways;
 mod lab;
 mod memory;
+mod peers;
 mod sizes;
 mod speed;
 mod streaming;
@@ -18,17 +20,21 @@ use crate::signals::Interrupt;
 use lab::Lab;
 use std::time::Instant;
 
-/// Requests whose answers come from no cache go through these parts of the benchmark in turn.
+/// The part that installs other gateways, some 200 MB of packages.
+const PEERS: &str = "peers";
+
+/// A part of the benchmark, by its name.
 type Part = (
     &'static str,
     fn(&mut Lab) -> Result<Vec<Metric>, XtaskError>,
 );
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("speed", speed::run),
     ("sizes", sizes::run),
     ("streaming", streaming::run),
     ("memory", memory::run),
+    (PEERS, peers::run),
 ];
 
 /// Measures every part, or the one that was asked for.
@@ -37,6 +43,10 @@ pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<Vec<Metric>,
     let mut metrics = Vec::new();
     for (name, part) in PARTS {
         if options.only.as_deref().is_some_and(|only| only != name) {
+            continue;
+        }
+        if options.without_peers && name == PEERS {
+            eprintln!("bench: not beside other gateways, as was asked for");
             continue;
         }
         let started = Instant::now();

@@ -3,8 +3,8 @@
 //! of them from above.
 
 use super::bodies;
-use super::lab::{HEADERS, Lab, PATH};
-use crate::bench::load::{Accept, Pace, Request, Until};
+use super::lab::{HEADERS, Lab, PATH, ROUNDS};
+use crate::bench::load::{Load, Request};
 use crate::bench::report::{Metric, median};
 use crate::demo::quantile;
 use crate::error::XtaskError;
@@ -23,7 +23,11 @@ struct Added {
 
 /// Measures the large chat, then each kind of the worst bodies.
 pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
-    let large = added(lab, &bodies::chat(LARGE_BYTES), LARGE_REQUESTS, Accept::Ok)?;
+    let large = added(
+        lab,
+        &bodies::chat(LARGE_BYTES),
+        Load::one_by_one(LARGE_REQUESTS),
+    )?;
     let mut metrics = vec![
         Metric::new("edge", "added_p50_256k_us", "us")
             .beside(large.added_us, "envoy", large.envoy_us)
@@ -31,7 +35,8 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
     ];
     let mut worst: Option<(&str, Added)> = None;
     for (kind, body) in bodies::adversarial() {
-        let found = added(lab, &body, WORST_REQUESTS, Accept::Any)?;
+        let load = Load::one_by_one(WORST_REQUESTS).accept_any();
+        let found = added(lab, &body, load)?;
         metrics.push(
             Metric::new("edge", format!("added_1m/{kind}"), "ms").beside(
                 found.added_us / MS,
@@ -57,11 +62,11 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
     Ok(metrics)
 }
 
-fn added(lab: &mut Lab, body: &[u8], count: u64, accept: Accept) -> Result<Added, XtaskError> {
+fn added(lab: &mut Lab, body: &[u8], load: Load) -> Result<Added, XtaskError> {
     let request = Request::unique(PATH, &HEADERS, body);
     let arms = [lab.envoy(request.clone()), lab.misses(request)];
-    let p50s = lab.rounds(&arms, |lab, arm| {
-        let outcome = lab.measure(arm, 1, Pace::Closed, Until::Requests(count), accept)?;
+    let p50s = lab.rounds(ROUNDS, &arms, |lab, arm| {
+        let outcome = lab.measure(arm, load)?;
         Ok(quantile(&outcome.latencies_us, 0.50))
     })?;
     let each = p50s[1]

@@ -1,7 +1,7 @@
 //! Throughput of the arms, and their latencies at half of what Envoy alone can do.
 
-use super::lab::{Arm, CONNECTIONS, Lab, repeated_chat, unique_chat};
-use crate::bench::load::{Accept, Pace, Until};
+use super::lab::{Arm, CONNECTIONS, Lab, ROUNDS, repeated_chat, unique_chat};
+use crate::bench::load::Load;
 use crate::bench::report::{Metric, median};
 use crate::demo::quantile;
 use crate::error::XtaskError;
@@ -35,11 +35,11 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
         lab.direct(repeated_chat()),
     ];
     lab.check(&arms)?;
-    let limits = lab.rounds(&arms, throughput)?;
+    let limits = lab.rounds(ROUNDS, &arms, throughput)?;
     let saturation = median_of(&limits[0], |turn| turn.per_s);
     let rate = saturation / 2.0;
-    let latencies = lab.rounds(&arms, |lab, arm| latency(lab, arm, rate))?;
-    let idle = lab.rounds(&arms[..2], latency_when_idle)?;
+    let latencies = lab.rounds(ROUNDS, &arms, |lab, arm| latency(lab, arm, rate))?;
+    let idle = lab.rounds(ROUNDS, &arms[..2], latency_when_idle)?;
     let mut metrics = latency_metrics(&latencies, rate);
     metrics.push(Metric::new("edge", "added_p50_when_idle_us", "us").beside(
         added(&idle[1], &idle[0], |p50_us| *p50_us),
@@ -53,8 +53,7 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
 fn throughput(lab: &mut Lab, arm: &Arm) -> Result<Throughput, XtaskError> {
     let cpu = |arm: &Arm| arm.pid.and_then(resources::cpu_time).unwrap_or_default();
     let before = cpu(arm);
-    let until = Until::Elapsed(THROUGHPUT_TIME);
-    let outcome = lab.measure(arm, CONNECTIONS, Pace::Closed, until, Accept::Ok)?;
+    let outcome = lab.measure(arm, Load::at_limit(CONNECTIONS, THROUGHPUT_TIME))?;
     let used = cpu(arm).saturating_sub(before);
     Ok(Throughput {
         per_s: outcome.per_s(),
@@ -63,9 +62,7 @@ fn throughput(lab: &mut Lab, arm: &Arm) -> Result<Throughput, XtaskError> {
 }
 
 fn latency(lab: &mut Lab, arm: &Arm, rate: f64) -> Result<Latency, XtaskError> {
-    let until = Until::Requests((rate * LATENCY_TIME.as_secs_f64()) as u64);
-    let pace = Pace::PerSecond(rate);
-    let outcome = lab.measure(arm, CONNECTIONS, pace, until, Accept::Ok)?;
+    let outcome = lab.measure(arm, Load::steady(CONNECTIONS, rate, LATENCY_TIME))?;
     Ok(Latency {
         p50_us: quantile(&outcome.latencies_us, 0.50),
         p99_us: quantile(&outcome.latencies_us, 0.99),
@@ -74,8 +71,7 @@ fn latency(lab: &mut Lab, arm: &Arm, rate: f64) -> Result<Latency, XtaskError> {
 
 /// The p50 of one request after the other: nobody waits for anybody.
 fn latency_when_idle(lab: &mut Lab, arm: &Arm) -> Result<f64, XtaskError> {
-    let until = Until::Requests(IDLE_REQUESTS);
-    let outcome = lab.measure(arm, 1, Pace::Closed, until, Accept::Ok)?;
+    let outcome = lab.measure(arm, Load::one_by_one(IDLE_REQUESTS))?;
     Ok(quantile(&outcome.latencies_us, 0.50))
 }
 

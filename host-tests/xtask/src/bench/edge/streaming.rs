@@ -1,9 +1,9 @@
 //! What the filter adds to a streamed answer: to each event of one that comes at a steady pace, as
 //! a model speaks, and to all of one that comes as fast as it can.
 
-use super::lab::{CHAT_BYTES, HEADERS, Lab, PATH};
+use super::lab::{CHAT_BYTES, HEADERS, Lab, PATH, ROUNDS};
 use super::{answers, bodies};
-use crate::bench::load::{Accept, Pace, Request, Until};
+use crate::bench::load::{Load, Request};
 use crate::bench::report::{Metric, median};
 use crate::demo::quantile;
 use crate::error::XtaskError;
@@ -25,17 +25,15 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
     let arms = [lab.envoy(request.clone()), lab.misses(request)];
     lab.check(&arms)?;
     lab.rig.answer_with(answers::events(PACED_EVENTS, PACE));
-    let paced = lab.rounds(&arms, |lab, arm| {
-        let until = Until::Requests(PACED_STREAMS);
-        let mut outcome = lab.measure(arm, 1, Pace::Closed, until, Accept::Ok)?;
+    let paced = lab.rounds(ROUNDS, &arms, |lab, arm| {
+        let mut outcome = lab.measure(arm, Load::one_by_one(PACED_STREAMS))?;
         outcome.event_latencies_us.sort_by(f64::total_cmp);
         Ok(quantile(&outcome.event_latencies_us, 0.50))
     })?;
     lab.rig
         .answer_with(answers::events(FAST_EVENTS, Duration::ZERO));
-    let fast = lab.rounds(&arms, |lab, arm| {
-        let until = Until::Requests(FAST_STREAMS);
-        let outcome = lab.measure(arm, 1, Pace::Closed, until, Accept::Ok)?;
+    let fast = lab.rounds(ROUNDS, &arms, |lab, arm| {
+        let outcome = lab.measure(arm, Load::one_by_one(FAST_STREAMS))?;
         Ok(quantile(&outcome.latencies_us, 0.50) / FAST_EVENTS as f64)
     })?;
     lab.rig.answer_with(answers::whole());

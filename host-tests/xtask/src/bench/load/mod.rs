@@ -15,12 +15,16 @@ pub use request::{Request, SERIAL};
 pub use rig::Rig;
 pub use upstream::Answer;
 
+use crate::error::XtaskError;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Bytes read at a time; a read that fills fewer has emptied the socket.
 const READ_BYTES: usize = 256 << 10;
+
+/// Requests of each connection before those that count.
+const WARM_UP_PER_CONNECTION: u64 = 8;
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,17 +51,67 @@ pub enum Accept {
     Any,
 }
 
-/// One measurement.
-#[derive(Clone)]
-pub struct Plan {
-    pub target: SocketAddr,
-    pub request: Request,
+/// How much to send, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
     pub connections: usize,
     pub pace: Pace,
     /// Requests that go first and count for nothing: they open the upstream's connections.
     pub warm_up: u64,
     pub until: Until,
     pub accept: Accept,
+}
+
+impl Load {
+    /// As much as `connections` clients can send in this time, each waiting for its answers.
+    pub fn at_limit(connections: usize, time: Duration) -> Load {
+        Load {
+            connections,
+            pace: Pace::Closed,
+            warm_up: WARM_UP_PER_CONNECTION * connections as u64,
+            until: Until::Elapsed(time),
+            accept: Accept::Ok,
+        }
+    }
+
+    /// A constant rate for this time, over as many of `connections` as that takes.
+    pub fn steady(connections: usize, per_s: f64, time: Duration) -> Load {
+        Load {
+            pace: Pace::PerSecond(per_s),
+            until: Until::Requests((per_s * time.as_secs_f64()) as u64),
+            ..Load::at_limit(connections, time)
+        }
+    }
+
+    /// So many requests, one after the other.
+    pub fn one_by_one(count: u64) -> Load {
+        Load {
+            connections: 1,
+            pace: Pace::Closed,
+            warm_up: 1,
+            until: Until::Requests(count),
+            accept: Accept::Ok,
+        }
+    }
+
+    /// The same with another number of requests that count for nothing.
+    pub fn warm_up(mut self, requests: u64) -> Load {
+        self.warm_up = requests;
+        self
+    }
+
+    /// The same with requests that may be refused.
+    pub fn accept_any(mut self) -> Load {
+        self.accept = Accept::Any;
+        self
+    }
+}
+
+/// One measurement.
+pub struct Plan {
+    pub target: SocketAddr,
+    pub request: Request,
+    pub load: Load,
 }
 
 /// What came of one.
@@ -110,6 +164,6 @@ pub enum LoadError {
     #[error("no answer within {0:?}")]
     Silent(Duration),
     /// A signal asked us to end.
-    #[error("interrupted")]
-    Interrupted,
+    #[error(transparent)]
+    Stopped(XtaskError),
 }

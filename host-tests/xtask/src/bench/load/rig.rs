@@ -34,6 +34,8 @@ pub struct Rig {
     /// The number of the next request: no two of a run are the same.
     serial: u64,
     interrupt: Interrupt,
+    /// Requests that have reached the upstream.
+    served_total: u64,
 }
 
 /// The state of one measurement.
@@ -69,12 +71,18 @@ impl Rig {
             buffer: vec![0; READ_BYTES],
             serial: 0,
             interrupt: interrupt.clone(),
+            served_total: 0,
         })
     }
 
     /// Where the upstream listens. It answers while a measurement runs.
     pub fn upstream(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many requests have reached the upstream so far.
+    pub fn served_total(&self) -> u64 {
+        self.served_total
     }
 
     /// What the upstream says from now on.
@@ -86,8 +94,8 @@ impl Rig {
     pub fn run(&mut self, mut plan: Plan) -> Result<Outcome, LoadError> {
         let now = Instant::now();
         let mut run = Run {
-            clients: Vec::with_capacity(plan.connections),
-            idle: (0..plan.connections).collect(),
+            clients: Vec::with_capacity(plan.load.connections),
+            idle: (0..plan.load.connections).collect(),
             started: now,
             counting_since: now,
             last_answer: now,
@@ -96,7 +104,7 @@ impl Rig {
             outcome: Outcome::default(),
             plan: &mut plan,
         };
-        for index in 0..run.plan.connections {
+        for index in 0..run.plan.load.connections {
             run.clients.push(self.connect(run.plan.target, index)?);
         }
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
@@ -106,7 +114,7 @@ impl Rig {
                 break;
             }
             self.turn(&mut run, &mut events)?;
-            self.interrupt.check().map_err(|_| LoadError::Interrupted)?;
+            self.interrupt.check().map_err(LoadError::Stopped)?;
             if run.sent > run.answered && run.last_answer.elapsed() > SILENCE_MAX {
                 return Err(LoadError::Silent(SILENCE_MAX));
             }
@@ -141,7 +149,7 @@ impl Rig {
             let Some(index) = run.idle.pop_front() else {
                 return Ok(());
             };
-            if run.sent == run.plan.warm_up {
+            if run.sent == run.plan.load.warm_up {
                 run.counting_since = intended;
             }
             self.serial += 1;
@@ -159,7 +167,7 @@ impl Rig {
     fn turn(&mut self, run: &mut Run<'_>, events: &mut Events) -> Result<(), LoadError> {
         let streaming = self.served.values().any(Served::is_streaming);
         // To sleep until a microsecond is not to be had: a constant rate spins instead.
-        let spin = streaming || matches!(run.plan.pace, Pace::PerSecond(_));
+        let spin = streaming || matches!(run.plan.load.pace, Pace::PerSecond(_));
         let wait = if spin { Duration::ZERO } else { SLEEP };
         match self.poll.poll(events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
@@ -202,7 +210,9 @@ impl Rig {
         let Some(served) = self.served.get_mut(&token) else {
             return Ok(());
         };
-        if !served.on_ready(&self.answer, &mut self.buffer)? {
+        let answered = served.on_ready(&self.answer, &mut self.buffer)?;
+        self.served_total += answered.requests;
+        if answered.closed {
             self.served.remove(&token);
         }
         Ok(())
@@ -248,7 +258,7 @@ impl Run<'_> {
         if self.is_over(now) {
             return None;
         }
-        match self.plan.pace {
+        match self.plan.load.pace {
             Pace::Closed => Some(now),
             Pace::PerSecond(rate) => {
                 let due = self.started + Duration::from_secs_f64(self.sent as f64 / rate);
@@ -259,10 +269,10 @@ impl Run<'_> {
 
     /// Whether nothing more is to be sent.
     fn is_over(&self, now: Instant) -> bool {
-        match self.plan.until {
-            Until::Requests(count) => self.sent >= self.plan.warm_up + count,
+        match self.plan.load.until {
+            Until::Requests(count) => self.sent >= self.plan.load.warm_up + count,
             Until::Elapsed(time) => {
-                self.sent > self.plan.warm_up && now >= self.counting_since + time
+                self.sent > self.plan.load.warm_up && now >= self.counting_since + time
             }
         }
     }
@@ -277,12 +287,12 @@ impl Run<'_> {
         self.last_answer = Instant::now();
         self.answered += 1;
         self.idle.push_back(index);
-        if number >= self.plan.warm_up {
+        if number >= self.plan.load.warm_up {
             self.outcome.answered += 1;
             let latency = self.last_answer - intended;
             self.outcome.latencies_us.push(latency.as_secs_f64() * 1e6);
         }
-        if status != 200 && self.plan.accept == Accept::Ok {
+        if status != 200 && self.plan.load.accept == Accept::Ok {
             let (_, body) = self.clients[index].answer();
             return Err(LoadError::Status { status, body });
         }

@@ -19,6 +19,15 @@ pub enum Answer {
     },
 }
 
+/// What came of reading.
+#[derive(Default)]
+pub struct Answered {
+    /// Requests that were whole.
+    pub requests: u64,
+    /// Whether the proxy has closed the connection.
+    pub closed: bool,
+}
+
 /// A connection that a proxy under test has opened to us.
 pub struct Served {
     pub stream: TcpStream,
@@ -43,31 +52,34 @@ impl Served {
         self.next_event.is_some()
     }
 
-    /// Reads what has come and answers what is complete; false when the proxy has closed.
-    pub fn on_ready(&mut self, answer: &Answer, buffer: &mut [u8]) -> Result<bool, LoadError> {
-        if !self.flush()? {
-            return Ok(false);
-        }
-        loop {
+    /// Reads what has come and answers what is complete.
+    pub fn on_ready(&mut self, answer: &Answer, buffer: &mut [u8]) -> Result<Answered, LoadError> {
+        let mut answered = Answered {
+            requests: 0,
+            closed: !self.flush()?,
+        };
+        while !answered.closed {
             let read = match self.stream.read(buffer) {
-                Ok(0) => return Ok(false),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Ok(read) if read > 0 => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Ok(false),
+                _ => {
+                    answered.closed = true;
+                    break;
+                }
             };
             let mut rest = &buffer[..read];
             while let Some(taken) = self.framer.feed(rest, |_| {})? {
                 rest = &rest[taken..];
-                if !self.answer(answer)? {
-                    return Ok(false);
-                }
+                answered.requests += 1;
+                answered.closed |= !self.answer(answer)?;
             }
             // A short read has emptied the socket: epoll(7) promises another event for more.
             if read < READ_BYTES {
-                return Ok(true);
+                break;
             }
         }
+        Ok(answered)
     }
 
     /// Writes the event that is due, if one is, and notes when in `sent`; false when the proxy has
