@@ -12,6 +12,7 @@ pub mod client;
 pub mod envoy;
 pub mod error;
 pub mod http;
+pub mod ledger;
 pub mod paths;
 pub mod ports;
 pub mod process;

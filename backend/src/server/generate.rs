@@ -76,7 +76,7 @@ fn submit(
 fn answer_head(call: Call<'_>, endpoint: Endpoint, model: &str) -> AnswerHead {
     let prefix = match endpoint {
         Endpoint::ChatCompletions => "chatcmpl",
-        Endpoint::Completions => "cmpl",
+        _ => "cmpl",
     };
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)

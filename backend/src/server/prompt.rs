@@ -102,7 +102,9 @@ fn prepare(state: &State, endpoint: Endpoint, body: &[u8]) -> Result<Prepared, A
 
 /// Refused by name, never ignored: an ignored field is a wrong answer that nobody notices.
 fn refuse_unsupported(request: &Request) -> Result<(), ApiError> {
-    let refused = if request.tools {
+    let refused = if let Some(path) = &request.images.first {
+        Some((path.as_str(), "this model does not see images; send text"))
+    } else if request.tools {
         Some((
             "tools",
             "this model does not call tools; leave out tools and functions",
@@ -130,15 +132,11 @@ fn check_length(endpoint: Endpoint, tokens: usize, model: &ModelInfo) -> Result<
     if tokens < model.context_tokens {
         return Ok(());
     }
-    let param = match endpoint {
-        Endpoint::ChatCompletions => "messages",
-        Endpoint::Completions => "prompt",
-    };
     let message = format!(
         "the prompt has {tokens} tokens, but {} takes {} tokens of prompt and answer together",
         model.id, model.context_tokens
     );
-    Err(ApiError::new(ErrorKind::ContextLengthExceeded, message).param(param))
+    Err(ApiError::new(ErrorKind::ContextLengthExceeded, message).param(endpoint.prompt_field()))
 }
 
 fn encode(prompt: &Prompt, model: &ModelInfo) -> Result<Vec<Vec<u32>>, ApiError> {

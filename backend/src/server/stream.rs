@@ -241,6 +241,7 @@ mod tests {
             prompt_tokens: 3,
             completion_tokens: 2,
             cached_tokens: 1,
+            ..Usage::default()
         };
         [
             EngineEvent::Finished {

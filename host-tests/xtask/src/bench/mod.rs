@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures with a peer beside them, from one run on one machine. A missed
 //! target is reported and fails nothing: machines differ, and a report must come to its end.
 
+mod cache;
 mod edge;
 mod engine;
 mod load;
@@ -15,6 +16,7 @@ use crate::{build, fetch, runs};
 /// Runs one benchmark, prints its table and writes its metrics.
 pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
     let metrics = match options.name {
+        BenchName::Cache => cache::run(interrupt)?,
         BenchName::Edge => {
             fetch::without_models(interrupt)?;
             build::filter(interrupt)?;

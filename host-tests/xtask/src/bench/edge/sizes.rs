@@ -36,7 +36,8 @@ pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
     let mut worst: Option<(&str, Added)> = None;
     for (kind, body) in bodies::adversarial() {
         let load = Load::one_by_one(WORST_REQUESTS).accept_any();
-        let found = added(lab, &body, load)?;
+        let failed = |error| XtaskError::Unexpected(format!("{kind}: {error}"));
+        let found = added(lab, &body, load).map_err(failed)?;
         metrics.push(
             Metric::new("edge", format!("added_1m/{kind}"), "ms").beside(
                 found.added_us / MS,
