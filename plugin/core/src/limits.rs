@@ -119,6 +119,22 @@ pub const HTTP_CONNECTIONS_MAX: u32 = 1 << 16;
 /// Largest timeout under `http` that a configuration may ask for, one hour: a longer one is none.
 pub const HTTP_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 
+/// Smallest and largest `response_store.bytes_max`.
+pub const RESPONSE_STORE_BYTES_MIN: u64 = 1 << 20;
+pub const RESPONSE_STORE_BYTES_MAX: u64 = 1 << 40;
+/// Answers that wait to be written to the response store; further ones are dropped.
+pub const RESPONSE_STORE_QUEUE_MAX: usize = 256;
+/// Answers of one transaction, each of which waits for the disk once.
+pub const RESPONSE_STORE_BATCH_MAX: usize = 64;
+/// What an answer counts for besides its own bytes: its key and its place in the order.
+pub const RESPONSE_STORE_ENTRY_OVERHEAD_BYTES: u64 = 128;
+/// Largest answer that shares a page of the file with others.
+pub const RESPONSE_STORE_SHARED_PAGE_BYTES: u64 = 2 << 10;
+/// Memory for pages of the response store's file.
+pub const RESPONSE_STORE_MEMORY_BYTES: usize = 16 << 20;
+/// First and last bytes of a model file that tell it from another.
+pub const MODEL_REVISION_BYTES: u64 = 1 << 20;
+
 /// Headers of one request: OpenAI clients send about 20, Envoy adds about 10.
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Bytes of one request's head; Envoy's own default is 60 KiB.

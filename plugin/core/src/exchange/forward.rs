@@ -119,7 +119,7 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
 pub(super) fn forward(
     caller: &Caller,
     config: &Config,
-    request: &Request,
+    request: Request,
     in_flight: &InFlight,
     effects: &mut Vec<Effect>,
 ) {
@@ -127,10 +127,6 @@ pub(super) fn forward(
     let Some(model) = config.model(route.model) else {
         return;
     };
-    let rewrite = rewrite(model, request, in_flight);
-    if request.is_compacted || !rewrite.is_empty() {
-        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
-    }
     // A compressed answer could not be read.
     effects.push(Effect::RemoveRequestHeader {
         name: "accept-encoding".to_owned(),
@@ -147,8 +143,12 @@ pub(super) fn forward(
         set(
             effects,
             "x-farthing-prefix",
-            prefix_id(&config.secret, *id, model, request),
+            prefix_id(&config.secret, *id, model, &request),
         );
+    }
+    let rewrite = rewrite(model, &request, in_flight);
+    if request.is_compacted || !rewrite.is_empty() {
+        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request.json)));
     }
 }
 

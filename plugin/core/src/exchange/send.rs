@@ -109,7 +109,7 @@ fn go(
         shadow: judged.shadow,
         ..InFlight::new(judged.asked, plan.route, judged.count)
     };
-    forward::forward(caller, &vm.config, &judged.request, &in_flight, effects);
+    forward::forward(caller, &vm.config, judged.request, &in_flight, effects);
     Decision::Forward(Box::new(in_flight))
 }
 
