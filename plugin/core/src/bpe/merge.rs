@@ -1,241 +1,254 @@
 //! The merge step: within one piece, the adjacent pair of lowest rank is joined, leftmost first,
 //! until no pair has a rank.
 //!
-//! Two ways to the same result. A short piece (nearly all of them) scans its pairs for the lowest
-//! rank at each merge: quadratic, but over at most [`BPE_SHORT_PIECE_BYTES`] bytes. A long piece
-//! keeps the pairs in a heap and the tokens in a linked list: O(n log n) on any input, so a
-//! mebibyte of underscores costs little more a byte than prose.
+//! A short piece is swept: one pass joins every pair of the lowest rank (a join makes only pairs of
+//! higher ranks, so the order is kept) and finds the next rank. Where sweeps join little, a heap
+//! takes over, so that no input costs more than n log n.
+//!
+//! A long piece is merged window by window, in memory that stays in the cache. What a window gives
+//! is the piece's own result up to the window's last tokens, if its first token does not merge with
+//! the token before it. That is enough: let A and B be texts, each merged alone, and let the last
+//! token of A and the first of B, merged alone together, stay as they are. Were there a merge across
+//! their border in AB, the first such would join parts of just these two tokens, and no merge before
+//! it would have crossed their outer edges; so it would happen in the two alone as well.
 
-use crate::limits::BPE_SHORT_PIECE_BYTES;
+use super::token_table::{NONE, TokenTable};
+use crate::limits::{BPE_SWEPT_BYTES, BPE_WINDOW_BYTES};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// No merge, no neighbour, or a token that was merged into the one to its left.
-const NONE: u32 = u32::MAX;
-
-/// `left` followed by `right` becomes `merged`; the rank is the position in the table.
-#[derive(Debug, Clone, Copy)]
-struct Rule {
-    left: u32,
-    right: u32,
-    merged: u32,
+/// What to merge: a part of a text, with the tokens of lower rank than `ranks`.
+#[derive(Clone, Copy)]
+pub(super) struct Merge<'a> {
+    pub(super) table: &'a TokenTable,
+    pub(super) text: &'a [u8],
+    pub(super) ranks: u32,
 }
 
-/// All merges by rank, and the rank of a pair: 20 bytes a merge.
-#[derive(Debug)]
-pub(super) struct MergeTable {
-    rules: Vec<Rule>,
-    /// Ranks by hash of the pair, open addressing with linear probing, at most half full.
-    slots: Vec<u32>,
+/// Tokens of a stretch of text.
+#[derive(Debug, Default)]
+struct Symbols {
+    /// Where each starts, and at last where the last one ends.
+    starts: Vec<usize>,
+    /// Rank of the pair that each begins; that of the last is [`NONE`].
+    ranks: Vec<u32>,
+    links: Vec<Links>,
+    /// Candidate merges, lowest rank first, then leftmost: `rank << 32 | position`.
+    heap: BinaryHeap<Reverse<u64>>,
 }
 
-/// One token of a short piece, with the rank of the pair that it starts.
+/// The neighbours of a token while the heap is used. One that was merged into the token to its left
+/// has itself as its neighbour to the right.
 #[derive(Debug, Clone, Copy)]
-struct Symbol {
-    id: u32,
-    rank: u32,
-}
-
-/// One token of a long piece, linked to its neighbours.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    id: u32,
-    previous: u32,
-    next: u32,
+struct Links {
+    before: u32,
+    after: u32,
 }
 
 /// Memory that is used again for every piece of a text.
 #[derive(Debug, Default)]
 pub(super) struct MergeScratch {
-    symbols: Vec<Symbol>,
-    nodes: Vec<Node>,
-    /// Candidate merges, lowest rank first, then leftmost: `rank << 32 | position`.
-    heap: BinaryHeap<Reverse<u64>>,
+    symbols: Symbols,
+    /// The two tokens at a border.
+    border: Symbols,
+    /// Where the tokens end that are settled.
+    ends: Vec<usize>,
 }
 
-impl MergeTable {
-    /// An empty table with room for `merges` entries.
-    pub(super) fn with_capacity(merges: usize) -> MergeTable {
-        let slots = vec![NONE; (merges * 2).next_power_of_two().max(2)];
-        MergeTable {
-            rules: Vec::with_capacity(merges),
-            slots,
-        }
-    }
-
-    /// Appends the merge of the next rank. A pair that already has a rank keeps it, and so does a
-    /// table that is full.
-    pub(super) fn insert(&mut self, left: u32, right: u32, merged: u32) {
-        let rank = self.rules.len();
-        if rank * 2 >= self.slots.len() || self.rank(left, right) != NONE {
-            // The rank is used up all the same: ranks are positions in the list of merges.
-            self.rules.push(Rule {
-                left: NONE,
-                right: NONE,
-                merged: NONE,
-            });
-            return;
-        }
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(left, right) & mask;
-        while self.slots.get(at).is_some_and(|slot| *slot != NONE) {
-            at = (at + 1) & mask;
-        }
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = rank as u32;
-        }
-        self.rules.push(Rule {
-            left,
-            right,
-            merged,
-        });
-    }
-
-    /// The rank of a pair, `NONE` (higher than every rank) when it does not merge.
-    fn rank(&self, left: u32, right: u32) -> u32 {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(left, right) & mask;
-        while let Some(&rank) = self.slots.get(at) {
-            match self.rules.get(rank as usize) {
-                Some(rule) if rule.left == left && rule.right == right => return rank,
-                Some(_) => at = (at + 1) & mask,
-                None => return NONE,
-            }
-        }
-        NONE
-    }
-
-    /// Merges the tokens of one piece (at first its single bytes) and appends the result to `out`.
-    pub(super) fn merge(
+impl Merge<'_> {
+    /// The ends of the tokens of `text[start..end]`; stops early once there are more than `limit`.
+    pub(super) fn ends<'s>(
         &self,
-        ids: impl Iterator<Item = u32>,
-        scratch: &mut MergeScratch,
-        out: &mut Vec<u32>,
-    ) {
-        let symbols = &mut scratch.symbols;
-        symbols.clear();
-        for id in ids {
-            if let Some(last) = symbols.last_mut() {
-                last.rank = self.rank(last.id, id);
-            }
-            symbols.push(Symbol { id, rank: NONE });
-        }
-        if symbols.len() <= BPE_SHORT_PIECE_BYTES {
-            self.merge_short(symbols);
-            out.extend(symbols.iter().map(|symbol| symbol.id));
-        } else {
-            self.merge_long(scratch);
-            out.extend(
-                scratch
-                    .nodes
-                    .iter()
-                    .map(|node| node.id)
-                    .filter(|id| *id != NONE),
-            );
-        }
-    }
-
-    fn merge_short(&self, symbols: &mut Vec<Symbol>) {
-        loop {
-            let ranks = symbols.iter().map(|symbol| symbol.rank).enumerate();
-            let Some((at, rank)) = ranks.min_by_key(|(_, rank)| *rank) else {
-                return;
-            };
-            let Some(rule) = self.rules.get(rank as usize) else {
-                return;
-            };
-            symbols.remove(at + 1);
-            let after = symbols
-                .get(at + 1)
-                .map_or(NONE, |right| self.rank(rule.merged, right.id));
-            if let Some(symbol) = symbols.get_mut(at) {
-                *symbol = Symbol {
-                    id: rule.merged,
-                    rank: after,
-                };
-            }
-            if let Some(before) = at.checked_sub(1).and_then(|at| symbols.get_mut(at)) {
-                before.rank = self.rank(before.id, rule.merged);
-            }
-        }
-    }
-
-    fn merge_long(&self, scratch: &mut MergeScratch) {
+        start: usize,
+        end: usize,
+        limit: usize,
+        scratch: &'s mut MergeScratch,
+    ) -> &'s [usize] {
         let MergeScratch {
             symbols,
-            nodes,
-            heap,
+            border,
+            ends,
         } = scratch;
-        nodes.clear();
-        nodes.extend(
-            (0..)
-                .zip(symbols.iter())
-                .map(|(at, symbol): (u32, _)| Node {
-                    id: symbol.id,
-                    previous: at.wrapping_sub(1),
-                    next: at.wrapping_add(1),
-                }),
-        );
-        let candidates = (0..)
-            .zip(symbols.iter())
-            .filter(|(_, symbol)| symbol.rank != NONE);
-        let mut entries = std::mem::take(heap).into_vec();
-        entries.clear();
-        entries.extend(candidates.map(|(at, symbol)| Reverse(candidate(symbol.rank, at))));
-        *heap = BinaryHeap::from(entries);
+        if end - start <= BPE_WINDOW_BYTES {
+            self.merge(start, end, symbols);
+            return symbols.starts.get(1..).unwrap_or_default();
+        }
+        ends.clear();
+        let mut window_bytes = BPE_WINDOW_BYTES;
+        while ends.len() <= limit {
+            let from = ends.last().copied().unwrap_or(start);
+            let until = from.saturating_add(window_bytes).min(end);
+            self.merge(from, until, symbols);
+            let found = symbols.starts.get(1..).unwrap_or_default();
+            let joins = self.stays_apart(ends, start, found.first().copied(), border);
+            if joins && until == end {
+                ends.extend_from_slice(found);
+                break;
+            }
+            // The last tokens of a window may change with what follows.
+            let settled_until = until - window_bytes / 4;
+            let settled = found.partition_point(|end| *end <= settled_until);
+            if joins && settled > 0 {
+                ends.extend(found.iter().take(settled));
+                window_bytes = (window_bytes / 2).max(BPE_WINDOW_BYTES);
+            } else {
+                if !joins {
+                    ends.pop();
+                }
+                window_bytes *= 2;
+            }
+        }
+        ends
+    }
+
+    /// Do the last settled token and the one that ends at `next_end` stay as they are?
+    fn stays_apart(
+        &self,
+        ends: &[usize],
+        start: usize,
+        next_end: Option<usize>,
+        border: &mut Symbols,
+    ) -> bool {
+        let (Some((&middle, before)), Some(next_end)) = (ends.split_last(), next_end) else {
+            return true;
+        };
+        let from = before.last().copied().unwrap_or(start);
+        self.merge(from, next_end, border);
+        border.starts.as_slice() == [from, middle, next_end]
+    }
+
+    fn rank(&self, start: usize, end: usize) -> u32 {
+        match self.table.rank(self.text, start, end) {
+            rank if rank < self.ranks => rank,
+            _ => NONE,
+        }
+    }
+
+    fn merge(&self, start: usize, end: usize, symbols: &mut Symbols) {
+        symbols.starts.clear();
+        symbols.starts.extend(start..=end);
+        symbols.ranks.clear();
+        let pairs = start..(end - 1).max(start);
+        symbols.ranks.extend(pairs.map(|at| self.rank(at, at + 2)));
+        symbols.ranks.push(NONE);
+        loop {
+            let lowest = symbols.ranks.iter().copied().min().unwrap_or(NONE);
+            if lowest == NONE {
+                return;
+            }
+            let before = symbols.ranks.len();
+            self.sweep(lowest, symbols);
+            let joined = before - symbols.ranks.len();
+            if before > BPE_SWEPT_BYTES && joined < before / 8 {
+                return self.merge_with_heap(symbols);
+            }
+        }
+    }
+
+    /// Joins every pair of this rank, from left to right.
+    fn sweep(&self, lowest: u32, symbols: &mut Symbols) {
+        let Symbols { starts, ranks, .. } = symbols;
+        let (mut read, mut write) = (0_usize, 0_usize);
+        while let Some((&rank, &start)) = ranks.get(read).zip(starts.get(read)) {
+            let mut kept = rank;
+            if rank == lowest {
+                read += 1;
+                let end = starts.get(read + 1).copied().unwrap_or_default();
+                kept = match starts.get(read + 2) {
+                    Some(next_end) => self.rank(start, *next_end),
+                    None => NONE,
+                };
+                let before = write.wrapping_sub(1);
+                if let Some((rank, from)) = ranks.get_mut(before).zip(starts.get(before)) {
+                    *rank = self.rank(*from, end);
+                }
+            }
+            if let Some((rank, slot)) = ranks.get_mut(write).zip(starts.get_mut(write)) {
+                (*rank, *slot) = (kept, start);
+            }
+            read += 1;
+            write += 1;
+        }
+        let end = starts.last().copied().unwrap_or_default();
+        starts.truncate(write);
+        starts.push(end);
+        ranks.truncate(write);
+    }
+
+    fn merge_with_heap(&self, symbols: &mut Symbols) {
+        let Symbols {
+            starts,
+            ranks,
+            links,
+            heap,
+        } = symbols;
+        let count = ranks.len() as u32;
+        links.clear();
+        links.extend((0..count).map(|at| Links {
+            before: at.wrapping_sub(1),
+            after: at + 1,
+        }));
+        let mut candidates = std::mem::take(heap).into_vec();
+        candidates.clear();
+        let ranked = (0..).zip(ranks.iter()).filter(|(_, rank)| **rank != NONE);
+        candidates.extend(ranked.map(|(at, rank)| Reverse(candidate(*rank, at))));
+        *heap = BinaryHeap::from(candidates);
         while let Some(Reverse(entry)) = heap.pop() {
             let (rank, at) = ((entry >> 32) as u32, entry as u32);
-            let Some(merged) = self.join(nodes, rank, at) else {
+            if ranks.get(at as usize) != Some(&rank) {
+                continue;
+            }
+            let Some(before) = join(links, ranks, at) else {
                 continue;
             };
-            for left in [merged.previous, at] {
-                let rank = self.pair_rank(nodes, left);
-                if rank != NONE {
-                    heap.push(Reverse(candidate(rank, left)));
+            for left in [before, at] {
+                let rank = self.pair_rank(starts, links, left);
+                if let Some(slot) = ranks.get_mut(left as usize) {
+                    *slot = rank;
+                    if rank != NONE {
+                        heap.push(Reverse(candidate(rank, left)));
+                    }
                 }
             }
         }
-    }
-
-    /// Applies the merge of `rank` at `at`, if the pair there still is the one it was found for.
-    fn join(&self, nodes: &mut [Node], rank: u32, at: u32) -> Option<Node> {
-        let rule = self.rules.get(rank as usize)?;
-        let left = *nodes.get(at as usize)?;
-        let right = *nodes.get(left.next as usize)?;
-        if (left.id, right.id) != (rule.left, rule.right) {
-            return None;
-        }
-        let merged = Node {
-            id: rule.merged,
-            previous: left.previous,
-            next: right.next,
-        };
-        *nodes.get_mut(at as usize)? = merged;
-        nodes.get_mut(left.next as usize)?.id = NONE;
-        if let Some(after) = nodes.get_mut(right.next as usize) {
-            after.previous = at;
-        }
-        Some(merged)
+        let end = starts.last().copied().unwrap_or_default();
+        let mut at = 0;
+        starts.retain(|_| {
+            let kept = links.get(at).is_some_and(|links| links.after != at as u32);
+            at += 1;
+            kept
+        });
+        starts.push(end);
     }
 
     /// The rank of the pair that starts at `at`.
-    fn pair_rank(&self, nodes: &[Node], at: u32) -> u32 {
-        let Some(left) = nodes.get(at as usize) else {
+    fn pair_rank(&self, starts: &[usize], links: &[Links], at: u32) -> u32 {
+        let end_of = |at: u32| {
+            let links = links.get(at as usize)?;
+            let end = starts.get(links.after as usize)?;
+            Some((links.after, *end))
+        };
+        let pair = starts.get(at as usize).zip(end_of(at));
+        let Some((start, (next, _))) = pair else {
             return NONE;
         };
-        let Some(right) = nodes.get(left.next as usize) else {
-            return NONE;
-        };
-        self.rank(left.id, right.id)
+        end_of(next).map_or(NONE, |(_, end)| self.rank(*start, end))
     }
+}
+
+/// Joins the token at `at` with the one after it; says which one stands before them.
+fn join(links: &mut [Links], ranks: &mut [u32], at: u32) -> Option<u32> {
+    let left = *links.get(at as usize)?;
+    let right = *links.get(left.after as usize)?;
+    links.get_mut(left.after as usize)?.after = left.after;
+    *ranks.get_mut(left.after as usize)? = NONE;
+    links.get_mut(at as usize)?.after = right.after;
+    if let Some(next) = links.get_mut(right.after as usize) {
+        next.before = at;
+    }
+    Some(left.before)
 }
 
 fn candidate(rank: u32, at: u32) -> u64 {
     u64::from(rank) << 32 | u64::from(at)
-}
-
-/// Fibonacci hashing of the pair (Knuth, The Art of Computer Programming, 6.4).
-fn hash(left: u32, right: u32) -> usize {
-    let key = u64::from(left) << 32 | u64::from(right);
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
 }
