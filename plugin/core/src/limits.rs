@@ -208,11 +208,9 @@ pub const SELF_CHECK_REPROBE_S: u64 = 30;
 
 /// Bytes of all tokens of a vocabulary together; the largest real ones have under 3 MB.
 pub const BPE_VOCABULARY_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a piece that are merged at once; longer pieces are merged in windows of this size, whose
-/// symbols stay in the cache.
-pub const BPE_WINDOW_BYTES: usize = 64;
-/// Symbols above which a heap finds the next merge where passes over all of them join few.
-pub const BPE_SWEPT_BYTES: usize = 128;
+/// Bytes of a piece that are merged at once; longer pieces are merged in windows of this size, in
+/// which looking for the next merge is cheap.
+pub const BPE_WINDOW_BYTES: usize = 32;
 /// Pieces whose counts one worker remembers, at 32 bytes each.
 pub const BPE_MEMO_ENTRIES: usize = 1_024;
 /// A model's chat template; the longest real ones have about 20 KiB.

@@ -19,7 +19,10 @@ mod char_class;
 mod from_merges;
 mod memo;
 mod merge;
+mod merge_long;
+mod merge_short;
 pub mod pre_tokenizer;
+mod short_tokens;
 pub mod special;
 mod token_table;
 

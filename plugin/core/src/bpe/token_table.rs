@@ -6,9 +6,11 @@
 //! they spell, so they are what its own merges leave before the last one. This is how tiktoken
 //! merges; [`super::from_merges`] brings other vocabularies into this form.
 //!
-//! For 200,000 tokens: 1.4 MB of bytes, 0.2 MB of lengths, 0.2 MB of starts, 1.6 MB of slots.
+//! For 200,000 tokens: 1.4 MB of bytes, 0.2 MB of lengths, 0.2 MB of starts, 1.2 MB of short tokens
+//! and 1 MB of slots for the others.
 
 use super::BpeError;
+use super::short_tokens::{self, ShortTokens};
 use crate::limits::{BPE_VOCABULARY_BYTES_MAX, MODEL_VOCAB_MAX};
 use std::ops::Range;
 
@@ -30,8 +32,10 @@ pub(super) struct TokenTable {
     lengths: Range<usize>,
     /// Where every [`TOKENS_PER_START`]th token starts in `data`.
     starts: Vec<u32>,
-    /// Open addressing with linear probing: the rank below, a part of the hash above, so that
-    /// nearly every search of bytes that are no token ends without looking at a token's bytes.
+    short: ShortTokens,
+    /// The other tokens, by open addressing with linear probing: the rank below, a part of the hash
+    /// above, so that nearly every search of bytes that are no token ends without looking at a
+    /// token's bytes.
     slots: Vec<u32>,
     rank_bits: u32,
     /// Tokens that can be found by their bytes: the first ones.
@@ -72,6 +76,11 @@ impl<'a> Key<'a> {
         let end = self.start.saturating_add(self.bytes);
         self.text.get(self.start..end).unwrap_or_default()
     }
+}
+
+#[inline]
+fn is_short(bytes: usize) -> bool {
+    bytes <= short_tokens::BYTES_MAX
 }
 
 /// Two rounds of multiply and fold; the constants are those of SplitMix64
@@ -146,10 +155,14 @@ impl TokenTable {
                 bytes: byte_count,
             });
         }
-        let longest = known_lengths.iter().take(indexed).max();
+        let found_by_bytes = || known_lengths.iter().take(indexed);
+        let longest = found_by_bytes().max();
+        let short = found_by_bytes().filter(|bytes| is_short(usize::from(**bytes)));
+        let short = short.count();
         let mut table = TokenTable {
             longest: longest.map_or(0, |bytes| usize::from(*bytes)),
-            slots: vec![NONE; (indexed * SLOTS_PER_TOKEN).max(2)],
+            short: ShortTokens::with_capacity(short),
+            slots: vec![NONE; ((indexed - short) * SLOTS_PER_TOKEN).max(2)],
             rank_bits: (indexed as u32 + 1).next_power_of_two().trailing_zeros(),
             data,
             bytes,
@@ -187,8 +200,12 @@ impl TokenTable {
                 return;
             };
             let key = Key::new(&self.data, start, start + bytes);
+            if is_short(bytes) {
+                self.short
+                    .insert(first_bytes(&self.data, start, bytes), bytes, rank);
+            }
             start += bytes;
-            if bytes == 0 || self.rank_of(key) != NONE {
+            if is_short(bytes) || self.rank_of(key) != NONE {
                 continue;
             }
             let entry = self.tag(key.hash) << self.rank_bits | rank;
@@ -226,6 +243,11 @@ impl TokenTable {
     /// The rank of the token with exactly these bytes, or [`NONE`].
     #[inline]
     pub(super) fn rank_of(&self, key: Key<'_>) -> u32 {
+        if is_short(key.bytes) {
+            return self
+                .short
+                .rank(first_bytes(key.text, key.start, key.bytes), key.bytes);
+        }
         if key.bytes > self.longest {
             return NONE;
         }
@@ -249,7 +271,11 @@ impl TokenTable {
     /// The rank of `text[start..end]`, or [`NONE`].
     #[inline]
     pub(super) fn rank(&self, text: &[u8], start: usize, end: usize) -> u32 {
-        if end.wrapping_sub(start) > self.longest {
+        let bytes = end.wrapping_sub(start);
+        if is_short(bytes) {
+            return self.short.rank(first_bytes(text, start, bytes), bytes);
+        }
+        if bytes > self.longest {
             return NONE;
         }
         self.rank_of(Key::new(text, start, end))
@@ -297,6 +323,10 @@ impl TokenTable {
             return;
         };
         let start = self.start(rank);
+        if is_short(bytes) {
+            let word = first_bytes(&self.data, start, bytes);
+            return self.short.forget(word, bytes, rank);
+        }
         let hash = Key::new(&self.data, start, start + bytes).hash;
         let entry = self.tag(hash) << self.rank_bits | rank;
         // The rank of no token: indexed ranks are smaller, and searches go on behind it.
