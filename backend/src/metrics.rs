@@ -284,6 +284,7 @@ mod tests {
             prompt_tokens: 7,
             completion_tokens: 2,
             cached_tokens: 3,
+            ..Usage::default()
         });
         let mut page = Page::default();
         metrics.write(&mut page);

@@ -12,10 +12,12 @@ pub mod client;
 pub mod envoy;
 pub mod error;
 pub mod http;
+pub mod ledger;
 pub mod paths;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod resources;
 pub mod stub;
 
 pub use error::HarnessError;

@@ -1,7 +1,7 @@
 //! Applies what was decided, in order.
 
 use crate::host::{self, Message};
-use farthing_core::config::Config;
+use farthing_core::config::{Config, LedgerTransport};
 use farthing_core::exchange::{Effect, Level};
 use farthing_core::metrics::{self, Kind, Metric};
 use proxy_wasm::types::LogLevel;
@@ -24,21 +24,24 @@ pub enum Outcome {
     Replied,
 }
 
-/// The host's ids of our metrics, in the order of their definitions.
-pub struct Metrics {
+/// What we tell the operator by: the ledger, and the host's ids of our metrics in the order of
+/// their definitions.
+pub struct Telemetry {
     ids: Vec<(Kind, Option<u32>)>,
+    ledger: LedgerTransport,
 }
 
-impl Metrics {
+impl Telemetry {
     /// Registers every metric of the configuration.
-    pub fn define(config: &Config) -> Metrics {
+    pub fn define(config: &Config) -> Telemetry {
         let define = |definition: metrics::Definition| {
             (
                 definition.kind,
                 host::define_metric(definition.kind, &definition.name),
             )
         };
-        Metrics {
+        Telemetry {
+            ledger: config.ledger,
             ids: metrics::definitions(config)
                 .into_iter()
                 .map(define)
@@ -54,10 +57,21 @@ impl Metrics {
             _ => {}
         }
     }
+
+    /// Writes one line of the ledger. A stream has at most one: a later one would replace it.
+    fn record(&self, line: &str) {
+        match self.ledger {
+            LedgerTransport::AccessLog => host::set_filter_state(LEDGER_PROPERTY, line),
+            LedgerTransport::Log => host::log(LogLevel::Info, &format!("ledger {line}")),
+        }
+    }
 }
 
+/// Access logs know it as `wasm.farthing_ledger`.
+const LEDGER_PROPERTY: &str = "farthing_ledger";
+
 /// Applies `effects` in order.
-pub fn apply(effects: Vec<Effect>, held: Held, metrics: &Metrics) -> Outcome {
+pub fn apply(effects: Vec<Effect>, held: Held, telemetry: &Telemetry) -> Outcome {
     let mut outcome = Outcome::Applied;
     for effect in effects {
         match effect {
@@ -76,8 +90,8 @@ pub fn apply(effects: Vec<Effect>, held: Held, metrics: &Metrics) -> Outcome {
                 outcome = Outcome::Replied;
             }
             Effect::LocalReply(_) => {}
-            Effect::Count { metric, amount } => metrics.count(metric, amount),
-            Effect::Ledger(line) => host::log(LogLevel::Info, &format!("ledger {line}")),
+            Effect::Count { metric, amount } => telemetry.count(metric, amount),
+            Effect::Ledger(line) => telemetry.record(&line),
             Effect::Log { level, message } => host::log(log_level(level), &message),
         }
     }

@@ -117,7 +117,12 @@ impl Filter {
         });
         worker.unwatch(self.context_id);
         self.request = Progress::Ended;
-        self.apply(worker, step, held)
+        let flow = self.apply(worker, step, held);
+        // After a reply of ours the response is over, too.
+        if flow == Flow::Pause && self.response == Progress::Expected {
+            worker.watch(self.context_id, &self.exchange, held);
+        }
+        flow
     }
 
     fn look_at_response(&mut self, worker: &Worker, end: EndOfStream, held: Held) -> Flow {
@@ -162,8 +167,8 @@ impl HttpContext for Filter {
         if flow == Flow::Continue {
             self.request = Progress::Ended;
         }
-        if matches!(self.request, Progress::HeadersHeld { .. }) {
-            worker.watch(self.context_id, &self.exchange);
+        if matches!(self.request, Progress::HeadersHeld { .. }) && worker.self_check_pending() {
+            worker.watch(self.context_id, &self.exchange, Held::NoBody);
         }
         action(flow)
     }

@@ -1,12 +1,12 @@
 //! What the streams of one worker share. A worker is one thread, so sharing is `Rc` and `RefCell`;
 //! a borrow lasts for one pure decision and never spans a host call that could re-enter.
 
-use crate::effects::{self, Held, Metrics, Outcome};
+use crate::effects::{self, Held, Outcome, Telemetry};
 use crate::host::{self, SharedData};
 use farthing_core::config::Config;
 use farthing_core::exchange::{Effect, Env, Exchange, Flow, Step, Vm};
-use farthing_core::limits::SELF_CHECK_TICK_MS;
-use std::cell::RefCell;
+use farthing_core::limits::FLIGHT_WAKES_PER_TICK_MAX;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,20 +18,32 @@ pub type SharedExchange = Rc<RefCell<Exchange>>;
 pub struct Worker {
     root_id: u32,
     vm: RefCell<Vm>,
-    metrics: Metrics,
-    /// Streams that hold their headers while the self-check is pending. Bounded by the streams that
-    /// Envoy admits, and empty for ever once the check has ended.
-    watched: RefCell<BTreeMap<u32, SharedExchange>>,
+    telemetry: Telemetry,
+    /// Streams that the tick looks after: those that hold their headers while the self-check is
+    /// pending, and those that wait for an identical request. Bounded by the streams that Envoy
+    /// admits.
+    watched: RefCell<BTreeMap<u32, Watched>>,
+    /// The interval of the tick that the host was last told; 0 is none.
+    tick_ms: Cell<u64>,
+}
+
+/// A held stream.
+#[derive(Clone)]
+struct Watched {
+    exchange: SharedExchange,
+    /// What the host holds of its request.
+    held: Held,
 }
 
 impl Worker {
     pub fn new(root_id: u32, config: Config) -> Worker {
-        let metrics = Metrics::define(&config);
+        let telemetry = Telemetry::define(&config);
         Worker {
             root_id,
             vm: RefCell::new(Vm::new(config)),
-            metrics,
+            telemetry,
             watched: RefCell::default(),
+            tick_ms: Cell::new(0),
         }
     }
 
@@ -42,67 +54,90 @@ impl Worker {
         exchange: &SharedExchange,
         decide: impl FnOnce(&mut Exchange, &mut Vm, &Env<'_>) -> T,
     ) -> Option<T> {
-        let mut exchange = exchange.try_borrow_mut().ok()?;
-        let mut vm = self.vm.try_borrow_mut().ok()?;
-        let env = Env {
-            store: &SharedData,
-            now_unix_ns: host::now_unix_ns(),
+        let decided = {
+            let mut exchange = exchange.try_borrow_mut().ok()?;
+            let mut vm = self.vm.try_borrow_mut().ok()?;
+            let env = Env {
+                store: &SharedData,
+                now_unix_ns: host::now_unix_ns(),
+            };
+            decide(&mut exchange, &mut vm, &env)
         };
-        Some(decide(&mut exchange, &mut vm, &env))
+        self.set_tick();
+        Some(decided)
     }
 
     /// Applies effects and says whether the stream was answered.
     pub fn apply(&self, effects: Vec<Effect>, held: Held) -> Outcome {
-        effects::apply(effects, held, &self.metrics)
+        effects::apply(effects, held, &self.telemetry)
     }
 
-    /// A stream holds its headers: while the self-check is pending the tick looks after it.
-    pub fn watch(&self, stream: u32, exchange: &SharedExchange) {
-        if !self.self_check_pending() {
-            return;
-        }
+    /// A stream holds its request, of which the host has this: the tick looks after it.
+    pub fn watch(&self, stream: u32, exchange: &SharedExchange, held: Held) {
         if let Ok(mut watched) = self.watched.try_borrow_mut() {
-            if watched.is_empty() {
-                host::set_tick_interval(Duration::from_millis(SELF_CHECK_TICK_MS));
-            }
-            watched.insert(stream, Rc::clone(exchange));
+            let exchange = Rc::clone(exchange);
+            watched.insert(stream, Watched { exchange, held });
         }
+        self.set_tick();
     }
 
-    /// A stream no longer holds its headers.
+    /// A stream no longer holds its request.
     pub fn unwatch(&self, stream: u32) {
-        let Ok(mut watched) = self.watched.try_borrow_mut() else {
-            return;
-        };
-        if watched.remove(&stream).is_some() && watched.is_empty() {
-            host::set_tick_interval(Duration::ZERO);
+        if let Ok(mut watched) = self.watched.try_borrow_mut() {
+            watched.remove(&stream);
         }
+        self.set_tick();
     }
 
-    /// Lets the self-check look at every watched stream. Returns the streams that go on without us.
+    /// Looks at every watched stream. Some go on then, or are answered.
+    ///
+    /// Only the tick acts for other streams than the one whose callback it is, never the callback
+    /// that made the difference: Envoy does it right after the callback, and were that the end of a
+    /// connection with several streams, they would be acted for while they are torn down.
     pub fn on_tick(&self) {
         let watched: Vec<_> = match self.watched.try_borrow() {
-            Ok(watched) => watched.iter().map(|(id, e)| (*id, Rc::clone(e))).collect(),
+            Ok(watched) => watched.iter().map(|(id, w)| (*id, w.clone())).collect(),
             Err(_) => return,
         };
-        for (stream, exchange) in watched {
+        let mut woken = 0;
+        for (stream, Watched { exchange, held }) in watched {
+            if woken >= FLIGHT_WAKES_PER_TICK_MAX {
+                break;
+            }
             let step = self.decide(&exchange, |exchange, vm, env| exchange.on_tick(vm, env));
             let Some(Step { effects, flow }) = step else {
                 continue;
             };
             host::act_for(stream);
-            let outcome = self.apply(effects, Held::NoBody);
+            let outcome = self.apply(effects, held);
             if outcome == Outcome::Applied && flow == Flow::Continue {
                 host::resume_request(stream);
             }
             host::act_for(self.root_id);
             if outcome == Outcome::Replied || flow == Flow::Continue {
                 self.unwatch(stream);
+                woken += 1;
             }
         }
     }
 
-    fn self_check_pending(&self) -> bool {
+    /// Tells the host how often to tick, if that has changed.
+    fn set_tick(&self) {
+        let idle = self
+            .watched
+            .try_borrow()
+            .is_ok_and(|watched| watched.is_empty());
+        let Ok(vm) = self.vm.try_borrow() else {
+            return;
+        };
+        let tick_ms = if idle { 0 } else { vm.tick_ms() };
+        if self.tick_ms.replace(tick_ms) != tick_ms {
+            host::set_tick_interval(Duration::from_millis(tick_ms));
+        }
+    }
+
+    /// Is it still unknown whether request bodies arrive while headers are held?
+    pub fn self_check_pending(&self) -> bool {
         self.vm.try_borrow().is_ok_and(|vm| vm.self_check_pending())
     }
 }

@@ -139,6 +139,11 @@ fn what_is_not_supported_is_refused_by_name() {
         "response_format",
     );
     check_chat(r#""logit_bias":{"5":1}"#, "invalid_value", "logit_bias");
+    check_chat(
+        r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,"}}]}]"#,
+        "invalid_value",
+        "messages[0].content[0].type",
+    );
     let echo = format!(r#"{{"model":"{CHAT}","prompt":"a","echo":true,"logprobs":1}}"#);
     check(
         &post(TEXT_PATH, &[], echo),

@@ -12,7 +12,7 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// A pause, for pacing a stream.
     Pause(Duration),
-    /// Nothing more until the gate is open.
+    /// Nothing more until the gate is open; as the first piece, no head either.
     Gate(Gate),
     /// Nothing more until the client has gone.
     UntilClientLeaves,

@@ -198,6 +198,9 @@ fn write_answer(
     if answer.status == 0 {
         return Ok(Sent::Cut);
     }
+    if let Some(Piece::Gate(gate)) = answer.pieces.first() {
+        gate.wait();
+    }
     out.write_all(&head_bytes(answer))?;
     for piece in &answer.pieces {
         match piece {

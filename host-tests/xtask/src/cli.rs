@@ -25,6 +25,8 @@ pub enum Command {
     Test,
     /// Run a benchmark with its peer beside it
     Bench(BenchOptions),
+    /// Make the price catalogue of the filter from LiteLLM's table
+    Prices(PricesOptions),
 }
 
 /// Ports and paths of the stack; a port that is not given is a free one.
@@ -55,9 +57,25 @@ pub struct DemoOptions {
 }
 
 #[derive(Args)]
+pub struct PricesOptions {
+    /// LiteLLM's model_prices_and_context_window_backup.json
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The release of LiteLLM that it is from
+    #[arg(long, value_name = "VERSION")]
+    pub release: String,
+}
+
+#[derive(Args)]
 pub struct BenchOptions {
     /// Which benchmark
     pub name: BenchName,
+    /// Measure one part of it only (edge: speed, sizes, streaming, memory, peers)
+    #[arg(long, value_name = "PART")]
+    pub only: Option<String>,
+    /// Install no other gateways and leave them out (edge)
+    #[arg(long)]
+    pub without_peers: bool,
     /// Also write every metric as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -65,6 +83,8 @@ pub struct BenchOptions {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BenchName {
+    /// The exact cache's eviction, beside plain LRU and the optimum; needs no part of the stack
+    Cache,
     /// Envoy with the filter, beside Envoy without it and a direct response
     Edge,
     /// Prefill and decode of the backend: sequences together, beside one after another

@@ -2,7 +2,8 @@
 //! nothing, says what it does on standard error, and keeps standard output for its result.
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
-//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them.
+//! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
+//! makes a file of the repository.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod demo;
 mod error;
 mod fetch;
 mod machine;
+mod prices;
 mod runs;
 mod signals;
 mod stack;
@@ -46,5 +48,6 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Demo(options) => demo::run(&options, interrupt),
         Command::Test => test::run(interrupt),
         Command::Bench(options) => bench::run(&options, interrupt),
+        Command::Prices(options) => prices::run(&options),
     }
 }

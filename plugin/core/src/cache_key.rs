@@ -1,22 +1,20 @@
-//! The exact cache's key: SHA-256 over everything that can change the answer, in an encoding where
+//! The exact cache's key: a keyed hash over everything that can change the answer, in an encoding where
 //! no two different requests give the same bytes. Every part is preceded by a type tag and its
 //! length; object keys are sorted; numbers are values, not spellings.
 //!
-//! In: a version, the tenant, the endpoint, the model actually served, the `max_tokens` actually
+//! In: the deployment's secret, a version, the tenant, the endpoint, the model actually served, the `max_tokens` actually
 //! sent, every other field of the request, those we do not know included, and of its head what
 //! travels upstream and may change the answer ([`RequestHead`]). Out: `model` (the
 //! served one stands for it), `stream` and `stream_options`, which change only how an answer is
 //! replayed. A top-level null equals an absent field, as in the OpenAI API; nested ones are kept,
 //! because there we do not know.
 
-use sha2::{Digest, Sha256};
-
-use crate::config::Model;
+use crate::config::{Model, Secret};
 use crate::exchange::Headers;
+use crate::keyed_hash::{KeyedHash, Purpose};
+use crate::limits::CACHE_KEY_RUN_BYTES;
 use crate::tenant::TenantId;
 use crate::wire::{Endpoint, Json, Number, Request};
-
-const VERSION: &[u8] = b"farthing exact cache 2";
 
 /// All 256 bits; entries are stored and compared under the whole of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,27 +23,47 @@ pub struct CacheKey(pub [u8; 32]);
 impl CacheKey {
     /// The key of a request that `tenant` sent and that `model` answers in at most `max_tokens`.
     pub fn new(
+        secret: &Secret,
         tenant: TenantId,
         model: &Model,
         max_tokens: u32,
         head: &RequestHead,
         request: &Request,
     ) -> CacheKey {
-        let mut encoder = Encoder(Sha256::new());
-        encoder.bytes(b'v', VERSION);
+        let model = (model.id.as_str(), model.upstream_model.as_str());
+        CacheKey::answered_by(secret, tenant, model, max_tokens, head, request)
+    }
+
+    /// The same for whoever knows the model by its id and by what stands behind that: the
+    /// upstream's name for it, or the revision of its file.
+    pub fn answered_by(
+        secret: &Secret,
+        tenant: TenantId,
+        (id, behind): (&str, &str),
+        max_tokens: u32,
+        head: &RequestHead,
+        request: &Request,
+    ) -> CacheKey {
+        let mut encoder = Encoder::new(KeyedHash::new(secret.hash_keys(), Purpose::ExactCache));
         encoder.bytes(b't', &tenant.0);
         encoder.bytes(b'e', endpoint_name(request.endpoint));
-        encoder.bytes(b'm', model.id.as_bytes());
-        encoder.bytes(b'u', model.upstream_model.as_bytes());
+        encoder.bytes(b'm', id.as_bytes());
+        encoder.bytes(b'u', behind.as_bytes());
         encoder.tagged(b'x', u64::from(max_tokens));
-        encoder.head(head);
+        head.encode(&mut encoder.encoded);
         encoder.object(request.answer_fields());
-        CacheKey(encoder.0.finalize().into())
+        CacheKey(encoder.finish())
     }
 }
 
-/// Request headers that OpenAI's API reads: a beta feature, and on whose account it works.
-const NAMED: [&str; 3] = ["openai-beta", "openai-organization", "openai-project"];
+/// Request headers that the APIs read: a version, beta features, and on whose account they work.
+const NAMED: [&str; 5] = [
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "anthropic-version",
+    "anthropic-beta",
+];
 
 /// What of a request's head travels upstream and may change the answer.
 #[derive(Clone, Debug, Default)]
@@ -68,41 +86,77 @@ impl RequestHead {
             named: NAMED.map(|name| headers.all(name).map(<[u8]>::to_vec).collect()),
         }
     }
+
+    /// Bytes that differ for any two different heads.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        tagged(b'q', self.query.len() as u64, out);
+        out.extend_from_slice(&self.query);
+        for values in &self.named {
+            tagged(b'h', values.len() as u64, out);
+            for value in values {
+                tagged(b'w', value.len() as u64, out);
+                out.extend_from_slice(value);
+            }
+        }
+    }
 }
 
 fn endpoint_name(endpoint: Endpoint) -> &'static [u8] {
     endpoint.path().as_bytes()
 }
 
-struct Encoder(Sha256);
+/// A type tag with a number: a value, or the length of what follows.
+fn tagged(tag: u8, number: u64, out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+/// Encoded bytes are hashed in long runs: the hash takes several blocks at once.
+struct Encoder {
+    hash: KeyedHash,
+    encoded: Vec<u8>,
+}
 
 impl Encoder {
+    fn new(hash: KeyedHash) -> Encoder {
+        Encoder {
+            hash,
+            encoded: Vec::with_capacity(CACHE_KEY_RUN_BYTES),
+        }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.hash.raw(&self.encoded);
+        self.hash.finish()
+    }
+
+    fn tag(&mut self, tag: u8) {
+        self.encoded.push(tag);
+    }
+
     fn tagged(&mut self, tag: u8, number: u64) {
-        self.0.update([tag]);
-        self.0.update(number.to_le_bytes());
+        tagged(tag, number, &mut self.encoded);
     }
 
     fn bytes(&mut self, tag: u8, bytes: &[u8]) {
         self.tagged(tag, bytes.len() as u64);
-        self.0.update(bytes);
-    }
-
-    fn head(&mut self, head: &RequestHead) {
-        self.bytes(b'q', &head.query);
-        for values in &head.named {
-            self.tagged(b'h', values.len() as u64);
-            for value in values {
-                self.bytes(b'w', value);
-            }
+        if self.encoded.len().saturating_add(bytes.len()) > CACHE_KEY_RUN_BYTES {
+            self.hash.raw(&self.encoded);
+            self.encoded.clear();
+        }
+        if bytes.len() > CACHE_KEY_RUN_BYTES {
+            self.hash.raw(bytes);
+        } else {
+            self.encoded.extend_from_slice(bytes);
         }
     }
 
     /// Recursion is bounded by the depth that the parser admits.
     fn value(&mut self, value: &Json) {
         match value {
-            Json::Null => self.0.update(b"n"),
-            Json::Bool(false) => self.0.update(b"F"),
-            Json::Bool(true) => self.0.update(b"T"),
+            Json::Null => self.tag(b'n'),
+            Json::Bool(false) => self.tag(b'F'),
+            Json::Bool(true) => self.tag(b'T'),
             Json::Number(number) => self.number(*number),
             Json::String(text) => self.bytes(b's', text.as_bytes()),
             Json::Array(items) => {

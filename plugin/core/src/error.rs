@@ -37,6 +37,8 @@ pub enum ErrorKind {
     UnsupportedMediaType,
     /// The body is compressed.
     UnsupportedEncoding,
+    /// A tunnel, or the wish to go on in another protocol.
+    UnsupportedUpgrade,
     /// The tenant's budget of this window is spent.
     BudgetExhausted,
     /// A queue is full; the same request may succeed later.
@@ -61,6 +63,15 @@ pub struct ApiError {
     pub retry_after_s: Option<u32>,
 }
 
+/// Whose clients read an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// `{"error":{"message","type","param","code"}}`
+    OpenAi,
+    /// `{"type":"error","error":{"type","message"}}`, as `/v1/messages` answers.
+    Anthropic,
+}
+
 /// OpenAI's error envelope.
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -73,6 +84,19 @@ struct Body<'a> {
     r#type: &'static str,
     param: Option<&'a str>,
     code: &'static str,
+}
+
+/// Anthropic's error envelope. It has no place for the field at fault: the message names it.
+#[derive(Serialize)]
+struct AnthropicEnvelope<'a> {
+    r#type: &'static str,
+    error: AnthropicBody<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicBody<'a> {
+    r#type: &'static str,
+    message: &'a str,
 }
 
 impl ErrorKind {
@@ -95,6 +119,7 @@ impl ErrorKind {
             Self::BodyTooLarge => (413, REQUEST, "body_too_large"),
             Self::UnsupportedMediaType => (415, REQUEST, "unsupported_media_type"),
             Self::UnsupportedEncoding => (415, REQUEST, "unsupported_encoding"),
+            Self::UnsupportedUpgrade => (400, REQUEST, "unsupported_upgrade"),
             Self::BudgetExhausted => (429, "insufficient_quota", "insufficient_quota"),
             Self::Overloaded => (429, "rate_limit_error", "overloaded"),
             Self::Unavailable => (503, "server_error", "unavailable"),
@@ -105,6 +130,19 @@ impl ErrorKind {
     /// HTTP status.
     pub const fn status(self) -> u16 {
         self.row().0
+    }
+
+    /// Anthropic's `error.type`, which follows the status
+    /// (docs.anthropic.com/en/api/errors).
+    const fn anthropic_type(self) -> &'static str {
+        match self.status() {
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            500 => "api_error",
+            503 => "overloaded_error",
+            _ => "invalid_request_error",
+        }
     }
 
     /// `error.code` of the body: a stable word for programs.
@@ -144,6 +182,20 @@ impl ApiError {
     /// `error.code` of the body.
     pub fn code(&self) -> &'static str {
         self.kind.code()
+    }
+
+    /// The body of the answer in one of its shapes.
+    pub fn body_in(&self, shape: ErrorShape) -> Vec<u8> {
+        match shape {
+            ErrorShape::OpenAi => self.body(),
+            ErrorShape::Anthropic => crate::wire::to_json(&AnthropicEnvelope {
+                r#type: "error",
+                error: AnthropicBody {
+                    r#type: self.kind.anthropic_type(),
+                    message: &self.message,
+                },
+            }),
+        }
     }
 
     /// `{"error":{"message","type","param","code"}}`, `param` null when no field is named. It is

@@ -4,7 +4,8 @@
 
 use serde::Serialize;
 
-use crate::money::{Nanousd, Price};
+use crate::money::{Nanousd, NanousdDelta};
+use crate::price::{Price, ServiceTier, Tokens};
 
 /// Where an answer came from, as in `x-farthing-source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,46 +53,152 @@ impl Source {
     }
 }
 
-/// What a request cost and would have cost. The parts of `saved_by` sum to `saved` exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    pub cost: Nanousd,
-    /// The same tokens from the model asked for, uncached. What a lower `max_tokens` saved is not
-    /// known, so it is not claimed.
-    pub as_asked: Nanousd,
-    pub saved_by_cache: Nanousd,
-    pub saved_by_route: Nanousd,
+/// Whose doing it is that an answer had not to be generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// It was generated for this request, and is paid for.
+    Paid,
+    /// A cache had it.
+    Cached,
+    /// Another request in flight got it, and shared it.
+    Shared,
 }
 
-impl Sums {
-    /// Sums of an answer of so many tokens. `served` is the price of the model that answered or
-    /// would have, `asked` that of the model asked for, which is never cheaper.
-    pub fn new(source: Source, served: &Price, asked: &Price, tokens: Tokens) -> Sums {
-        let generated = served.cost(tokens.prompt, tokens.completion);
-        let as_asked = asked.cost(tokens.prompt, tokens.completion);
-        let (cost, saved_by_cache) = match source {
-            Source::Refused => return Sums::default(),
-            source if source.is_cache() => (Nanousd::ZERO, generated),
-            _ => (generated, Nanousd::ZERO),
+/// All that the sums of an answered request follow from.
+#[derive(Clone, Copy, Debug)]
+pub struct Bill<'a> {
+    pub generation: Generation,
+    /// Of the model that answered, or would have.
+    pub served: &'a Price,
+    /// Of the model asked for.
+    pub asked: &'a Price,
+    pub service: ServiceTier,
+    pub tokens: Tokens,
+    /// Prompt tokens that compaction took out before the answering model saw them.
+    pub compacted_tokens: u64,
+    /// Completion tokens that the model would certainly have generated without the cap on
+    /// `max_tokens`. An answer that ends by itself before the cap was not shortened; of one that
+    /// reaches it nobody knows how long it would have been, unless the request forbade it to end
+    /// (see [`crate::wire::Request::min_tokens`]): what is not known is not claimed.
+    pub capped_tokens: u64,
+}
+
+impl Bill<'_> {
+    /// Takes one decision after the other away from the request as asked, in the order in which
+    /// they were made. What each step changes is what that decision saved, so the parts sum to the
+    /// whole whatever the prices are.
+    pub fn sums(&self) -> Sums {
+        let Tokens {
+            prompt, completion, ..
+        } = self.tokens;
+        let uncapped = Tokens {
+            prompt: prompt.saturating_add(self.compacted_tokens),
+            completion: completion.saturating_add(self.capped_tokens),
+            ..self.tokens
+        };
+        let uncompacted = Tokens {
+            completion,
+            ..uncapped
+        };
+        let as_asked = self.asked.cost(self.service, &uncapped);
+        let capped = self.asked.cost(self.service, &uncompacted);
+        let compacted = self.asked.cost(self.service, &self.tokens);
+        let routed = self.served.cost(self.service, &self.tokens);
+        let cost = match self.generation {
+            Generation::Paid => routed,
+            Generation::Cached | Generation::Shared => Nanousd::ZERO,
+        };
+        let avoided = |by: Generation| match self.generation == by {
+            true => NanousdDelta::between(routed, cost),
+            false => NanousdDelta::default(),
         };
         Sums {
             cost,
             as_asked,
-            saved_by_cache,
-            saved_by_route: as_asked.saturating_sub(generated),
+            saved_by: SavedBy {
+                cap_nanousd: NanousdDelta::between(as_asked, capped).0,
+                compaction_nanousd: NanousdDelta::between(capped, compacted).0,
+                route_nanousd: NanousdDelta::between(compacted, routed).0,
+                cache_nanousd: avoided(Generation::Cached).0,
+                single_flight_nanousd: avoided(Generation::Shared).0,
+            },
         }
-    }
-
-    pub fn saved(&self) -> Nanousd {
-        self.saved_by_cache.saturating_add(self.saved_by_route)
     }
 }
 
-/// Tokens that an answer took.
+/// What a request cost and would have cost. The parts of `saved_by` sum to `saved` exactly, and
+/// `as_asked` is `cost` and `saved` together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tokens {
-    pub prompt: u64,
-    pub completion: u64,
+pub struct Sums {
+    pub cost: Nanousd,
+    /// The request as it was asked, from the model asked for, uncached by us.
+    pub as_asked: Nanousd,
+    pub saved_by: SavedBy,
+}
+
+impl Sums {
+    /// Below zero where a split of the traffic sent a request to a dearer model than it asked for.
+    pub fn saved(&self) -> NanousdDelta {
+        NanousdDelta::between(self.as_asked, self.cost)
+    }
+}
+
+/// How much each decision saved, in nano-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SavedBy {
+    /// Of any level; `source` says which.
+    pub cache_nanousd: i64,
+    pub route_nanousd: i64,
+    pub cap_nanousd: i64,
+    pub compaction_nanousd: i64,
+    pub single_flight_nanousd: i64,
+}
+
+impl SavedBy {
+    /// Each part with the name that it has in headers and metrics.
+    pub fn parts(&self) -> [(&'static str, NanousdDelta); 5] {
+        [
+            ("cache", self.cache_nanousd),
+            ("route", self.route_nanousd),
+            ("cap", self.cap_nanousd),
+            ("compaction", self.compaction_nanousd),
+            ("single_flight", self.single_flight_nanousd),
+        ]
+        .map(|(name, amount)| (name, NanousdDelta(amount)))
+    }
+
+    /// `cache=0.00012;route=0;cap=0;compaction=0;single_flight=0`, in dollars.
+    pub fn to_header(&self) -> String {
+        let part = |(name, amount): (&str, NanousdDelta)| {
+            let usd = amount.to_string();
+            let usd = usd.trim_end_matches('0').trim_end_matches('.');
+            format!("{name}={usd}")
+        };
+        self.parts().map(part).join(";")
+    }
+}
+
+/// What policies in `shadow` would have done. Absent where they would have done nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shadow {
+    /// What an answer from the cache would have saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_nanousd: Option<u64>,
+    /// Prompt tokens that compaction would have taken out, estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction_tokens: Option<u64>,
+    /// The `error.code` of the refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_refuses: Option<&'static str>,
+    /// The model to which a budget running low would have moved the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_model: Option<String>,
+}
+
+impl Shadow {
+    fn is_empty(&self) -> bool {
+        *self == Shadow::default()
+    }
 }
 
 /// One line.
@@ -115,21 +222,29 @@ pub struct Line<'a> {
     /// Did the stream end before its answer did?
     pub aborted: bool,
     pub prompt_tokens: u64,
+    /// Of the prompt's: read from the provider's cache, and written to it.
+    pub cache_read_tokens: u64,
+    pub cache_write_tokens: u64,
     pub completion_tokens: u64,
+    pub service_tier: &'a str,
     /// Are the tokens an estimate, because no usage came back?
     pub estimated: bool,
     pub reserved_nanousd: u64,
     pub cost_nanousd: u64,
     pub as_asked_nanousd: u64,
-    pub saved_nanousd: u64,
+    /// Below zero where a dearer model answered than the one asked for.
+    pub saved_nanousd: i64,
     pub saved_by: SavedBy,
-}
-
-/// How much each decision saved.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct SavedBy {
-    pub cache_nanousd: u64,
-    pub route_nanousd: u64,
+    /// Did the answer end where our cap on `max_tokens` did? The cap may then have saved more than
+    /// `saved_by` claims.
+    pub capped: bool,
+    /// Is the model's price the configured default?
+    pub price_default: bool,
+    /// The group whose tenants share the cached answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing_group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Shadow::is_empty")]
+    pub shadow: Shadow,
 }
 
 impl Line<'_> {

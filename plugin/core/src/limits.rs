@@ -34,6 +34,12 @@ pub const EMBEDDING_INPUTS_MAX: usize = 256;
 pub const JSON_VALUES_MAX: usize = 1 << 17;
 /// Characters of a client's own word (a key, a role) that an error message repeats.
 pub const ERROR_ECHO_CHARS_MAX: usize = 48;
+/// Images in one request.
+pub const IMAGES_MAX: u32 = 100;
+/// Tokens set aside for one image: the most that Claude's models spend on one of the largest size
+/// that they look at (docs.anthropic.com/en/docs/build-with-claude/vision), and more than what a
+/// high-detail image costs by OpenAI's tiles (1,445) or patches (3,779). Settled from the usage.
+pub const IMAGE_TOKENS_MAX: u64 = 4_784;
 /// Content parts of one message.
 pub const CONTENT_PARTS_MAX: usize = 1_024;
 /// Tools or functions offered in one request, and tool calls in one message.
@@ -113,6 +119,22 @@ pub const HTTP_CONNECTIONS_MAX: u32 = 1 << 16;
 /// Largest timeout under `http` that a configuration may ask for, one hour: a longer one is none.
 pub const HTTP_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 
+/// Smallest and largest `response_store.bytes_max`.
+pub const RESPONSE_STORE_BYTES_MIN: u64 = 1 << 20;
+pub const RESPONSE_STORE_BYTES_MAX: u64 = 1 << 40;
+/// Answers that wait to be written to the response store; further ones are dropped.
+pub const RESPONSE_STORE_QUEUE_MAX: usize = 256;
+/// Answers of one transaction, each of which waits for the disk once.
+pub const RESPONSE_STORE_BATCH_MAX: usize = 64;
+/// What an answer counts for besides its own bytes: its key and its place in the order.
+pub const RESPONSE_STORE_ENTRY_OVERHEAD_BYTES: u64 = 128;
+/// Largest answer that shares a page of the file with others.
+pub const RESPONSE_STORE_SHARED_PAGE_BYTES: u64 = 2 << 10;
+/// Memory for pages of the response store's file.
+pub const RESPONSE_STORE_MEMORY_BYTES: usize = 16 << 20;
+/// First and last bytes of a model file that tell it from another.
+pub const MODEL_REVISION_BYTES: u64 = 1 << 20;
+
 /// Headers of one request: OpenAI clients send about 20, Envoy adds about 10.
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Bytes of one request's head; Envoy's own default is 60 KiB.
@@ -144,6 +166,8 @@ pub const CONFIG_NAME_BYTES_MAX: usize = 128;
 /// Configured routes, and names in each list of what one matches.
 pub const ROUTES_MAX: usize = 64;
 pub const ROUTE_MATCHES_MAX: usize = 64;
+/// Entries of the list of what passes unjudged.
+pub const PASSTHROUGH_MAX: usize = 64;
 /// Credentials with a name, and tenants with a budget of their own.
 pub const NAMED_TENANTS_MAX: usize = 1_024;
 /// Bytes of the deployment's secret: fewer can be guessed, more are a mistake.
@@ -173,8 +197,48 @@ pub const CAS_ATTEMPTS_MAX: usize = 64;
 pub const BUDGET_SLOTS: u32 = 4_096;
 /// Slots that a tenant's record may lie in: a longer search would cost more than it finds.
 pub const BUDGET_PROBES_MAX: u32 = 16;
+/// Requests whose bytes one worker remembers to answer their repeats sooner.
+pub const REPEAT_SLOTS: usize = 1_024;
+/// Bytes of a request's canonical form that are gathered before they are hashed.
+pub const CACHE_KEY_RUN_BYTES: usize = 16 << 10;
 /// Slots that a cached answer may lie in.
-pub const CACHE_PROBES: u32 = 2;
+pub const CACHE_PROBES: u32 = 4;
+/// Entries of fewer bytes are worth the same for what they save: each takes one slot.
+pub const CACHE_WORTH_BYTES_MIN: usize = 4 << 10;
+/// Entries that a worker's own cache has room for at least, however large they are: one large answer
+/// must not push out all others.
+pub const CACHE_PER_VM_ENTRIES_MIN: usize = 32;
+/// Columns of the sketch that counts what a worker was asked for: four bytes each.
+pub const CACHE_SKETCH_WIDTH_MIN: usize = 64;
+pub const CACHE_SKETCH_WIDTH_MAX: usize = 1 << 18;
+/// Ceiling of one counter: what was asked for more often is popular and that is all there is to say.
+pub const CACHE_SKETCH_COUNT_MAX: u8 = 63;
+/// Requests a column after which all counters are halved.
+pub const CACHE_SKETCH_HALVE_AFTER: u64 = 4;
+
+// Identical requests under way on one worker.
+
+/// Requests that wait for the answer to one identical request; the next goes upstream by itself.
+pub const FLIGHT_FOLLOWERS_MAX: usize = 64;
+/// Requests of one worker that wait so: each is a stream that Envoy holds.
+pub const FLIGHT_WAITING_MAX: usize = 256;
+/// Bytes of their bodies together.
+pub const FLIGHT_WAITING_BYTES_MAX: usize = 8 << 20;
+/// A request that has waited so long goes upstream by itself: longer than most answers take, and
+/// well within the idle timeout of a stream in Envoy.
+pub const FLIGHT_WAIT_MS: u64 = 30_000;
+/// Leaders that one flight may have, one after another, before all who still wait go by themselves:
+/// an upstream that fails twice is not asked by one at a time.
+pub const FLIGHT_LEADERS_MAX: u32 = 3;
+/// Keys remembered whose answers could not be stored.
+pub const FLIGHT_UNCACHEABLE_MAX: usize = 64;
+/// How often waiting requests are looked after; it only bounds how late one notices its time is up.
+pub const FLIGHT_TICK_MS: u64 = 100;
+/// How soon they are looked after once there is a verdict on one.
+pub const FLIGHT_WAKE_MS: u64 = 1;
+/// Requests that one tick lets go: Envoy lets each go within the going of the one before, on one
+/// stack.
+pub const FLIGHT_WAKES_PER_TICK_MAX: usize = 16;
 
 // One request in the filter.
 

@@ -2,6 +2,7 @@
 //! host has no labels and keeps every name for ever.
 
 use crate::config::{Config, ModelIndex};
+use crate::ledger::Source;
 
 /// One counter or gauge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,6 +10,10 @@ pub enum Metric {
     /// Requests to the two endpoints we judge.
     Requests,
     Hits,
+    /// Requests that waited for an identical one.
+    SingleFlightWaits,
+    /// Hits among them: the others went upstream after all, or their clients left.
+    SingleFlightHits,
     Misses,
     /// Judged and not looked up: the request is not cacheable, or its client said `no-cache`, in
     /// which case the fresh answer may still be stored.
@@ -21,7 +26,23 @@ pub enum Metric {
     PromptTokens,
     CompletionTokens,
     CostNanousd,
+    /// The sum of the five below.
     SavedNanousd,
+    /// Prompt tokens that compaction took out, estimated.
+    CompactedTokens,
+    SavedByCache,
+    SavedByRoute,
+    SavedByCap,
+    SavedByCompaction,
+    SavedBySingleFlight,
+    /// What `SavedByCache` owes to each level.
+    SavedByEdgeCache,
+    SavedByResponseStore,
+    SavedBySemanticCache,
+    /// What requests cost more than as asked, where a split sent them to a dearer model.
+    LostNanousd,
+    /// Requests to models whose price is the configured default.
+    PriceDefault,
     UpstreamErrors,
     /// Streams that ended before their answer did.
     Aborts,
@@ -51,9 +72,19 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 16] = [
+const FIXED: [(Metric, &str, Kind); 29] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
+    (
+        Metric::SingleFlightWaits,
+        "farthing_single_flight_waits_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SingleFlightHits,
+        "farthing_single_flight_hits_total",
+        Kind::Counter,
+    ),
     (Metric::Misses, "farthing_misses_total", Kind::Counter),
     (Metric::Bypasses, "farthing_bypasses_total", Kind::Counter),
     (
@@ -88,6 +119,61 @@ const FIXED: [(Metric, &str, Kind); 16] = [
         Kind::Counter,
     ),
     (
+        Metric::CompactedTokens,
+        "farthing_compacted_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedByCache,
+        "farthing_saved_by_cache_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedByRoute,
+        "farthing_saved_by_route_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedByCap,
+        "farthing_saved_by_cap_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedByCompaction,
+        "farthing_saved_by_compaction_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedBySingleFlight,
+        "farthing_saved_by_single_flight_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedByEdgeCache,
+        "farthing_saved_by_edge_cache_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedByResponseStore,
+        "farthing_saved_by_response_store_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::SavedBySemanticCache,
+        "farthing_saved_by_semantic_cache_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::LostNanousd,
+        "farthing_lost_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::PriceDefault,
+        "farthing_price_default_total",
+        Kind::Counter,
+    ),
+    (
         Metric::UpstreamErrors,
         "farthing_upstream_errors_total",
         Kind::Counter,
@@ -113,6 +199,25 @@ const FIXED: [(Metric, &str, Kind); 16] = [
 const PER_MODEL: usize = 4;
 
 impl Metric {
+    /// In the order of [`crate::ledger::SavedBy::parts`].
+    pub(crate) const SAVED_BY: [Metric; 5] = [
+        Metric::SavedByCache,
+        Metric::SavedByRoute,
+        Metric::SavedByCap,
+        Metric::SavedByCompaction,
+        Metric::SavedBySingleFlight,
+    ];
+
+    /// The counter of what one level of the cache saved.
+    pub(crate) fn saved_by_level(source: Source) -> Option<Metric> {
+        match source {
+            Source::EdgeCache => Some(Metric::SavedByEdgeCache),
+            Source::ResponseStore => Some(Metric::SavedByResponseStore),
+            Source::SemanticCache => Some(Metric::SavedBySemanticCache),
+            Source::Model | Source::Provider | Source::Refused => None,
+        }
+    }
+
     /// Position in [`definitions`]: the shell keeps the host's ids in a list of that order.
     pub fn index(self) -> usize {
         let per_model = |model: ModelIndex, offset: usize| {

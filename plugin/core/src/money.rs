@@ -7,7 +7,6 @@ use std::ops::AddAssign;
 /// Nano-dollars in one dollar, and the decimals of a dollar amount.
 pub const NANOUSD_PER_USD: u64 = 1_000_000_000;
 const USD_DECIMALS: usize = 9;
-const TOKENS_PER_MTOK: u128 = 1_000_000;
 
 /// An amount of money. Arithmetic saturates: an absurd amount stays absurd instead of wrapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +14,9 @@ pub struct Nanousd(pub u64);
 
 impl Nanousd {
     pub const ZERO: Nanousd = Nanousd(0);
+    /// The most that a request can cost, nine billion dollars: the difference of two costs always
+    /// fits [`NanousdDelta`].
+    pub const MAX: Nanousd = Nanousd(i64::MAX as u64);
 
     #[must_use]
     pub fn saturating_add(self, other: Nanousd) -> Nanousd {
@@ -80,6 +82,36 @@ fn parse_digits(digits: &str) -> Result<u64, MoneyError> {
     digits.parse().map_err(|_| MoneyError::TooLarge)
 }
 
+/// A difference of two costs: what was saved, or below zero what was spent more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NanousdDelta(pub i64);
+
+impl NanousdDelta {
+    /// `before - after`; exact for amounts up to [`Nanousd::MAX`].
+    pub fn between(before: Nanousd, after: Nanousd) -> NanousdDelta {
+        let signed = |amount: Nanousd| i64::try_from(amount.0).unwrap_or(i64::MAX);
+        NanousdDelta(signed(before).saturating_sub(signed(after)))
+    }
+
+    /// What was saved, if anything was.
+    pub fn gain(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(0)
+    }
+
+    /// What was spent more, if anything was.
+    pub fn loss(self) -> u64 {
+        if self.0 < 0 { self.0.unsigned_abs() } else { 0 }
+    }
+}
+
+/// Dollars with all nine decimals: `-0.000012345`.
+impl fmt::Display for NanousdDelta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", Nanousd(self.0.unsigned_abs()))
+    }
+}
+
 impl AddAssign for Nanousd {
     fn add_assign(&mut self, other: Nanousd) {
         *self = self.saturating_add(other);
@@ -107,29 +139,4 @@ pub enum MoneyError {
     TooFine,
     #[error("is too large")]
     TooLarge,
-}
-
-/// What a model's tokens cost, in nano-dollars per million tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    pub input_nanousd_per_mtok: u64,
-    pub output_nanousd_per_mtok: u64,
-}
-
-impl Price {
-    /// `ceil((prompt * p_in + completion * p_out) / 10^6)`: rounded up once, on the sum, so that
-    /// one request is never free by rounding and never pays twice for it.
-    pub fn cost(&self, prompt_tokens: u64, completion_tokens: u64) -> Nanousd {
-        let part = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
-        let sum = part(prompt_tokens, self.input_nanousd_per_mtok)
-            .saturating_add(part(completion_tokens, self.output_nanousd_per_mtok));
-        let nanousd = sum.div_ceil(TOKENS_PER_MTOK);
-        Nanousd(u64::try_from(nanousd).unwrap_or(u64::MAX))
-    }
-
-    /// Is every kind of token at least as dear as with `other`?
-    pub fn covers(&self, other: &Price) -> bool {
-        self.input_nanousd_per_mtok >= other.input_nanousd_per_mtok
-            && self.output_nanousd_per_mtok >= other.output_nanousd_per_mtok
-    }
 }

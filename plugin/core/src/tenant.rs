@@ -7,8 +7,9 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{Config, Secret, TenantSource};
+use crate::config::{Config, NamedCredential, Secret, TenantSource};
 use crate::exchange::Headers;
+use crate::keyed_hash::{KeyedHash, Purpose};
 use crate::limits::TENANT_BYTES_MAX;
 
 /// An opaque id: the keyed hash of an identity. Says nothing about it without the secret.
@@ -124,19 +125,22 @@ pub fn identify(config: &Config, headers: &Headers<'_>) -> Tenant {
     }
 }
 
+fn named<'a>(config: &'a Config, credential: &[u8]) -> Option<&'a NamedCredential> {
+    let names = &config.tenant.names;
+    if names.is_empty() {
+        return None;
+    }
+    let digest = CredentialDigest::of(credential);
+    names.iter().find(|named| named.digest == digest)
+}
+
 /// Can this be a tenant's name in a header? Not empty, bounded, no control characters.
 pub fn is_tenant_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= TENANT_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
 fn by_credential(config: &Config, credential: &[u8]) -> Tenant {
-    let digest = CredentialDigest::of(credential);
-    match config
-        .tenant
-        .names
-        .iter()
-        .find(|named| named.digest == digest)
-    {
+    match named(config, credential) {
         // The credentials of one name are one tenant.
         Some(named) => Tenant::Known {
             id: keyed_id(&config.secret, "name", &[named.name.as_bytes()]),
@@ -180,38 +184,32 @@ fn without_bearer(authorization: &[u8]) -> &[u8] {
     }
 }
 
-/// An id keyed by the deployment's secret; `kind` keeps identities of different origin apart.
-fn keyed_id(secret: &Secret, kind: &str, identity: &[&[u8]]) -> TenantId {
-    let origin: [&[u8]; 2] = [b"farthing tenant 1", kind.as_bytes()];
-    TenantId(hmac_sha256(secret, &[&origin, identity].concat()))
+/// The id under which the tenants of a sharing group have their cached answers together: never that
+/// of a tenant, whatever either is called.
+pub fn sharing_group_id(secret: &Secret, group: &str) -> TenantId {
+    keyed_id(secret, "sharing group", &[group.as_bytes()])
 }
 
-/// HMAC-SHA-256 (RFC 2104) over parts, each preceded by its length, keyed by the secret.
-pub(crate) fn hmac_sha256(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
-    const BLOCK_BYTES: usize = 64;
-    let key: [u8; 32] = Sha256::digest(secret.expose()).into();
-    let mut inner_pad = [0x36; BLOCK_BYTES];
-    let mut outer_pad = [0x5c; BLOCK_BYTES];
-    for ((inner, outer), key) in inner_pad.iter_mut().zip(&mut outer_pad).zip(key) {
-        *inner ^= key;
-        *outer ^= key;
+/// An id keyed by the deployment's secret; `kind` keeps identities of different origin apart.
+fn keyed_id(secret: &Secret, kind: &str, identity: &[&[u8]]) -> TenantId {
+    let mut hash = KeyedHash::new(secret.hash_keys(), Purpose::Tenant);
+    hash.part(kind.as_bytes());
+    for part in identity {
+        hash.part(part);
     }
-    let mut inner = Sha256::new_with_prefix(inner_pad);
-    for part in parts {
-        inner.update((part.len() as u64).to_le_bytes());
-        inner.update(part);
-    }
-    Sha256::new_with_prefix(outer_pad)
-        .chain_update(inner.finalize())
-        .finalize()
-        .into()
+    TenantId(hash.finish())
 }
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let digits = bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 0x0f])
-        .filter_map(|nibble| char::from_digit(u32::from(nibble), 16))
-        .collect()
+        .filter_map(|nibble| DIGITS.get(usize::from(nibble)));
+    let mut hex = String::with_capacity(bytes.len().saturating_mul(2));
+    hex.extend(digits);
+    hex
 }

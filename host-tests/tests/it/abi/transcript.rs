@@ -86,6 +86,9 @@ impl Transcript {
                     let level = LEVELS.get(level as usize).unwrap_or(&"?");
                     self.line(&format!("  log {level}: {message}"));
                 }
+                Event::Property { path, value } => {
+                    self.line(&format!("  property {path}: {value}"))
+                }
                 Event::Gauge { name, value } => self.line(&format!("  gauge {name} = {value}")),
                 Event::Count { name, amount } => *counts.entry(name).or_default() += amount,
                 Event::Reply { .. } | Event::Resume { .. } | Event::TickPeriod { .. } => {}

@@ -89,16 +89,21 @@ impl Edge {
 
     /// A chat request of a tenant with further headers.
     pub fn ask_with(&self, tenant: &str, body: &Value, headers: &[(&str, &str)]) -> Response {
+        self.post("/v1/chat/completions", tenant, body, headers)
+    }
+
+    /// A request of a tenant to any endpoint.
+    pub fn post(
+        &self,
+        path: &str,
+        tenant: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Response {
         let credential = format!("Bearer {tenant}");
         let mut all = vec![("authorization", credential.as_str())];
         all.extend_from_slice(headers);
-        client::post_json(
-            self.address(),
-            "/v1/chat/completions",
-            &all,
-            &body.to_string(),
-        )
-        .expect("Envoy answers")
+        client::post_json(self.address(), path, &all, &body.to_string()).expect("Envoy answers")
     }
 
     /// The sum of a metric over all workers; 0 while it has not been counted.
@@ -162,7 +167,10 @@ fn shared_budget() -> Value {
 
 fn prompt_of(request: &Recorded) -> String {
     let json = request.json();
-    let content = json.pointer("/messages/0/content").and_then(Value::as_str);
+    let places = ["/messages/0/content", "/input", "/input/0"];
+    let content = places
+        .iter()
+        .find_map(|place| json.pointer(place).and_then(Value::as_str));
     content.unwrap_or_default().to_string()
 }
 

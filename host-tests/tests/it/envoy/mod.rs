@@ -7,5 +7,8 @@ mod configurations;
 mod edge;
 mod errors;
 mod failures;
+mod ledger;
 mod observability;
 mod routing;
+mod single_flight;
+mod ways_in;

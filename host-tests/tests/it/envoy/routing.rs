@@ -87,17 +87,8 @@ fn what_a_client_claims_is_replaced() {
 }
 
 #[test]
-fn other_paths_pass_with_their_bodies() {
-    let edge = Edge::shared();
-    let body = r#"{"model": "all-MiniLM-L6-v2", "input": "passes"}"#;
-    let response = client::post_json(edge.address(), "/v1/embeddings", &[], body);
-    assert_eq!(response.expect("an answer").status, 200);
-    let seen = edge.small.requests();
-    assert!(
-        seen.iter()
-            .any(|r| r.path == "/v1/embeddings" && r.body == body.as_bytes())
-    );
-    let listed = client::get(edge.address(), "/v1/models").expect("an answer");
+fn what_is_listed_passes() {
+    let listed = client::get(Edge::shared().address(), "/v1/models").expect("an answer");
     assert_eq!(listed.status, 200);
 }
 

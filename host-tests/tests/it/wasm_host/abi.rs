@@ -39,6 +39,7 @@ pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
     linker.func_wrap(MODULE, "proxy_remove_header_map_value", remove_header)?;
     linker.func_wrap(MODULE, "proxy_get_shared_data", shared_data)?;
     linker.func_wrap(MODULE, "proxy_set_shared_data", set_shared_data)?;
+    linker.func_wrap(MODULE, "proxy_set_property", set_property)?;
     linker.func_wrap(MODULE, "proxy_send_local_response", send_local_response)?;
     linker.func_wrap(MODULE, "proxy_continue_stream", continue_stream)?;
     linker.func_wrap(MODULE, "proxy_set_effective_context", set_effective_context)?;
@@ -178,6 +179,18 @@ fn set_shared_data(
         true => Status::Ok as i32,
         false => Status::CasMismatch as i32,
     }
+}
+
+/// Envoy keeps a property with its stream; a call about none is refused.
+fn set_property(mut guest: Guest<'_>, path: i32, path_size: i32, value: i32, size: i32) -> i32 {
+    let path = read_text(&mut guest, path, path_size);
+    let value = read_text(&mut guest, value, size);
+    let state = guest.data_mut();
+    if state.stream().is_none() {
+        return Status::NotFound as i32;
+    }
+    state.events.push(Event::Property { path, value });
+    Status::Ok as i32
 }
 
 // The ABI's own signature: status, details, body, headers, gRPC status.

@@ -43,6 +43,11 @@ pub enum Event {
         name: String,
         value: u64,
     },
+    /// Filter state that access logs can print.
+    Property {
+        path: String,
+        value: String,
+    },
     TickPeriod {
         milliseconds: u32,
     },

@@ -1,12 +1,12 @@
 //! `cargo xtask bench`: figures with a peer beside them, from one run on one machine. A missed
 //! target is reported and fails nothing: machines differ, and a report must come to its end.
 
+mod cache;
 mod edge;
 mod engine;
 mod load;
 mod report;
 mod streams;
-mod upstream;
 
 use crate::cli::{BenchName, BenchOptions};
 use crate::error::XtaskError;
@@ -15,11 +15,18 @@ use crate::{build, fetch, runs};
 
 /// Runs one benchmark, prints its table and writes its metrics.
 pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
-    fetch::everything(interrupt)?;
-    build::everything(interrupt)?;
     let metrics = match options.name {
-        BenchName::Edge => edge::run(interrupt)?,
-        BenchName::Engine => engine::run(interrupt)?,
+        BenchName::Cache => cache::run(interrupt)?,
+        BenchName::Edge => {
+            fetch::without_models(interrupt)?;
+            build::filter(interrupt)?;
+            edge::run(options, interrupt)?
+        }
+        BenchName::Engine => {
+            fetch::everything(interrupt)?;
+            build::everything(interrupt)?;
+            engine::run(interrupt)?
+        }
     };
     runs::remove_own();
     report::print(&metrics);

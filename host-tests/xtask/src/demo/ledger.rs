@@ -1,8 +1,8 @@
-//! The filter's ledger, read back from Envoy's log: what a streamed answer cost is known only when
-//! it has ended, too late for a header.
+//! The filter's ledger, read back from Envoy's access log: what a streamed answer cost is known only
+//! when it has ended, too late for a header.
 
 use farthing_host_tests::envoy::Envoy;
-use serde_json::Value;
+use farthing_host_tests::ledger;
 use std::time::Duration;
 
 use crate::error::XtaskError;
@@ -25,21 +25,12 @@ pub fn entry(envoy: &mut Envoy, request_id: &str) -> Result<Entry, XtaskError> {
 }
 
 fn find(log: &str, request_id: &str) -> Option<Entry> {
-    // The line asked for is among the newest.
-    log.lines()
-        .rev()
-        .filter(|line| line.contains(request_id))
-        .find_map(|line| {
-            let json: Value =
-                serde_json::from_str(line.get(line.find('{')?..=line.rfind('}')?)?).ok()?;
-            if json["request_id"].as_str() != Some(request_id) {
-                return None;
-            }
-            Some(Entry {
-                prompt_tokens: json["prompt_tokens"].as_u64()?,
-                completion_tokens: json["completion_tokens"].as_u64()?,
-                cost_nanousd: json["cost_nanousd"].as_u64()?,
-                as_asked_nanousd: json["as_asked_nanousd"].as_u64()?,
-            })
-        })
+    let ledger = ledger::find(log, request_id)?;
+    let amount = |field: &str| ledger[field].as_u64();
+    Some(Entry {
+        prompt_tokens: amount("prompt_tokens")?,
+        completion_tokens: amount("completion_tokens")?,
+        cost_nanousd: amount("cost_nanousd")?,
+        as_asked_nanousd: amount("as_asked_nanousd")?,
+    })
 }

@@ -1,72 +1,79 @@
 //! The exact cache: a small cache of each worker in front of a ring of fixed slots in the shared
-//! store, which has no delete and no expiry of its own. [`lookup`] and [`insert`] are the way in;
-//! [`control`] reads what the client wishes, [`storable_s`] what the upstream allows.
+//! store, which has no delete and no expiry of its own. [`Levels`] is the way in; [`control`] reads
+//! what the client wishes, [`storable_s`] what the upstream allows, and [`flight`] lets requests wait
+//! for an answer that is already under way.
+//!
+//! Together the levels are a W-TinyLFU cache (Einziger, Eytan, Friedman, Manes 2021): the worker's own
+//! is the window that takes whatever is new, the ring admits by worth.
 
 pub mod control;
 mod entry;
-mod lru;
+pub mod flight;
+mod per_vm;
 mod ring;
+mod sketch;
 mod upstream;
 
 pub use control::CacheControl;
 pub use entry::{Bytes, Entry};
-pub use lru::Lru;
-pub use upstream::storable_s;
+pub use per_vm::PerVm;
+pub use upstream::{age_s, storable_s};
 
 use std::rc::Rc;
 
 use crate::cache_key::CacheKey;
-use crate::config::{CacheConfig, SampledCaching};
+use crate::config::{CacheConfig, CachePolicy, SampledCaching};
 use crate::store::SharedStore;
 use crate::tenant::Tenant;
 use crate::wire::Request;
 
 /// May a request of this tenant be answered from the cache and its answer be stored, as far as the
-/// request itself says? Not without an identity, and not when the answer is drawn at random, unless
-/// the configuration wants that. (`temperature` is 1 when a request does not say.)
-pub fn is_cacheable(config: &CacheConfig, tenant: &Tenant, request: &Request) -> bool {
+/// request itself says? Not without an identity, not when the answer is drawn at random, unless the
+/// configuration wants that, and not when it depends on more than the request. (`temperature` is 1
+/// when a request does not say.)
+pub fn is_cacheable(policy: &CachePolicy, tenant: &Tenant, request: &Request) -> bool {
     let identified = matches!(tenant, Tenant::Known { .. });
-    let repeatable =
-        config.sampled == SampledCaching::Always || request.sampling.temperature == 0.0;
-    identified && repeatable
+    let repeatable = policy.sampled == SampledCaching::Always || request.is_deterministic();
+    identified && repeatable && request.is_reusable()
 }
 
-/// A stored answer that is not expired and not older than the client accepts.
-pub fn lookup(
-    store: &dyn SharedStore,
-    lru: &mut Lru,
-    config: &CacheConfig,
-    key: &CacheKey,
-    control: &CacheControl,
-    now_unix_s: u64,
-) -> Option<Rc<Entry>> {
-    if control.no_cache {
-        return None;
-    }
-    let local = lru.fetch(key, now_unix_s);
-    let found = match local {
-        Some(entry) => entry,
-        None => {
-            let entry = Rc::new(ring::read(store, config.slots, key, now_unix_s)?);
-            lru.insert(*key, Rc::clone(&entry));
-            entry
+/// Both levels of the cache, as one worker reaches them.
+pub struct Levels<'a> {
+    pub store: &'a dyn SharedStore,
+    pub per_vm: &'a mut PerVm,
+    pub config: &'a CacheConfig,
+}
+
+impl Levels<'_> {
+    /// A stored answer that is not expired and not older than the client accepts.
+    pub fn look_up(
+        &mut self,
+        key: &CacheKey,
+        control: &CacheControl,
+        now_unix_s: u64,
+    ) -> Option<Rc<Entry>> {
+        if control.no_cache {
+            return None;
         }
-    };
-    control
-        .accepts_age(found.age_s(now_unix_s))
-        .then_some(found)
-}
+        self.per_vm.count(key);
+        let found = match self.per_vm.fetch(key, now_unix_s) {
+            Some(entry) => entry,
+            None => {
+                let entry = Rc::new(ring::read(self.store, self.config.slots, key, now_unix_s)?);
+                self.per_vm.insert(*key, Rc::clone(&entry));
+                entry
+            }
+        };
+        control
+            .accepts_age(found.age_s(now_unix_s))
+            .then_some(found)
+    }
 
-/// Stores an answer in both caches, unless it is too large for an entry.
-pub fn insert(
-    store: &dyn SharedStore,
-    lru: &mut Lru,
-    config: &CacheConfig,
-    key: &CacheKey,
-    entry: Entry,
-) {
-    let now_unix_s = entry.created_unix_s;
-    if ring::write(store, config, key, &entry, now_unix_s) == ring::Written::Yes {
-        lru.insert(*key, Rc::new(entry));
+    /// Stores an answer, unless it is too large for an entry. What is worth less than all that it
+    /// could replace in the ring stays with this worker.
+    pub fn insert(&mut self, key: &CacheKey, entry: Rc<Entry>, now_unix_s: u64) {
+        if ring::write(self, key, &entry, now_unix_s) != ring::Written::TooLarge {
+            self.per_vm.insert(*key, entry);
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! The ring in the shared store: `slots` keys for ever, each answer at home in two of them. A full
-//! home evicts what has expired, else what is older. Reading and writing touch two keys at most.
+//! The ring in the shared store: `slots` keys for ever, each answer at home in a few of them. Where
+//! all homes are taken, what is worth least goes, and a newcomer that is worth less than that is not
+//! admitted. Reading and writing touch `CACHE_PROBES` keys at most.
 
+use super::Levels;
 use super::entry::Entry;
 use crate::cache_key::CacheKey;
-use crate::config::CacheConfig;
 use crate::limits::CACHE_PROBES;
 use crate::store::{self, CAS_IF_ABSENT, SharedStore};
 
@@ -25,27 +26,30 @@ pub(super) fn read(
 pub(super) enum Written {
     Yes,
     TooLarge,
+    /// All that it could replace is worth more.
+    NotAdmitted,
     /// Another worker wrote the slot in the same moment; its answer is as good.
     Raced,
 }
 
 pub(super) fn write(
-    store: &dyn SharedStore,
-    config: &CacheConfig,
+    levels: &Levels<'_>,
     key: &CacheKey,
     entry: &Entry,
     now_unix_s: u64,
 ) -> Written {
     let sealed = entry.seal(key);
-    if sealed.len() > config.entry_bytes_max {
+    if sealed.len() > levels.config.entry_bytes_max {
         return Written::TooLarge;
     }
-    let Some(place) = choose(store, config.slots, key, now_unix_s) else {
-        return Written::Raced;
-    };
-    match store.set(&slot_key(place.slot), &sealed, Some(place.cas)) {
-        Ok(()) => Written::Yes,
-        Err(_) => Written::Raced,
+    let worth = alive(levels, key, entry);
+    match choose(levels, key, now_unix_s) {
+        Some(place) if place.worth <= worth => {
+            let written = (levels.store).set(&slot_key(place.slot), &sealed, Some(place.cas));
+            written.map_or(Written::Raced, |()| Written::Yes)
+        }
+        Some(_) => Written::NotAdmitted,
+        None => Written::Raced,
     }
 }
 
@@ -56,32 +60,38 @@ struct Place {
     worth: Worth,
 }
 
-/// In eviction order: what counts for nothing first, then by age.
+/// In eviction order.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
     /// The same key, already there: never store an answer twice.
     Same,
     /// Absent, damaged or expired.
     Nothing,
-    Alive {
-        created_unix_s: u64,
-    },
+    /// `worth` as [`super::PerVm::worth`] has it; of equals the older goes.
+    Alive { worth: u64, created_unix_s: u64 },
 }
 
-fn choose(store: &dyn SharedStore, slots: u32, key: &CacheKey, now_unix_s: u64) -> Option<Place> {
-    homes(key, slots)
-        .map(|slot| match store.get(&slot_key(slot)) {
+fn alive(levels: &Levels<'_>, key: &CacheKey, entry: &Entry) -> Worth {
+    Worth::Alive {
+        worth: levels.per_vm.worth(key, entry),
+        created_unix_s: entry.created_unix_s,
+    }
+}
+
+fn choose(levels: &Levels<'_>, key: &CacheKey, now_unix_s: u64) -> Option<Place> {
+    homes(key, levels.config.slots)
+        .map(|slot| match levels.store.get(&slot_key(slot)) {
             None => Place {
                 slot,
                 cas: CAS_IF_ABSENT,
                 worth: Worth::Nothing,
             },
             Some((sealed, cas)) => {
-                let worth = match Entry::peek(&sealed) {
-                    Some(head) if head.key == *key => Worth::Same,
-                    Some(head) if head.expires_unix_s > now_unix_s => Worth::Alive {
-                        created_unix_s: head.created_unix_s,
-                    },
+                let worth = match Entry::decode(&sealed) {
+                    Some((there, _)) if there == *key => Worth::Same,
+                    Some((there, entry)) if entry.is_alive(now_unix_s) => {
+                        alive(levels, &there, &entry)
+                    }
                     _ => Worth::Nothing,
                 };
                 Place { slot, cas, worth }
@@ -90,7 +100,7 @@ fn choose(store: &dyn SharedStore, slots: u32, key: &CacheKey, now_unix_s: u64) 
         .min_by(|a, b| a.worth.cmp(&b.worth))
 }
 
-/// The slots where an entry may lie; the same one twice at worst.
+/// The slots where an entry may lie, some of them the same at worst.
 fn homes(key: &CacheKey, slots: u32) -> impl Iterator<Item = u32> {
     let words = key
         .0

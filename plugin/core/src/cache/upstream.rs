@@ -11,7 +11,19 @@ const VARY_HARMLESS: [&[u8]; 3] = [b"accept-encoding", b"accept", b"origin"];
 
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
-/// For how long an answer with these headers may be stored, at most; `None` if it may not be.
+/// How old an answer is when it comes: another cache on its way may have kept it (RFC 9111, section
+/// 5.1).
+pub fn age_s(headers: &Headers<'_>) -> u64 {
+    let age_s = headers.text("age").map(|age_s| age_s.trim().parse());
+    match age_s {
+        None => 0,
+        // An age that cannot be read is taken for the oldest.
+        Some(age_s) => age_s.unwrap_or(u64::MAX),
+    }
+}
+
+/// For how long an answer with these headers may be stored, at most; `None` if it may not be. Its
+/// life began when it was made.
 pub fn storable_s(headers: &Headers<'_>, ttl_s: u32) -> Option<u32> {
     let control = CacheControl::read(headers);
     let forbidden = control.no_store
@@ -22,7 +34,8 @@ pub fn storable_s(headers: &Headers<'_>, ttl_s: u32) -> Option<u32> {
     let max_age_s = control
         .max_age_s
         .map_or(u32::MAX, |age_s| u32::try_from(age_s).unwrap_or(u32::MAX));
-    Some(ttl_s.min(max_age_s)).filter(|life_s| !forbidden && *life_s > 0)
+    let age_s = u32::try_from(age_s(headers)).unwrap_or(u32::MAX);
+    Some(ttl_s.min(max_age_s).saturating_sub(age_s)).filter(|life_s| !forbidden && *life_s > 0)
 }
 
 /// Servers say `no-cache` of every event stream, lest something on the way buffers it: our backend
@@ -93,6 +106,10 @@ mod tests {
         check(&[("cache-control", "Private")], None);
         check(&[("cache-control", "max-age=9,private=\"x-a\"")], None);
         check(&[("set-cookie", "a=b")], None);
+        check(&[("age", "20")], Some(40));
+        check(&[("age", "20"), ("cache-control", "max-age=30")], Some(10));
+        check(&[("age", "60")], None);
+        check(&[("age", "old")], None);
     }
 
     #[test]

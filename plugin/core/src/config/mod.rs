@@ -2,19 +2,33 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod cache;
 mod checks;
+mod compaction;
+mod ledger;
+mod passthrough;
+mod prices;
 mod raw;
 mod routes;
 mod validate;
 mod value;
 
+pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
+pub use compaction::CompactionConfig;
+pub use ledger::LedgerTransport;
+pub use passthrough::Passthrough;
+pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use raw::RawConfig;
 
-use crate::money::{Nanousd, Price};
+use crate::keyed_hash::HashKeys;
+use crate::money::Nanousd;
+use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
 
@@ -31,9 +45,13 @@ pub struct Config {
     /// None: the exact cache is switched off.
     pub cache: Option<CacheConfig>,
     pub max_tokens: MaxTokens,
+    pub ledger: LedgerTransport,
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
-    /// Where requests go that are not ours to judge.
+    pub compaction: CompactionConfig,
+    /// What may pass unjudged.
+    pub passthrough: Passthrough,
+    /// Where that goes.
     pub passthrough_cluster: String,
 }
 
@@ -70,6 +88,16 @@ impl Config {
             .find(|route| route.matches.admits(endpoint, model, tenant))
     }
 
+    /// Which answers are kept for the requests of a route; `None` where the cache is off.
+    pub fn cache_policy<'a>(&'a self, route: Option<&'a RouteConfig>) -> Option<&'a CachePolicy> {
+        let cache = self.cache.as_ref()?;
+        match route.map(|route| &route.cache) {
+            None | Some(RouteCache::Default) => Some(&cache.policy),
+            Some(RouteCache::Off) => None,
+            Some(RouteCache::Policy(policy)) => Some(policy),
+        }
+    }
+
     pub fn find_virtual(&self, id: &str) -> Option<&VirtualModel> {
         self.virtual_models.iter().find(|model| model.id == id)
     }
@@ -91,7 +119,33 @@ pub struct Model {
     /// Prompt and completion together.
     pub context_tokens: u32,
     pub price: Price,
+    pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
+    /// What its chat calls the limit of an answer; none: as the client says.
+    pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// The two names of one limit of a chat's answer. OpenAI's reasoning models take only the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl MaxTokensField {
+    pub const ALL: [MaxTokensField; 2] = [
+        MaxTokensField::MaxTokens,
+        MaxTokensField::MaxCompletionTokens,
+    ];
+
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MaxTokensField::MaxTokens => "max_tokens",
+            MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
 }
 
 /// May requests with tools be sent to this model?
@@ -115,15 +169,18 @@ pub struct VirtualModel {
 
 /// Keys the tenant ids and the cache keys of this deployment. Never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret {
+    hash_keys: HashKeys,
+}
 
 impl Secret {
-    pub fn new(bytes: Vec<u8>) -> Secret {
-        Secret(bytes)
+    pub fn new(bytes: &[u8]) -> Secret {
+        let hash_keys = HashKeys::derive(bytes);
+        Secret { hash_keys }
     }
 
-    pub fn expose(&self) -> &[u8] {
-        &self.0
+    pub(crate) fn hash_keys(&self) -> &HashKeys {
+        &self.hash_keys
     }
 }
 
@@ -172,26 +229,6 @@ impl BudgetConfig {
             .find(|(tenant, _)| Some(tenant.as_str()) == name)
             .map_or(self.default, |(_, amount)| *amount)
     }
-}
-
-/// The exact cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheConfig {
-    pub ttl_s: u32,
-    /// Slots of the ring in shared data.
-    pub slots: u32,
-    /// Larger entries are not stored.
-    pub entry_bytes_max: usize,
-    pub sampled: SampledCaching,
-    /// Entries of the small cache of each worker in front of the ring; 0 switches it off.
-    pub per_vm_entries: usize,
-}
-
-/// May answers drawn at a temperature above 0 be repeated? A `seed` does not change this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampledCaching {
-    Never,
-    Always,
 }
 
 /// Completion tokens a request may ask for.

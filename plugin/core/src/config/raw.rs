@@ -8,8 +8,11 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::ConfigError;
+use super::cache::RawCache;
+use super::compaction::RawCompaction;
+use super::prices::RawPrice;
 use super::routes::RawRoute;
+use super::{ConfigError, LedgerTransport, MaxTokensField};
 use crate::money::Nanousd;
 
 /// The whole configuration.
@@ -17,6 +20,8 @@ use crate::money::Nanousd;
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawConfig {
     pub models: Vec<RawModel>,
+    /// For models without a `price`; default: each must have one.
+    pub default_price: Option<RawPrice>,
     #[serde(default)]
     pub virtual_models: BTreeMap<String, Vec<String>>,
     /// Keys tenant ids and cache keys; without one they can be recomputed by who knows the
@@ -32,9 +37,15 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub max_tokens: RawMaxTokens,
     #[serde(default)]
+    pub ledger: LedgerTransport,
+    #[serde(default)]
     pub routing: RawRouting,
     #[serde(default)]
     pub routes: Vec<RawRoute>,
+    #[serde(default)]
+    pub compaction: RawCompaction,
+    /// Default: `passthrough::DEFAULT`. An empty list lets nothing pass.
+    pub passthrough: Option<Vec<String>>,
     /// Default: the cluster of the first model.
     pub passthrough_cluster: Option<String>,
 }
@@ -48,17 +59,13 @@ pub(super) struct RawModel {
     pub tier: String,
     pub cluster: String,
     pub context_tokens: WholeNumber,
-    pub price: RawPrice,
+    /// Default: `default_price`.
+    pub price: Option<RawPrice>,
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub(super) struct RawPrice {
-    pub input_usd_per_mtok: Usd,
-    pub output_usd_per_mtok: Usd,
+    /// Default: whichever the client uses.
+    pub max_tokens_field: Option<MaxTokensField>,
 }
 
 #[derive(Deserialize)]
@@ -103,37 +110,6 @@ pub(super) struct RawBudget {
     pub usd: Usd,
     #[serde(default)]
     pub tenants: BTreeMap<String, Usd>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object")]
-pub(super) struct RawCache {
-    pub enabled: bool,
-    pub ttl_s: WholeNumber,
-    pub slots: WholeNumber,
-    pub entry_bytes_max: WholeNumber,
-    pub sampled: RawSampled,
-    pub per_vm_entries: WholeNumber,
-}
-
-impl Default for RawCache {
-    fn default() -> Self {
-        RawCache {
-            enabled: true,
-            ttl_s: WholeNumber(3_600),
-            slots: WholeNumber(1_024),
-            entry_bytes_max: WholeNumber(64 << 10),
-            sampled: RawSampled::Never,
-            per_vm_entries: WholeNumber(256),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawSampled {
-    Never,
-    Always,
 }
 
 #[derive(Deserialize)]

@@ -4,8 +4,11 @@
 
 use serde::Deserialize;
 
+use super::cache::{RawRouteCache, route_cache};
 use super::checks::{count, header_value};
-use super::{ConfigError, RawConfig};
+use super::compaction::{RawRouteCompaction, whitespace};
+use super::{CacheConfig, ConfigError, RawConfig, RouteCache};
+use crate::compaction::Whitespace;
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
 use crate::wire::Endpoint;
 
@@ -17,6 +20,9 @@ pub struct RouteConfig {
     pub matches: RouteMatch,
     /// Policies that decide and record but do not act.
     pub shadow: Vec<Policy>,
+    /// White space in what users write.
+    pub whitespace: Whitespace,
+    pub cache: RouteCache,
 }
 
 /// Which requests a route is for: those that every list admits, and an empty list admits all.
@@ -71,6 +77,9 @@ pub(super) struct RawRoute {
     pub matches: RawRouteMatch,
     #[serde(default)]
     pub shadow: Vec<Policy>,
+    #[serde(default)]
+    pub compaction: RawRouteCompaction,
+    pub cache: Option<RawRouteCache>,
 }
 
 #[derive(Default, Deserialize)]
@@ -82,8 +91,11 @@ pub(super) struct RawRouteMatch {
     pub paths: Vec<String>,
 }
 
-/// Checks the routes of a configuration.
-pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigError> {
+/// Checks the routes of a configuration whose top-level `cache` is this.
+pub(super) fn routes(
+    raw: &mut RawConfig,
+    cache: Option<&CacheConfig>,
+) -> Result<Vec<RouteConfig>, ConfigError> {
     count("routes", raw.routes.len(), ROUTES_MAX)?;
     let mut routes: Vec<RouteConfig> = Vec::with_capacity(raw.routes.len());
     for (position, raw) in std::mem::take(&mut raw.routes).into_iter().enumerate() {
@@ -97,6 +109,8 @@ pub(super) fn routes(raw: &mut RawConfig) -> Result<Vec<RouteConfig>, ConfigErro
             name,
             matches: route_match(&path, raw.matches)?,
             shadow: raw.shadow,
+            whitespace: whitespace(raw.compaction),
+            cache: route_cache(&path, raw.cache, cache)?,
         });
     }
     Ok(routes)

@@ -4,7 +4,7 @@ use super::{BodyNeed, EndOfStream, Flow};
 use crate::ledger::Source;
 use crate::limits::{RESPONSE_HOLD_BYTES_MAX, RESPONSE_TAIL_BYTES};
 use crate::wire::meter::StreamMeter;
-use crate::wire::{StreamCollector, Usage, UsageStripper};
+use crate::wire::{Endpoint, StreamCollector, Usage, UsageStripper};
 
 /// Bytes of an answer that count as one token when we cannot look inside.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -106,11 +106,12 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(
+        endpoint: Endpoint,
         stripper: Option<UsageStripper>,
         collector: Option<StreamCollector>,
     ) -> Stream {
         Stream {
-            meter: StreamMeter::default(),
+            meter: StreamMeter::new(endpoint),
             stripper,
             collector,
         }

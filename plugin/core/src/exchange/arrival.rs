@@ -1,12 +1,13 @@
-//! What the headers of a request alone decide: is it ours to judge, does it pass through, or is it
+//! What the headers of a request alone decide: is it ours to judge, may it pass unjudged, or is it
 //! refused before its body is read?
 
 use super::Headers;
+use crate::config::{Passthrough, Secret};
 use crate::error::{ApiError, ErrorKind};
+use crate::keyed_hash::{KeyedHash, Purpose};
 use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use crate::tenant::to_hex;
 use crate::wire::Endpoint;
-use sha2::{Digest, Sha256};
 
 /// Headers with this prefix are ours; what a client sends under it is removed and never read.
 pub(super) const RESERVED_PREFIX: &str = "x-farthing-";
@@ -15,52 +16,95 @@ pub(super) const RESERVED_PREFIX: &str = "x-farthing-";
 pub(super) enum Arrival {
     /// A request to one of our endpoints.
     Judge(Endpoint),
-    /// Not ours.
+    /// Listed as what may pass unjudged.
     PassThrough,
-    Refuse(Endpoint, ApiError),
+    /// The endpoint is the one whose path it begins with, if any: its clients read its errors.
+    Refuse(Option<Endpoint>, ApiError),
 }
 
-/// Judges the headers. Only the exact paths are ours, with any query string. Another spelling of
-/// one of them is refused: an upstream that reads it as the endpoint would answer unjudged.
-pub(super) fn classify(headers: &Headers<'_>) -> Arrival {
+/// Headers by which servers let a client say another method than the request line does.
+const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// Its form in a query string.
+const METHOD_PARAMETER: &[u8] = b"_method";
+
+/// Headers by which some servers take another path than that of the request line.
+pub(super) const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+/// Judges the headers. Only the exact paths of our endpoints are judged, with any query string;
+/// another spelling of one of them, which an upstream might read as the endpoint, is refused like
+/// every path that is not listed.
+pub(super) fn classify(headers: &Headers<'_>, passthrough: &Passthrough) -> Arrival {
     let target = headers.first(":path").unwrap_or_default();
-    let path = target.split(|byte| *byte == b'?').next();
-    let spelled = path.unwrap_or_default();
-    let path = canonical(spelled);
-    let Some(endpoint) = Endpoint::from_path(&path) else {
-        return Arrival::PassThrough;
-    };
-    if path.as_bytes() != spelled {
-        let message = format!("no such path; the endpoint is spelled {path}");
-        return Arrival::Refuse(endpoint, ApiError::new(ErrorKind::NotFound, message));
+    let mut parts = target.splitn(2, |byte| *byte == b'?');
+    let path = parts.next().unwrap_or_default();
+    let query = parts.next().unwrap_or_default();
+    let method = headers.first(":method").unwrap_or_default();
+    let endpoint = Endpoint::ALL
+        .into_iter()
+        .find(|endpoint| path == endpoint.path().as_bytes());
+    if let Some(error) = disguise(headers, method, query) {
+        return Arrival::Refuse(endpoint.or_else(|| nearest(path)), error);
     }
-    match refusal(headers, endpoint) {
-        Some(error) => Arrival::Refuse(endpoint, error),
-        None => Arrival::Judge(endpoint),
-    }
-}
-
-/// The path as the most lenient server would read it, to compare only: every `%XX` decoded (many
-/// decode a `%2F` too), empty and dot segments gone (RFC 3986, section 5.2.4), in its own case.
-fn canonical(path: &[u8]) -> String {
-    let decoded = percent_decoded(path);
-    let mut segments: Vec<&[u8]> = Vec::new();
-    for segment in decoded.split(|byte| *byte == b'/') {
-        match segment {
-            b"" | b"." => {}
-            b".." => drop(segments.pop()),
-            named => segments.push(named),
+    match endpoint {
+        Some(endpoint) => match refusal(headers, endpoint) {
+            Some(error) => Arrival::Refuse(Some(endpoint), error),
+            None => Arrival::Judge(endpoint),
+        },
+        None if passthrough.admits(method, path) => Arrival::PassThrough,
+        None => {
+            let message = "no such path, or not with this method; `passthrough` lists what may \
+                           pass beside the endpoints";
+            let error = ApiError::new(ErrorKind::NotFound, message);
+            Arrival::Refuse(nearest(path), error)
         }
     }
-    let joined = segments.join(&b'/');
-    format!("/{}", String::from_utf8_lossy(&joined))
+}
+
+/// The endpoint that a path we do not serve lies under, such as `/v1/messages/count_tokens`.
+fn nearest(path: &[u8]) -> Option<Endpoint> {
+    Endpoint::ALL
+        .into_iter()
+        .find(|endpoint| path.starts_with(endpoint.path().as_bytes()))
+}
+
+/// Refuses what is not the request that its line says: another method in a header or in the query,
+/// a tunnel, or the wish to speak another protocol from here on.
+fn disguise(headers: &Headers<'_>, method: &[u8], query: &[u8]) -> Option<ApiError> {
+    let refuse = |kind, message: &str| Some(ApiError::new(kind, message));
+    if METHOD_OVERRIDES
+        .iter()
+        .any(|name| headers.first(name).is_some())
+        || overrides_method(query)
+    {
+        let message = "a method override is not taken; send the request with its own method";
+        return refuse(ErrorKind::MethodNotAllowed, message);
+    }
+    let tunnel = method == b"CONNECT" || headers.first(":protocol").is_some();
+    if tunnel || headers.first("upgrade").is_some() {
+        let message = "tunnels and protocol upgrades are not taken; send a plain request";
+        return refuse(ErrorKind::UnsupportedUpgrade, message);
+    }
+    None
+}
+
+/// Has the query a parameter that servers take for the method, in any case and with escapes?
+fn overrides_method(query: &[u8]) -> bool {
+    query
+        .split(|byte| matches!(byte, b'&' | b';'))
+        .filter_map(|parameter| parameter.split(|byte| *byte == b'=').next())
+        .any(|name| percent_decoded(name).eq_ignore_ascii_case(METHOD_PARAMETER))
 }
 
 /// `%XX` as the byte that it stands for; a `%` without two digits stays.
-fn percent_decoded(path: &[u8]) -> Vec<u8> {
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path;
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {
         let byte = match after {
             [high, low, ..] if first == b'%' => digit(*high)
@@ -133,7 +177,12 @@ fn media_type(value: &[u8]) -> &[u8] {
 
 /// Envoy's `x-request-id` if it is harmless in a header and in a log, else one made from the time
 /// and the worker's count of requests.
-pub(super) fn request_id(headers: &Headers<'_>, now_unix_ns: u64, sequence: u64) -> String {
+pub(super) fn request_id(
+    secret: &Secret,
+    headers: &Headers<'_>,
+    now_unix_ns: u64,
+    sequence: u64,
+) -> String {
     let harmless = |id: &&str| {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(token)
@@ -141,11 +190,10 @@ pub(super) fn request_id(headers: &Headers<'_>, now_unix_ns: u64, sequence: u64)
     match headers.text("x-request-id").filter(harmless) {
         Some(id) => id.to_owned(),
         None => {
-            let made = Sha256::new()
-                .chain_update(b"farthing request id 1")
-                .chain_update(now_unix_ns.to_le_bytes())
-                .chain_update(sequence.to_le_bytes())
-                .finalize();
+            let mut made = KeyedHash::new(secret.hash_keys(), Purpose::RequestId);
+            made.part(&now_unix_ns.to_le_bytes());
+            made.part(&sequence.to_le_bytes());
+            let made = made.finish();
             to_hex(made.get(..16).unwrap_or_default())
         }
     }

@@ -29,8 +29,9 @@ impl Default for Caller {
 
 impl Caller {
     pub(super) fn read(headers: &Headers<'_>, vm: &mut Vm, env: &Env<'_>) -> Caller {
+        let sequence = vm.next_sequence();
         Caller {
-            request_id: request_id(headers, env.now_unix_ns, vm.next_sequence()),
+            request_id: request_id(&vm.config.secret, headers, env.now_unix_ns, sequence),
             tenant: tenant::identify(&vm.config, headers),
             control: CacheControl::read(headers),
             head: RequestHead::read(headers),

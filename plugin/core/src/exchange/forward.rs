@@ -2,11 +2,11 @@
 //! its way.
 
 use super::answer::Answer;
-use super::arrival::RESERVED_PREFIX;
+use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
-use super::request::answers;
-use super::{Caller, Effect, Headers};
+use super::{Asked, Caller, Effect, Headers};
 use crate::budget::Reservation;
+use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
 use crate::metrics::Metric;
@@ -14,46 +14,59 @@ use crate::money::Nanousd;
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::tokens::Count;
-use crate::wire::rewrite::Rewrite;
+use crate::wire::rewrite::{MaxTokensRewrite, Rewrite};
 use crate::wire::{Endpoint, Request};
 
 /// A request that is upstream.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    pub request: Request,
+    pub asked: Asked,
     pub route: Route,
     pub count: Count,
     /// Taken when it is settled. None where there are no budgets.
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
+    /// For how long the configuration lets it be stored.
+    pub ttl_s: u32,
     /// For how long the upstream's headers let it be stored.
     pub storable_s: Option<u32>,
+    /// How old the answer was when it came.
+    pub age_s: u64,
+    /// Taken when it lands: identical requests wait for it.
+    pub leads: Option<Leader>,
+    /// What a cache that only records would have saved.
+    pub shadow_saved: Option<Nanousd>,
     pub answer: Answer,
 }
 
 impl InFlight {
-    pub(super) fn new(
-        request: Request,
-        route: Route,
-        count: Count,
-        reservation: Option<Reservation>,
-        store_under: Option<CacheKey>,
-    ) -> InFlight {
-        let answer = Answer::Awaited;
+    /// One that reserves nothing, stores nothing and leads nobody.
+    pub(super) fn new(asked: Asked, route: Route, count: Count) -> InFlight {
         InFlight {
-            request,
+            asked,
             route,
             count,
-            reservation,
-            store_under,
+            reservation: None,
+            store_under: None,
+            ttl_s: 0,
             storable_s: None,
-            answer,
+            age_s: 0,
+            leads: None,
+            shadow_saved: None,
+            answer: Answer::Awaited,
+        }
+    }
+
+    /// Tells those who wait for the answer what came of it; once, and only the first time counts.
+    pub(super) fn land(&mut self, flights: &mut Flights, landing: Landing) {
+        if let Some(leader) = self.leads.take() {
+            flights.land(leader, landing);
         }
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
-        self.request.endpoint
+        self.asked.endpoint
     }
 
     pub(super) fn reserved(&self) -> Nanousd {
@@ -64,20 +77,27 @@ impl InFlight {
 
     /// Must the usage event be taken out, because only we asked for it?
     pub(super) fn strips_usage(&self) -> bool {
-        self.request.stream && !self.request.include_usage
+        let asked = &self.asked;
+        asked.endpoint.has_usage_option() && asked.stream && !asked.include_usage
+    }
+
+    /// What an answer that reached our cap would have had more without it, at least.
+    pub(super) fn capped_tokens(&self) -> u64 {
+        let beyond = self.asked.min_tokens.saturating_sub(self.route.max_tokens);
+        u64::from(beyond).saturating_mul(self.asked.answers)
     }
 
     /// The most that the upstream may have generated.
     pub(super) fn completion_tokens_max(&self) -> u64 {
-        u64::from(self.route.max_tokens).saturating_mul(answers(&self.request))
+        u64::from(self.route.max_tokens).saturating_mul(self.asked.answers)
     }
 }
 
-/// Removes what a client sent under our name.
-pub(super) fn strip_reserved(headers: &Headers<'_>) -> Vec<Effect> {
+/// Removes what a client sent under our name, and the path that it wants another server to take.
+pub(super) fn strip_untrusted(headers: &Headers<'_>) -> Vec<Effect> {
     headers
         .names()
-        .filter(|name| name.starts_with(RESERVED_PREFIX))
+        .filter(|name| name.starts_with(RESERVED_PREFIX) || PATH_OVERRIDES.contains(name))
         .map(|name| Effect::RemoveRequestHeader {
             name: name.to_owned(),
         })
@@ -99,17 +119,14 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
 pub(super) fn forward(
     caller: &Caller,
     config: &Config,
+    request: Request,
     in_flight: &InFlight,
     effects: &mut Vec<Effect>,
 ) {
-    let InFlight { request, route, .. } = in_flight;
+    let route = &in_flight.route;
     let Some(model) = config.model(route.model) else {
         return;
     };
-    let rewrite = rewrite(model, in_flight);
-    if !rewrite.is_empty() {
-        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
-    }
     // A compressed answer could not be read.
     effects.push(Effect::RemoveRequestHeader {
         name: "accept-encoding".to_owned(),
@@ -123,17 +140,24 @@ pub(super) fn forward(
         route.prompt_tokens.to_string(),
     );
     if let Tenant::Known { id, .. } = &caller.tenant {
-        set(effects, "x-farthing-prefix", prefix_id(*id, model, request));
+        set(
+            effects,
+            "x-farthing-prefix",
+            prefix_id(&config.secret, *id, model, &request),
+        );
+    }
+    let rewrite = rewrite(model, &request, in_flight);
+    if request.is_compacted || !rewrite.is_empty() {
+        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request.json)));
     }
 }
 
-fn rewrite(model: &Model, in_flight: &InFlight) -> Rewrite {
-    let InFlight { request, route, .. } = in_flight;
+fn rewrite(model: &Model, request: &Request, in_flight: &InFlight) -> Rewrite {
+    let route = &in_flight.route;
     let renamed = request.model != model.upstream_model;
-    let limited = request.max_tokens != Some(route.max_tokens);
     Rewrite {
         model: renamed.then(|| model.upstream_model.clone()),
-        max_tokens: limited.then_some(route.max_tokens),
+        max_tokens: MaxTokensRewrite::new(request, model.max_tokens_field, route.max_tokens),
         include_usage: in_flight.strips_usage(),
     }
 }

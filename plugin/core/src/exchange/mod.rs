@@ -14,18 +14,22 @@
 
 mod answer;
 mod arrival;
+mod asked;
+mod cached;
 mod caller;
 mod effect;
 mod env;
 mod forward;
 mod headers;
 mod prefix;
+mod repeats;
 mod reply;
 mod request;
 mod response;
 mod self_check;
 mod settle;
 mod vm;
+mod waiting;
 
 pub use effect::{Effect, Flow, Level, LocalReply, Step};
 pub use env::{BodyNeed, EndOfStream, Env};
@@ -34,10 +38,13 @@ pub use vm::Vm;
 
 use answer::Answer;
 use arrival::Arrival;
+use asked::{Asked, Compacted};
 use caller::Caller;
 use forward::InFlight;
 use request::Decision;
+use waiting::Waiting;
 
+use crate::cache::flight::Verdict;
 use crate::error::ApiError;
 use crate::limits::REQUEST_BODY_BYTES_MAX;
 use crate::metrics::Metric;
@@ -60,6 +67,8 @@ enum Phase {
     Released { at_ns: u64 },
     /// Not judged; everything passes.
     Passing,
+    /// Whole, judged, and held until there is an answer to an identical request.
+    Waiting(Box<Waiting>),
     /// Sent upstream: something is open until it is settled.
     Upstream(Box<InFlight>),
     /// Answered and settled; whatever still comes passes.
@@ -84,7 +93,7 @@ impl Exchange {
         }
         let mut effects = vm.self_check.refresh(env.store);
         self.caller = Caller::read(headers, vm, env);
-        effects.extend(forward::strip_reserved(headers));
+        effects.extend(forward::strip_untrusted(headers));
         match arrive(vm, env, headers, end) {
             Arrival::PassThrough => {
                 self.pass_through(vm, &mut effects);
@@ -115,7 +124,7 @@ impl Exchange {
         match self.body_arrived(vm, env) {
             BodyArrival::Judge(endpoint, mut effects) => {
                 if held_bytes > REQUEST_BODY_BYTES_MAX {
-                    self.refuse(endpoint, &arrival::too_large(), &mut effects);
+                    self.refuse(Some(endpoint), &arrival::too_large(), &mut effects);
                 }
                 Step::new(effects, Flow::Pause)
             }
@@ -123,7 +132,8 @@ impl Exchange {
         }
     }
 
-    /// The whole request body.
+    /// The whole request body. A [`Flow::Pause`] without a reply means that the request waits: from
+    /// then on [`Exchange::on_tick`] decides.
     pub fn on_request_body(&mut self, vm: &mut Vm, env: &Env<'_>, body: &[u8]) -> Step {
         match self.body_arrived(vm, env) {
             BodyArrival::Judge(endpoint, effects) => self.judge(vm, env, endpoint, body, effects),
@@ -140,6 +150,8 @@ impl Exchange {
         headers: &Headers<'_>,
         end: EndOfStream,
     ) -> Step {
+        // A reply of the host itself: whoever waited is being sent away.
+        self.stop_waiting(vm);
         self.while_upstream(|in_flight, caller| {
             response::on_headers(in_flight, caller, vm, env, headers, end)
         })
@@ -171,6 +183,9 @@ impl Exchange {
     /// The stream is gone: settles or refunds what is still open. The effects can only count, log
     /// and write the ledger. Calling it again does nothing.
     pub fn on_done(&mut self, vm: &mut Vm, env: &Env<'_>) -> Vec<Effect> {
+        if self.stop_waiting(vm) {
+            return vec![Effect::count(Metric::Aborts)];
+        }
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Upstream(in_flight) => response::abort(*in_flight, &self.caller, vm, env),
             Phase::Held { .. } => vec![Effect::count(Metric::Aborts)],
@@ -178,11 +193,16 @@ impl Exchange {
         }
     }
 
-    /// The start-up self-check, for a stream that holds its headers: call it from the worker's tick
-    /// (every [`crate::limits::SELF_CHECK_TICK_MS`] while [`Vm::self_check_pending`]), for each
-    /// stream with the time of that call, because its body is expected right after it. A
-    /// [`Flow::Continue`] means: apply the effects, then resume the request.
+    /// Looks after a stream that is held, from the worker's tick (every [`Vm::tick_ms`]): is its
+    /// headers' time up, so that the start-up self-check lets it go, or is there a verdict on its
+    /// waiting? Call it for each stream with the time of that call, because the body of one that is
+    /// let go is expected right after it. A [`Flow::Continue`] means: apply the effects, then resume
+    /// the request.
     pub fn on_tick(&mut self, vm: &mut Vm, env: &Env<'_>) -> Step {
+        if let Phase::Waiting(waiting) = &self.phase {
+            let verdict = vm.flights.verdict(&waiting.ticket, env.now_unix_ns);
+            return verdict.map_or(Step::hold(), |verdict| self.resume(vm, env, verdict));
+        }
         let mut effects = vm.self_check.refresh(env.store);
         match self.phase {
             Phase::Held { since_ns, .. }
@@ -196,6 +216,26 @@ impl Exchange {
             }
             _ => Step::new(effects, Flow::Pause),
         }
+    }
+
+    fn resume(&mut self, vm: &mut Vm, env: &Env<'_>, verdict: Verdict) -> Step {
+        let mut effects = Vec::new();
+        let Phase::Waiting(waiting) = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return Step::hold();
+        };
+        let judged = waiting.judged;
+        let decision = waiting::resume(&self.caller, vm, env, judged, verdict, &mut effects);
+        self.conclude(decision, effects)
+    }
+
+    /// Gives its place up, if it waits. Says whether it did.
+    fn stop_waiting(&mut self, vm: &mut Vm) -> bool {
+        let Phase::Waiting(waiting) = &self.phase else {
+            return false;
+        };
+        vm.flights.leave(&waiting.ticket);
+        self.phase = Phase::Over;
+        true
     }
 
     /// A body callback of the request came: what does that say of the host, and whose turn is it?
@@ -223,8 +263,20 @@ impl Exchange {
         mut effects: Vec<Effect>,
     ) -> Step {
         self.phase = Phase::Over;
-        match request::decide(&self.caller, vm, env, endpoint, body, &mut effects) {
-            Decision::Replied => Step::new(effects, Flow::Pause),
+        let decision = request::decide(&self.caller, vm, env, endpoint, body, &mut effects);
+        self.conclude(decision, effects)
+    }
+
+    fn conclude(&mut self, decision: Decision, effects: Vec<Effect>) -> Step {
+        match decision {
+            Decision::Replied => {
+                self.phase = Phase::Over;
+                Step::new(effects, Flow::Pause)
+            }
+            Decision::Wait(waiting) => {
+                self.phase = Phase::Waiting(waiting);
+                Step::new(effects, Flow::Pause)
+            }
             Decision::Forward(in_flight) => {
                 self.phase = Phase::Upstream(in_flight);
                 Step::new(effects, Flow::Continue)
@@ -232,7 +284,7 @@ impl Exchange {
         }
     }
 
-    fn refuse(&mut self, endpoint: Endpoint, error: &ApiError, effects: &mut Vec<Effect>) {
+    fn refuse(&mut self, endpoint: Option<Endpoint>, error: &ApiError, effects: &mut Vec<Effect>) {
         self.phase = Phase::Over;
         reply::refuse(&self.caller, endpoint, None, error, effects);
     }
@@ -261,15 +313,15 @@ enum BodyArrival {
     Pass(Vec<Effect>),
 }
 
-/// What becomes of a request by its headers. A worker whose self-check has failed lets everything
-/// pass, except for its probes.
+/// What becomes of a request by its headers. A worker whose self-check has failed lets every
+/// request to an endpoint pass that it would judge, except for its probes; what is refused by its
+/// headers alone is refused by that worker too.
 fn arrive(vm: &mut Vm, env: &Env<'_>, headers: &Headers<'_>, end: EndOfStream) -> Arrival {
-    let arrival = arrival::classify(headers);
-    if !vm.self_check.is_degraded() {
+    let arrival = arrival::classify(headers, &vm.config.passthrough);
+    if !vm.self_check.is_degraded() || !matches!(arrival, Arrival::Judge(_)) {
         return arrival;
     }
-    let can_probe = matches!(arrival, Arrival::Judge(_)) && end == EndOfStream::No;
-    if can_probe && vm.self_check.may_hold(env.now_unix_ns) {
+    if end == EndOfStream::No && vm.self_check.may_hold(env.now_unix_ns) {
         arrival
     } else {
         Arrival::PassThrough

@@ -1,27 +1,29 @@
 //! The header by which Envoy's ring hash sends requests that begin alike to the replica that
 //! already holds that beginning in its KV cache.
 
-use sha2::{Digest, Sha256};
-
-use crate::config::Model;
+use crate::config::{Model, Secret};
+use crate::keyed_hash::{KeyedHash, Purpose};
 use crate::limits::PREFIX_BYTES;
 use crate::tenant::{TenantId, to_hex};
 use crate::wire::{Prompt, Request, Role};
 
-const VERSION: &[u8] = b"farthing prefix 1";
 const PREFIX_ID_BYTES: usize = 16;
 
 /// An ordered hash over the tenant, the model, the tools and what a conversation keeps from turn to
 /// turn: everything up to and with its first user message (of a completion: the first
 /// [`PREFIX_BYTES`]). So a conversation stays on its replica, and many conversations under one
 /// system text still spread.
-pub(super) fn prefix_id(tenant: TenantId, model: &Model, request: &Request) -> String {
-    let mut hash = Sha256::new();
+pub(super) fn prefix_id(
+    secret: &Secret,
+    tenant: TenantId,
+    model: &Model,
+    request: &Request,
+) -> String {
+    let mut parts = Vec::new();
     let mut part = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
+        parts.extend_from_slice(bytes);
+        parts.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     };
-    part(VERSION);
     part(&tenant.0);
     part(model.id.as_bytes());
     request
@@ -48,6 +50,8 @@ pub(super) fn prefix_id(tenant: TenantId, model: &Model, request: &Request) -> S
                 .for_each(|id| part(&id.to_le_bytes()));
         }
     }
-    let id = hash.finalize();
+    let mut hash = KeyedHash::new(secret.hash_keys(), Purpose::Prefix);
+    hash.raw(&parts);
+    let id = hash.finish();
     to_hex(id.get(..PREFIX_ID_BYTES).unwrap_or_default())
 }

@@ -3,13 +3,15 @@
 use super::answer::{Answer, Head, Stream, Tail};
 use super::arrival::{is_event_stream, is_json};
 use super::forward::InFlight;
-use super::request::answers;
 use super::settle::{self, Ending, Outcome};
 use super::{Caller, Effect, EndOfStream, Env, Flow, Headers, Step, Vm, reply};
 use crate::cache;
+use crate::cache::flight::Landing;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
-use crate::wire::{Completed, StreamCollector, Usage, UsageStripper, meter, parse_completed};
+use crate::wire::{
+    Completed, Endpoint, StreamCollector, Usage, UsageStripper, meter, parse_completed,
+};
 
 /// What counts when a host hands over no status: never taken for success.
 const STATUS_UNKNOWN: u16 = 502;
@@ -44,10 +46,11 @@ pub(super) fn on_headers(
         effects.extend(settle::settle(in_flight, caller, vm, env, &outcome));
         return Step::new(effects, Flow::Continue);
     }
-    let ttl_s = vm.config.cache.as_ref().map_or(0, |cache| cache.ttl_s);
-    in_flight.storable_s = cache::storable_s(headers, ttl_s);
+    in_flight.storable_s = cache::storable_s(headers, in_flight.ttl_s);
+    in_flight.age_s = cache::age_s(headers);
     if in_flight.storable_s.is_none() || !is_readable(headers) {
         in_flight.store_under = None;
+        in_flight.land(&mut vm.flights, Landing::Uncacheable);
     }
     in_flight.answer = begin(in_flight, head, headers);
     if matches!(in_flight.answer, Answer::Stream { .. }) && in_flight.strips_usage() {
@@ -104,7 +107,7 @@ fn begin(in_flight: &InFlight, head: Head, headers: &Headers<'_>) -> Answer {
             .map(|_| StreamCollector::new(endpoint));
         return Answer::Stream {
             head,
-            stream: Box::new(Stream::new(stripper, collector)),
+            stream: Box::new(Stream::new(endpoint, stripper, collector)),
         };
     }
     if is_json(content_type) {
@@ -170,7 +173,11 @@ fn whole(
     head: Head,
     body: &[u8],
 ) -> Step {
-    let usage = Usage::find(body);
+    let usage = match in_flight.endpoint() {
+        // Thousands of numbers come before it.
+        Endpoint::Embeddings => Usage::find_in_tail(body),
+        _ => Usage::find(body),
+    };
     let generated = match usage {
         Some(usage) if usage.completion_tokens > 0 => usage.completion_tokens,
         _ => meter::generated_tokens(body),
@@ -238,8 +245,7 @@ fn end_stream(
 /// Is a complete answer fit for the next one who asks the same? Not if it calls tools, and not if
 /// choices are missing or too many.
 fn is_repeatable(in_flight: &InFlight, completed: &Completed) -> bool {
-    let asked = answers(&in_flight.request);
-    !completed.calls_tools() && completed.choices().len() as u64 == asked
+    !completed.calls_tools() && completed.results() as u64 == in_flight.asked.answers
 }
 
 /// The stream ended before the answer did: the client left, or the upstream was reset. What the

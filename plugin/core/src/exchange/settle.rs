@@ -1,14 +1,20 @@
 //! The end of a request that went upstream: the budget is settled, the estimate learns, the metrics
 //! and the ledger are written. Every way out leads here, exactly once.
 
+use std::rc::Rc;
+
 use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
-use crate::cache::{self, Bytes, Entry};
-use crate::ledger::{Line, Source, Sums, Tokens};
+use crate::cache::flight::Landing;
+use crate::cache::{Bytes, Entry, Levels};
+use crate::config::{Model, PriceOrigin};
+use crate::ledger::{Bill, Generation, Line, Shadow, Source, Sums};
 use crate::metrics::Metric;
+use crate::money::Nanousd;
+use crate::price::{ServiceTier, Tokens};
 use crate::store::Updated;
-use crate::wire::Usage;
+use crate::wire::{PromptExtent, Usage};
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,7 @@ pub(super) struct Outcome {
     pub head: Head,
     pub ending: Ending,
     pub tokens: Tokens,
+    pub service: ServiceTier,
     /// The upstream's own count of the prompt, to learn from.
     reported_prompt_tokens: Option<u64>,
     estimated: bool,
@@ -48,6 +55,7 @@ impl Outcome {
             head,
             ending,
             tokens,
+            service: ServiceTier::Standard,
             reported_prompt_tokens: None,
             estimated: false,
         }
@@ -63,39 +71,59 @@ impl Outcome {
         ending: Ending,
     ) -> Outcome {
         let generated = generated.min(in_flight.completion_tokens_max());
-        let prompt = usage
-            .map(|usage| usage.prompt_tokens)
-            .filter(|tokens| *tokens > 0);
+        let reported = usage.map(|usage| usage.tokens()).unwrap_or_default();
+        let prompt = Some(reported.prompt).filter(|tokens| *tokens > 0);
         let completion = usage
             .map(|usage| usage.completion_tokens)
             .filter(|tokens| *tokens > 0 || generated == 0);
+        let asked = in_flight.asked.service_tier;
         Outcome {
             head,
             ending,
             tokens: Tokens {
                 prompt: prompt.unwrap_or(in_flight.route.prompt_tokens),
                 completion: completion.unwrap_or(generated),
+                ..reported
             },
+            service: usage.and_then(|usage| usage.service_tier).unwrap_or(asked),
             reported_prompt_tokens: prompt,
             estimated: prompt.is_none() || completion.is_none(),
         }
     }
 
     fn sums(&self, in_flight: &InFlight, vm: &Vm) -> Sums {
-        let price = |index| {
-            vm.config
-                .model(index)
-                .map(|model| model.price)
-                .unwrap_or_default()
+        let (Some(served), Some(asked)) = (
+            vm.config.model(in_flight.route.model),
+            vm.config.model(in_flight.route.as_asked),
+        ) else {
+            return Sums::default();
         };
         if self.ending == Ending::Failed {
             return Sums::default();
         }
-        let (served, asked) = (
-            price(in_flight.route.model),
-            price(in_flight.route.as_asked),
-        );
-        Sums::new(self.head.source, &served, &asked, self.tokens)
+        let bill = Bill {
+            generation: match self.head.source.is_cache() {
+                true => Generation::Cached,
+                false => Generation::Paid,
+            },
+            served: &served.price,
+            asked: &asked.price,
+            service: self.service,
+            tokens: self.tokens,
+            compacted_tokens: in_flight.asked.compacted.saved_tokens(),
+            capped_tokens: match self.is_capped(in_flight) {
+                true => in_flight.capped_tokens(),
+                false => 0,
+            },
+        };
+        bill.sums()
+    }
+
+    /// Did the answer end where the cap on its length did?
+    fn is_capped(&self, in_flight: &InFlight) -> bool {
+        let wish = in_flight.asked.max_tokens.unwrap_or(u32::MAX);
+        wish > in_flight.route.max_tokens
+            && self.tokens.completion >= in_flight.completion_tokens_max()
     }
 }
 
@@ -122,6 +150,12 @@ pub(super) fn settle(
 ) -> Vec<Effect> {
     let sums = outcome.sums(in_flight, vm);
     let reserved = in_flight.reserved();
+    // Had it been stored, it would have landed.
+    let landing = match outcome.ending {
+        Ending::Complete => Landing::Uncacheable,
+        Ending::Aborted | Ending::TimedOut | Ending::Failed => Landing::Failed,
+    };
+    in_flight.land(&mut vm.flights, landing);
     let mut effects = Vec::new();
     if let Some(reservation) = in_flight.reservation.take()
         && reservation.settle(env.store, sums.cost) == Updated::Contended
@@ -135,31 +169,38 @@ pub(super) fn settle(
     }
     if let Some(prompt_tokens) = outcome.reported_prompt_tokens
         && !outcome.head.source.is_cache()
+        && in_flight.asked.extent == PromptExtent::Whole
     {
         vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
     }
-    count(in_flight, outcome, &sums, &mut effects);
+    effects.extend(reply::count_savings(outcome.head.source, &sums));
+    count(in_flight, vm, outcome, &sums, &mut effects);
     if let Some(model) = vm.config.model(in_flight.route.model) {
         let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
         let line = Line {
-            model_asked: Some(&in_flight.request.model),
+            model_asked: Some(&in_flight.asked.model),
             status: outcome.head.status,
-            stream: in_flight.request.stream,
+            stream: in_flight.asked.stream,
             aborted: outcome.ending.is_cut_off(),
-            prompt_tokens: outcome.tokens.prompt,
-            completion_tokens: outcome.tokens.completion,
+            service_tier: outcome.service.as_str(),
             estimated: outcome.estimated,
+            sharing_group: in_flight.asked.sharing_group.as_deref(),
+            capped: outcome.is_capped(in_flight),
+            shadow: Shadow {
+                cache_nanousd: in_flight.shadow_saved.map(|saved| saved.0),
+                compaction_tokens: in_flight.asked.compacted.shadow_tokens(),
+                ..Shadow::default()
+            },
             ..reply::routed(line, model, &in_flight.route)
         };
-        effects.push(Effect::Ledger(
-            reply::with_sums(line, reserved, &sums).to_json(),
-        ));
+        let line = reply::with_sums(line, reserved, &outcome.tokens, &sums);
+        effects.push(Effect::Ledger(line.to_json()));
     }
     in_flight.answer = Answer::Settled;
     effects
 }
 
-fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {
+fn count(in_flight: &InFlight, vm: &Vm, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {
     let model = in_flight.route.model;
     let mut add = |metric, amount| {
         if amount > 0 {
@@ -173,8 +214,14 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     );
     add(Metric::Aborts, u64::from(outcome.ending.is_cut_off()));
     add(Metric::UsageEstimated, u64::from(outcome.estimated));
-    add(Metric::SavedNanousd, sums.saved().0);
+    let is_default = |model: &Model| model.price_origin == PriceOrigin::Default;
+    let defaulted = vm.config.model(model).is_some_and(is_default);
+    add(Metric::PriceDefault, u64::from(defaulted));
     if matches!(outcome.head.source, Source::Model | Source::Provider) {
+        add(
+            Metric::CompactedTokens,
+            in_flight.asked.compacted.saved_tokens(),
+        );
         add(Metric::PromptTokens, outcome.tokens.prompt);
         add(Metric::CompletionTokens, outcome.tokens.completion);
         add(Metric::CostNanousd, sums.cost.0);
@@ -187,9 +234,10 @@ fn count(in_flight: &InFlight, outcome: &Outcome, sums: &Sums, effects: &mut Vec
     }
 }
 
-/// Puts a complete answer into the cache, if the request and the upstream allow it.
+/// Puts a complete answer into the cache, if the request and the upstream allow it, and gives it to
+/// those who wait for it.
 pub(super) fn store(
-    in_flight: &InFlight,
+    in_flight: &mut InFlight,
     vm: &mut Vm,
     env: &Env<'_>,
     answer: Vec<u8>,
@@ -202,13 +250,26 @@ pub(super) fn store(
     ) else {
         return;
     };
-    let created_unix_s = env.now_unix_s();
-    let entry = Entry {
-        created_unix_s,
-        expires_unix_s: created_unix_s.saturating_add(u64::from(life_s)),
+    let cost = vm
+        .config
+        .model(in_flight.route.model)
+        .map_or(Nanousd::ZERO, |model| {
+            model.price.cost(in_flight.asked.service_tier, &tokens)
+        });
+    let now_unix_s = env.now_unix_s();
+    let entry = Rc::new(Entry {
+        created_unix_s: now_unix_s.saturating_sub(in_flight.age_s),
+        expires_unix_s: now_unix_s.saturating_add(u64::from(life_s)),
         prompt_tokens: tokens.prompt,
         completion_tokens: tokens.completion,
+        cost_nanousd: cost.0,
         answer: Bytes(answer),
+    });
+    let mut levels = Levels {
+        store: env.store,
+        per_vm: &mut vm.per_vm,
+        config,
     };
-    cache::insert(env.store, &mut vm.lru, config, key, entry);
+    levels.insert(key, Rc::clone(&entry), now_unix_s);
+    in_flight.land(&mut vm.flights, Landing::Answered(entry));
 }

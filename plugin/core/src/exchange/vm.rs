@@ -2,37 +2,42 @@
 //! what must not be lost is in the shared store.
 
 use super::Env;
+use super::repeats::Repeats;
 use super::self_check::SelfCheck;
-use crate::cache::Lru;
+use crate::cache::PerVm;
+use crate::cache::flight::Flights;
 use crate::config::{Config, ModelIndex};
-use crate::limits::CACHE_PER_VM_BYTES_MAX;
+use crate::limits::{CACHE_PER_VM_BYTES_MAX, FLIGHT_TICK_MS, FLIGHT_WAKE_MS, SELF_CHECK_TICK_MS};
 use crate::tokens::{Calibration, Count};
 
 /// The state of one VM: the configuration and what the worker remembers.
 #[derive(Debug)]
 pub struct Vm {
     pub config: Config,
-    pub(super) lru: Lru,
+    pub(super) per_vm: PerVm,
+    /// Requests that wait for an identical one.
+    pub(super) flights: Flights,
     pub(super) self_check: SelfCheck,
     /// For each model what was learned when this worker last looked.
     calibrations: Vec<Option<Calibration>>,
+    pub(super) repeats: Repeats,
     /// Requests so far, to tell those without an id apart.
     sequence: u64,
 }
 
 impl Vm {
     pub fn new(config: Config) -> Vm {
-        let entries_max = config
-            .cache
-            .as_ref()
-            .map_or(0, |cache| cache.per_vm_entries);
+        let (entries_max, slots) =
+            (config.cache.as_ref()).map_or((0, 0), |cache| (cache.per_vm_entries, cache.slots));
         let calibrations = vec![None; config.models.len()];
-        let lru = Lru::new(entries_max, CACHE_PER_VM_BYTES_MAX);
+        let per_vm = PerVm::new(entries_max, CACHE_PER_VM_BYTES_MAX, slots);
         Vm {
             config,
-            lru,
+            per_vm,
+            flights: Flights::default(),
             self_check: SelfCheck::default(),
             calibrations,
+            repeats: Repeats::default(),
             sequence: 0,
         }
     }
@@ -42,6 +47,18 @@ impl Vm {
     /// not, because what it holds then is a probe.
     pub fn self_check_pending(&self) -> bool {
         self.self_check != SelfCheck::Verified
+    }
+
+    /// How often the worker's tick must look after the streams that are held, in milliseconds. It
+    /// matters only while there are such streams.
+    pub fn tick_ms(&self) -> u64 {
+        if self.flights.has_verdicts() {
+            FLIGHT_WAKE_MS
+        } else if self.flights.is_idle() {
+            SELF_CHECK_TICK_MS
+        } else {
+            FLIGHT_TICK_MS
+        }
     }
 
     pub(super) fn next_sequence(&mut self) -> u64 {

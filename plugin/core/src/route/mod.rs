@@ -10,7 +10,7 @@ pub use complexity::complexity;
 
 use crate::config::{Config, Model, ModelIndex, ToolSupport};
 use crate::error::{ApiError, ErrorKind};
-use crate::wire::Request;
+use crate::wire::{Endpoint, Request};
 
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub fn route(
         .iter()
         .filter_map(|&(position, index)| {
             let model = config.model(index)?;
-            let completion = Completion::of(config, request.max_tokens);
+            let completion = Completion::of(config, request);
             let estimate = prompt_tokens(index);
             completion.fits(model, prompt_tokens_min).then(|| Fit {
                 position,
@@ -231,11 +231,14 @@ enum Completion {
     Wished(u32),
     /// Our own default, which shrinks into what room there is.
     Default(u32),
+    /// Embeddings generate no tokens.
+    Nothing,
 }
 
 impl Completion {
-    fn of(config: &Config, wish: Option<u32>) -> Completion {
-        match wish {
+    fn of(config: &Config, request: &Request) -> Completion {
+        match request.max_tokens {
+            _ if request.endpoint == Endpoint::Embeddings => Completion::Nothing,
             Some(wish) => Completion::Wished(wish.min(config.max_tokens.cap)),
             None => Completion::Default(config.max_tokens.default),
         }
@@ -246,6 +249,7 @@ impl Completion {
         let least = match self {
             Completion::Wished(wish) => wish,
             Completion::Default(_) => 1,
+            Completion::Nothing => 0,
         };
         prompt_tokens.saturating_add(u64::from(least)) <= u64::from(model.context_tokens)
     }
@@ -262,6 +266,7 @@ impl Completion {
     fn max_tokens(self, model: &Model, prompt_tokens: u64) -> u32 {
         match self {
             Completion::Wished(wish) => wish,
+            Completion::Nothing => 0,
             Completion::Default(default) => {
                 let slack = prompt_tokens
                     .checked_div(ESTIMATE_SLACK_DIVISOR)
@@ -291,8 +296,5 @@ fn too_long(config: &Config, able: &[(usize, ModelIndex)], request: &Request) ->
     };
     let message =
         format!("the prompt{wish} does not fit the context of {context} tokens; shorten it");
-    ApiError::new(ErrorKind::ContextLengthExceeded, message).param(match request.endpoint {
-        crate::wire::Endpoint::ChatCompletions => "messages",
-        crate::wire::Endpoint::Completions => "prompt",
-    })
+    ApiError::new(ErrorKind::ContextLengthExceeded, message).param(request.endpoint.prompt_field())
 }

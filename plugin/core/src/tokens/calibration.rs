@@ -39,7 +39,9 @@ impl Calibration {
     pub fn tokens(&self, count: &Count) -> u64 {
         // A count is far below 2^53, so the conversions are exact.
         let estimated = self.plain * count.plain as f64 + self.multibyte * count.multibyte as f64;
-        ((estimated / MILLI).ceil() as u64).saturating_add(count.exact)
+        ((estimated / MILLI).ceil() as u64)
+            .saturating_add(count.exact)
+            .saturating_add(count.images)
     }
 
     /// The tokens to reserve for a prompt: the estimate, and what the text may cost beyond it.
@@ -60,6 +62,10 @@ impl Calibration {
     /// an exponential moving average where only one class occurs.
     #[must_use]
     pub fn learned(self, count: &Count, prompt_tokens: u64) -> Calibration {
+        // What an image costs is a bound and no count: nothing is learned beside one.
+        if count.images > 0 {
+            return self;
+        }
         let text_tokens = prompt_tokens.saturating_sub(count.exact);
         if prompt_tokens < OBSERVED_TOKENS_MIN || text_tokens == 0 {
             return self;

@@ -17,6 +17,7 @@ mod calibration;
 
 pub use calibration::Calibration;
 
+use crate::limits::IMAGE_TOKENS_MAX;
 use crate::wire::{Message, Prompt, Request};
 
 // Weights in thousandths of a token, fitted by non-negative least squares on the relative error to
@@ -69,6 +70,8 @@ pub struct Count {
     pub(crate) exact: u64,
     /// What the text may cost beyond both classes if it was made to cost much.
     pub(crate) surplus: u64,
+    /// Images, each at `IMAGE_TOKENS_MAX`.
+    pub(crate) images: u64,
     /// Words of the longest prompt, in tokens: no estimate but a lower bound.
     least: u64,
 }
@@ -89,6 +92,7 @@ impl Count {
                 count.exact = lists.iter().map(|list| list.len() as u64).sum();
             }
         }
+        count.images = u64::from(request.images.count).saturating_mul(IMAGE_TOKENS_MAX);
         count.least = least_tokens(&request.prompt);
         request
             .shown_fields()

@@ -1,6 +1,7 @@
 //! Messages of a chat request.
 
 use super::fields::{Fields, check_count, invalid_value, missing, wrong_type};
+use super::images::{Images, unsupported_part};
 use super::json::{Json, echo};
 use crate::error::ApiError;
 use crate::limits::{CONTENT_PARTS_MAX, MESSAGES_MAX, TOOLS_MAX};
@@ -25,8 +26,8 @@ pub enum Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// The text; several text parts are joined by a line feed, as vLLM and llama.cpp do. Empty when
-    /// an assistant's message only calls tools.
+    /// The text without images; several text parts are joined by a line feed, as vLLM and llama.cpp
+    /// do. Empty when an assistant's message only calls tools.
     pub content: String,
     /// Tells speakers of one role apart.
     pub name: Option<String>,
@@ -57,17 +58,20 @@ impl Role {
     }
 }
 
-pub(super) fn parse_messages(fields: &Fields<'_>) -> Result<Vec<Message>, ApiError> {
+pub(super) fn parse_messages(
+    fields: &Fields<'_>,
+    images: &mut Images,
+) -> Result<Vec<Message>, ApiError> {
     let items = fields
         .filled_array("messages", MESSAGES_MAX)?
         .ok_or_else(|| missing("messages"))?;
     let messages = items.iter().enumerate();
     messages
-        .map(|(index, item)| parse_message(item, &format!("messages[{index}]")))
+        .map(|(index, item)| parse_message(item, &format!("messages[{index}]"), images))
         .collect()
 }
 
-fn parse_message(json: &Json, path: &str) -> Result<Message, ApiError> {
+fn parse_message(json: &Json, path: &str, images: &mut Images) -> Result<Message, ApiError> {
     let fields = Fields::nested(json, path)?;
     let role = parse_role(&fields)?;
     let tool_calls = match role {
@@ -75,7 +79,7 @@ fn parse_message(json: &Json, path: &str) -> Result<Message, ApiError> {
         _ => None,
     };
     let content = match fields.optional("content") {
-        Some(content) => parse_content(content, &fields.path("content"))?,
+        Some(content) => parse_content(content, &fields.path("content"), images)?,
         None if tool_calls.is_some() => String::new(),
         None => return Err(missing(&fields.path("content"))),
     };
@@ -108,7 +112,7 @@ fn parse_role(fields: &Fields<'_>) -> Result<Role, ApiError> {
         })
 }
 
-fn parse_content(json: &Json, path: &str) -> Result<String, ApiError> {
+fn parse_content(json: &Json, path: &str, images: &mut Images) -> Result<String, ApiError> {
     let parts = match json {
         Json::String(text) => return Ok(text.clone()),
         Json::Array(parts) => parts,
@@ -117,28 +121,22 @@ fn parse_content(json: &Json, path: &str) -> Result<String, ApiError> {
     check_count(path, parts.len(), CONTENT_PARTS_MAX)?;
     let mut content = String::new();
     for (index, part) in parts.iter().enumerate() {
-        let text = parse_text_part(part, &format!("{path}[{index}]"))?;
+        let part = Fields::nested(part, &format!("{path}[{index}]"))?;
+        let text = match part.required_string("type")? {
+            "text" => part.required_string("text")?,
+            "refusal" => part.required_string("refusal")?,
+            "image_url" => {
+                images.add_chat_part(&part)?;
+                continue;
+            }
+            kind => return Err(unsupported_part(&part, kind)),
+        };
         if index > 0 {
             content.push('\n');
         }
         content.push_str(text);
     }
     Ok(content)
-}
-
-fn parse_text_part<'a>(json: &'a Json, path: &str) -> Result<&'a str, ApiError> {
-    let part = Fields::nested(json, path)?;
-    match part.required_string("type")? {
-        "text" => part.required_string("text"),
-        other => {
-            let path = part.path("type");
-            let message = format!(
-                "{path} \"{}\" is not supported; only text parts are",
-                echo(other)
-            );
-            Err(invalid_value(&path, message))
-        }
-    }
 }
 
 /// The calls of an assistant's message, checked and kept as they are for the chat template.

@@ -7,8 +7,10 @@ mod choice;
 
 use self::choice::PartialChoice;
 use super::completed::Completed;
+use super::endpoint::Endpoint;
 use super::json::Json;
-use super::request::Endpoint;
+use super::messages::MessageCollector;
+use super::responses::ResponseCollector;
 use super::sse::{DONE_DATA, SseDecoder, SseEvent};
 use crate::limits::{ANSWER_CHOICES_MAX, STREAM_COLLECT_BYTES_MAX};
 
@@ -38,9 +40,26 @@ pub struct StreamCollector {
     done: bool,
 }
 
-/// The answer so far.
+/// The answer so far, in the shape of its API's streams.
+#[derive(Debug)]
+enum Partial {
+    Choices(PartialChoices),
+    Response(ResponseCollector),
+    Message(MessageCollector),
+}
+
+/// May more events follow?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// The answer is not whole yet.
+    More,
+    /// This event ended it.
+    Done,
+}
+
+/// An answer of chat or completions, so far.
 #[derive(Debug, Default)]
-struct Partial {
+struct PartialChoices {
     head: Entries,
     choices: Vec<PartialChoice>,
     usage: Option<Json>,
@@ -50,7 +69,14 @@ struct Partial {
 impl StreamCollector {
     /// A collector of one stream that answers `endpoint`.
     pub fn new(endpoint: Endpoint) -> Self {
-        let answer = Some(Partial::default());
+        let answer = match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => {
+                Some(Partial::Choices(PartialChoices::default()))
+            }
+            Endpoint::Responses => Some(Partial::Response(ResponseCollector::default())),
+            Endpoint::Messages => Some(Partial::Message(MessageCollector::default())),
+            Endpoint::Embeddings => None,
+        };
         Self {
             endpoint,
             decoder: SseDecoder::default(),
@@ -70,12 +96,20 @@ impl StreamCollector {
             fit = fit
                 && match event {
                     SseEvent::TooLong => false,
+                    // Servers may send it after the last event of any API.
                     SseEvent::Data(DONE_DATA) => {
-                        *done = true;
-                        true
+                        *done |= matches!(answer, Partial::Choices(_));
+                        *done
                     }
-                    // Nothing may follow the end.
-                    SseEvent::Data(data) => !*done && answer.absorb(endpoint, data).is_some(),
+                    // Nothing else may follow the end.
+                    SseEvent::Data(_) if *done => false,
+                    SseEvent::Data(data) => match answer.absorb(endpoint, data) {
+                        Some(progress) => {
+                            *done = progress == Progress::Done;
+                            true
+                        }
+                        None => false,
+                    },
                 };
         });
         self.answer = fit.then_some(answer);
@@ -86,17 +120,32 @@ impl StreamCollector {
         self.answer.is_some()
     }
 
-    /// The answer, once the stream has ended. `None` unless `[DONE]` came and every choice is
-    /// complete.
+    /// The answer, once the stream has ended. `None` unless its end came and all of it is complete.
     pub fn finish(self) -> Option<Completed> {
         if !self.done || self.decoder.is_mid_event() {
             return None;
         }
-        Completed::from_json(self.endpoint, self.answer?.into_json(self.endpoint))
+        let json = match self.answer? {
+            Partial::Choices(choices) => choices.into_json(self.endpoint),
+            Partial::Response(response) => response.into_json()?,
+            Partial::Message(message) => message.into_json()?,
+        };
+        Completed::from_json(self.endpoint, json)
     }
 }
 
 impl Partial {
+    /// Merges one event. `None` means that it cannot be merged.
+    fn absorb(&mut self, endpoint: Endpoint, data: &[u8]) -> Option<Progress> {
+        match self {
+            Self::Choices(choices) => choices.absorb(endpoint, data).map(|()| Progress::More),
+            Self::Response(response) => response.absorb(data),
+            Self::Message(message) => message.absorb(data),
+        }
+    }
+}
+
+impl PartialChoices {
     /// Merges one event. `None` means that it cannot be merged.
     fn absorb(&mut self, endpoint: Endpoint, data: &[u8]) -> Option<()> {
         let Json::Object(entries) = Json::parse(data).ok()? else {

@@ -17,38 +17,48 @@ pub enum Prompt {
     Tokens(Vec<Vec<u32>>),
 }
 
-/// The four forms of `prompt`: a string, strings, token ids, lists of token ids. The first item of
-/// an array says which one it is; a mixture is refused at the item that breaks it.
+/// The prompt; what comes after it is for no model that we know.
 pub(super) fn parse_prompt(fields: &Fields<'_>) -> Result<Prompt, ApiError> {
-    const FORMS: &str = "a string, an array of strings, an array of token ids or an array of those";
     if fields.optional("suffix").is_some() {
         return Err(invalid_value(
             "suffix",
             "suffix is not supported; leave it out",
         ));
     }
-    let json = fields.required("prompt")?;
+    parse_texts(fields, "prompt", PROMPTS_MAX)
+}
+
+/// A field in one of four forms: a string, strings, token ids, lists of token ids, at most
+/// `items_max`. The first item of an array says which one it is; a mixture is refused at the item
+/// that breaks it.
+pub(super) fn parse_texts(
+    fields: &Fields<'_>,
+    key: &str,
+    items_max: usize,
+) -> Result<Prompt, ApiError> {
+    const FORMS: &str = "a string, an array of strings, an array of token ids or an array of those";
+    let json = fields.required(key)?;
     let items = match json {
         Json::String(text) => return Ok(Prompt::Text(vec![text.clone()])),
         Json::Array(items) => items,
-        other => return Err(wrong_type("prompt", FORMS, other)),
+        other => return Err(wrong_type(key, FORMS, other)),
     };
     match items.first() {
-        Some(Json::Number(_)) => Ok(Prompt::Tokens(vec![parse_tokens(json, "prompt")?])),
-        Some(Json::String(_)) => parse_each(items, |item, path| {
+        Some(Json::Number(_)) => Ok(Prompt::Tokens(vec![parse_tokens(json, key)?])),
+        Some(Json::String(_)) => parse_each(items, key, items_max, |item, path| {
             let text = item
                 .as_str()
                 .ok_or_else(|| wrong_type(path, "a string", item))?;
             Ok(text.to_owned())
         })
         .map(Prompt::Text),
-        Some(Json::Array(_)) => parse_each(items, parse_tokens).map(Prompt::Tokens),
+        Some(Json::Array(_)) => parse_each(items, key, items_max, parse_tokens).map(Prompt::Tokens),
         Some(other) => Err(wrong_type(
-            "prompt[0]",
+            &format!("{key}[0]"),
             "a string, a token id or an array",
             other,
         )),
-        None => Err(invalid_value("prompt", "prompt must not be empty")),
+        None => Err(invalid_value(key, format!("{key} must not be empty"))),
     }
 }
 
@@ -59,12 +69,14 @@ pub(super) fn parse_echo(fields: &Fields<'_>) -> Result<bool, ApiError> {
 
 fn parse_each<T>(
     items: &[Json],
+    key: &str,
+    items_max: usize,
     parse: impl Fn(&Json, &str) -> Result<T, ApiError>,
 ) -> Result<Vec<T>, ApiError> {
-    check_count("prompt", items.len(), PROMPTS_MAX)?;
+    check_count(key, items.len(), items_max)?;
     let items = items.iter().enumerate();
     items
-        .map(|(index, item)| parse(item, &format!("prompt[{index}]")))
+        .map(|(index, item)| parse(item, &format!("{key}[{index}]")))
         .collect()
 }
 

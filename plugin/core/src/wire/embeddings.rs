@@ -1,8 +1,10 @@
 //! `/v1/embeddings`: its request and its answer.
 
-use super::fields::{Fields, check_count, invalid_value, wrong_type};
+use super::completions::{self, Prompt};
+use super::endpoint::Endpoint;
+use super::fields::{Fields, invalid_value, wrong_type};
 use super::json::{Json, echo};
-use super::request::parse_model;
+use super::request::{Request, parse_model};
 use crate::error::ApiError;
 use crate::limits::{EMBEDDING_DIMENSIONS_MAX, EMBEDDING_INPUTS_MAX};
 use serde::{Serialize, Serializer};
@@ -29,7 +31,7 @@ pub struct EmbeddingsRequest {
     pub dimensions: Option<u32>,
 }
 
-/// Reads and checks a request.
+/// Reads and checks a request as a server of embeddings does.
 ///
 /// # Errors
 /// As [`parse`](super::parse). Token ids as input are refused: they would bind the client to one
@@ -37,58 +39,68 @@ pub struct EmbeddingsRequest {
 pub fn parse_embeddings(body: &[u8]) -> Result<EmbeddingsRequest, ApiError> {
     let json = Json::parse(body)?;
     let fields = Fields::root(&json)?;
-    let model = parse_model(&fields)?;
-    let input = parse_input(&fields)?;
-    let encoding_format = match fields.string("encoding_format")? {
-        None | Some("float") => EncodingFormat::Float,
-        Some("base64") => EncodingFormat::Base64,
+    let first = fields.array("input").ok().flatten().and_then(<[_]>::first);
+    let input = match (parse_input(&fields)?, first) {
+        (Prompt::Text(input), _) => input,
+        (_, first) => {
+            let found = first.unwrap_or(&Json::Null);
+            return Err(wrong_type("input[0]", "a string", found));
+        }
+    };
+    Ok(EmbeddingsRequest {
+        model: parse_model(&fields)?,
+        input,
+        encoding_format: parse_encoding_format(&fields)?,
+        dimensions: parse_dimensions(&fields)?,
+    })
+}
+
+/// Reads and checks a request on its way to whoever serves the model; that may take token ids.
+pub(super) fn parse_request(fields: &Fields<'_>) -> Result<Request, ApiError> {
+    let model = parse_model(fields)?;
+    let input = parse_input(fields)?;
+    parse_encoding_format(fields)?;
+    parse_dimensions(fields)?;
+    Ok(Request::new(Endpoint::Embeddings, model, input))
+}
+
+fn parse_encoding_format(fields: &Fields<'_>) -> Result<EncodingFormat, ApiError> {
+    match fields.string("encoding_format")? {
+        None | Some("float") => Ok(EncodingFormat::Float),
+        Some("base64") => Ok(EncodingFormat::Base64),
         Some(other) => {
             let message = format!(
                 "encoding_format must be float or base64, but it is \"{}\"",
                 echo(other)
             );
-            return Err(invalid_value("encoding_format", message));
+            Err(invalid_value("encoding_format", message))
         }
-    };
-    let dimensions = fields.integer_u32("dimensions", 1..=EMBEDDING_DIMENSIONS_MAX)?;
+    }
+}
+
+fn parse_dimensions(fields: &Fields<'_>) -> Result<Option<u32>, ApiError> {
     fields.string("user")?;
-    Ok(EmbeddingsRequest {
-        model,
-        input,
-        encoding_format,
-        dimensions,
-    })
+    fields.integer_u32("dimensions", 1..=EMBEDDING_DIMENSIONS_MAX)
 }
 
-fn parse_input(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
-    let items = match fields.required("input")? {
-        Json::String(text) => return Ok(vec![check_text("input", text)?]),
-        Json::Array(items) => items,
-        other => {
-            return Err(wrong_type(
-                "input",
-                "a string or an array of strings",
-                other,
-            ));
-        }
+/// Texts to embed, none of them empty.
+fn parse_input(fields: &Fields<'_>) -> Result<Prompt, ApiError> {
+    let input = completions::parse_texts(fields, "input", EMBEDDING_INPUTS_MAX)?;
+    let Prompt::Text(texts) = &input else {
+        return Ok(input);
     };
-    check_count("input", items.len(), EMBEDDING_INPUTS_MAX)?;
-    let mut input = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        let path = format!("input[{index}]");
-        let Json::String(text) = item else {
-            return Err(wrong_type(&path, "a string", item));
-        };
-        input.push(check_text(&path, text)?);
+    match texts.iter().position(String::is_empty) {
+        None => Ok(input),
+        Some(index) => {
+            let listed = fields.array("input").is_ok();
+            let path = if listed {
+                format!("input[{index}]")
+            } else {
+                "input".to_owned()
+            };
+            Err(invalid_value(&path, format!("{path} must not be empty")))
+        }
     }
-    Ok(input)
-}
-
-fn check_text(path: &str, text: &str) -> Result<String, ApiError> {
-    if text.is_empty() {
-        return Err(invalid_value(path, format!("{path} must not be empty")));
-    }
-    Ok(text.to_owned())
 }
 
 #[derive(Serialize)]

@@ -1,21 +1,35 @@
 //! Watches an answer go by without reading it: the usage it reports, and an estimate of its length
 //! for when it reports none or is cut off.
 
+use super::endpoint::Endpoint;
+use super::json::Json;
 use super::sse::{DONE_DATA, SseDecoder, SseEvent};
 use super::usage::Usage;
 use crate::tokens::{Calibration, Count};
 
 /// Names of the strings that a model wrote, in whole answers and in events of a stream.
-const GENERATED: [&[u8]; 4] = [
+const GENERATED: [&[u8]; 6] = [
     b"\"content\":",
     b"\"text\":",
     b"\"arguments\":",
     b"\"reasoning_content\":",
+    b"\"thinking\":",
+    b"\"partial_json\":",
 ];
 
+/// The same in a stream of `/v1/responses`, whose later events repeat what the deltas said.
+const DELTAS: [&[u8]; 1] = [b"\"delta\":"];
+
+/// Types of the events that end a stream of `/v1/responses`; without their names events are not
+/// parsed for it. A response that failed is not an answer that ended.
+const RESPONSE_ENDS: [&str; 2] = ["response.completed", "response.incomplete"];
+/// The same of `/v1/messages`.
+const MESSAGE_ENDS: [&str; 1] = ["message_stop"];
+
 /// What a stream has shown so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StreamMeter {
+    endpoint: Endpoint,
     decoder: SseDecoder,
     usage: Option<Usage>,
     generated: Count,
@@ -23,15 +37,28 @@ pub struct StreamMeter {
 }
 
 impl StreamMeter {
+    /// Of a stream that answers `endpoint`.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            decoder: SseDecoder::default(),
+            usage: None,
+            generated: Count::default(),
+            done: false,
+        }
+    }
+
     /// Takes the next bytes of the stream.
     pub fn push(&mut self, chunk: &[u8]) {
         let (usage, generated, done) = (&mut self.usage, &mut self.generated, &mut self.done);
+        let (names, ends) = in_streams_of(self.endpoint);
         self.decoder.push(chunk, |event| match event {
             SseEvent::TooLong => {}
-            SseEvent::Data(DONE_DATA) => *done = true,
+            SseEvent::Data(DONE_DATA) => *done |= ends.is_empty(),
             SseEvent::Data(data) => {
-                *usage = Usage::find(data).or(*usage);
-                count_generated(data, generated);
+                *usage = Usage::find_in_event(data, *usage).or(*usage);
+                *done |= is_end(data, ends);
+                count_generated(data, names, generated);
             }
         });
     }
@@ -41,7 +68,7 @@ impl StreamMeter {
         self.usage
     }
 
-    /// Whether `[DONE]` went by.
+    /// Whether the end of a whole answer went by.
     pub fn is_done(&self) -> bool {
         self.done
     }
@@ -52,19 +79,42 @@ impl StreamMeter {
     }
 }
 
+/// Names of what a model wrote in a stream, and the types of its last event: none where that is
+/// `[DONE]`.
+fn in_streams_of(endpoint: Endpoint) -> (&'static [&'static [u8]], &'static [&'static str]) {
+    match endpoint {
+        Endpoint::Responses => (&DELTAS, &RESPONSE_ENDS),
+        Endpoint::Messages => (&GENERATED, &MESSAGE_ENDS),
+        _ => (&GENERATED, &[]),
+    }
+}
+
+fn is_end(data: &[u8], ends: &[&str]) -> bool {
+    let named = |end: &&str| {
+        data.windows(end.len())
+            .any(|window| window == end.as_bytes())
+    };
+    // Text may name an event; only the type at the top is one.
+    ends.iter().any(named)
+        && Json::parse(data).is_ok_and(|event| {
+            let kind = event.get("type").and_then(Json::as_str);
+            kind.is_some_and(|kind| ends.contains(&kind))
+        })
+}
+
 /// Estimated tokens that the model wrote, in the body of a whole answer or a part of one.
 pub fn generated_tokens(body: &[u8]) -> u64 {
     let mut count = Count::default();
-    count_generated(body, &mut count);
+    count_generated(body, &GENERATED, &mut count);
     Calibration::default().tokens(&count)
 }
 
-/// Counts the strings under the names above, by a scan: an estimate does not deserve a parse.
-fn count_generated(data: &[u8], count: &mut Count) {
+/// Counts the strings under these names, by a scan: an estimate does not deserve a parse.
+fn count_generated(data: &[u8], names: &[&[u8]], count: &mut Count) {
     let mut rest = data;
     while let Some(at) = rest.iter().position(|byte| *byte == b'"') {
         let (_, from_quote) = rest.split_at_checked(at).unwrap_or((rest, b""));
-        let name = GENERATED.iter().find(|name| from_quote.starts_with(name));
+        let name = names.iter().find(|name| from_quote.starts_with(name));
         let Some(value) = name.and_then(|name| from_quote.get(name.len()..)) else {
             rest = after_string(from_quote);
             continue;
@@ -123,7 +173,7 @@ mod tests {
             data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n\
             data: [DONE]\n\n";
         for size in 1..stream.len() {
-            let mut meter = StreamMeter::default();
+            let mut meter = StreamMeter::new(Endpoint::ChatCompletions);
             stream.chunks(size).for_each(|chunk| meter.push(chunk));
             assert!(meter.is_done());
             assert_eq!(meter.generated_tokens(), 3);

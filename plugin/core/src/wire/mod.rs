@@ -1,26 +1,35 @@
 //! The only place that knows JSON shapes: bytes to typed requests, answers to bytes, and streams.
 //!
 //! Requests: [`json`] reads bytes into an ordered tree that no two parsers can read differently,
-//! [`request`] turns the tree into types ([`chat`], [`completions`], [`sampling`] hold the parts),
-//! [`rewrite`] changes what the upstream must read differently. Answers: [`response`] and
-//! [`stream`] write them, [`completed`] reads a whole one back for the cache, [`collect`] rebuilds
-//! one from a stream, [`replay`] sends it again. Streams: [`sse`] cuts bytes into events, [`strip`]
-//! takes out the usage event that the client did not ask for, [`meter`] watches them go by.
+//! [`request`] turns the tree into types ([`chat`], [`completions`], [`sampling`] hold the parts;
+//! `/v1/responses` and `/v1/messages` have folders of their own), [`compact`] finds its texts and
+//! [`rewrite`] changes what the upstream must read differently.
+//!
+//! Answers: [`response`] and [`stream`] write them, [`completed`] reads a whole one back for the
+//! cache, [`collect`] rebuilds one from a stream, [`replay`] sends it again.
+//!
+//! Streams: [`sse`] cuts bytes into events, [`strip`] takes out the usage event that the client did
+//! not ask for, [`meter`] watches them go by.
 
 pub mod chat;
 pub mod collect;
+pub mod compact;
 pub mod completed;
 pub mod completions;
 pub mod embeddings;
+mod endpoint;
 mod fields;
+pub mod images;
 pub mod json;
 pub mod logprobs;
+mod messages;
 pub mod meter;
 pub mod models;
 mod parts;
 pub mod replay;
 pub mod request;
 pub mod response;
+mod responses;
 pub mod rewrite;
 pub mod sampling;
 pub mod sse;
@@ -33,10 +42,12 @@ pub use collect::StreamCollector;
 pub use completed::{Completed, parse_completed};
 pub use completions::Prompt;
 pub use embeddings::{EmbeddingsRequest, EncodingFormat, parse_embeddings};
+pub use endpoint::Endpoint;
+pub use images::{ImageSource, Images};
 pub use json::{Json, Number};
 pub use logprobs::TokenLogprob;
 pub use replay::{UsageEvent, replay_json, replay_sse};
-pub use request::{Endpoint, Request, parse};
+pub use request::{PromptExtent, Request, Reuse, parse};
 pub use response::{AnswerHead, Choice, FinishReason};
 pub use sampling::Sampling;
 pub use strip::UsageStripper;

@@ -5,16 +5,24 @@ use super::request::Request;
 
 /// Fields that have no say in the answer, or that the decision replaces: the model that serves it
 /// and the length that is asked for are known by then, and how the answer travels is replayed.
-const DECIDED: [&str; 5] = [
+const DECIDED: [&str; 6] = [
     "model",
     "stream",
     "stream_options",
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
 ];
 
-/// Fields that chat templates show to the model beside the messages.
-const SHOWN: [&str; 3] = ["tools", "functions", "response_format"];
+/// Fields whose contents the model reads beside the messages: tools and the form of the answer,
+/// which `/v1/responses` calls `text` and `/v1/messages` `output_config`.
+const SHOWN: [&str; 5] = [
+    "tools",
+    "functions",
+    "response_format",
+    "text",
+    "output_config",
+];
 
 impl Request {
     /// Every field that can change the answer, those that we do not know included, in the order of

@@ -1,9 +1,9 @@
 //! Sends a stored answer again, whole or as the stream it would have been.
 
 use super::completed::Completed;
+use super::endpoint::Endpoint;
 use super::json::{Json, write_string};
-use super::request::Endpoint;
-use super::sse;
+use super::{messages, responses, sse};
 use crate::limits::REPLAY_EVENT_TEXT_BYTES;
 
 /// Whether a stream ends with the event that `stream_options.include_usage` asks for.
@@ -29,9 +29,15 @@ pub fn replay_json(completed: &Completed) -> Vec<u8> {
     completed.json().to_bytes()
 }
 
-/// The answer as a whole stream, `[DONE]` included: for each choice its role, its text in several
-/// events, its tool calls and its `finish_reason`.
+/// The answer as a whole stream in the events of its API. For chat and completions, `[DONE]`
+/// included: for each choice its role, its text in several events, its tool calls and its
+/// `finish_reason`. The other APIs always report the usage.
 pub fn replay_sse(completed: &Completed, usage_event: UsageEvent) -> Vec<u8> {
+    match completed.endpoint() {
+        Endpoint::Responses => return responses::replay(completed.json()),
+        Endpoint::Messages => return messages::replay(completed.json()),
+        _ => {}
+    }
     let mut stream = Stream::new(completed);
     for choice in completed.choices() {
         stream.choice(choice);
@@ -103,7 +109,7 @@ impl Stream {
                     .unwrap_or_default();
                 self.message(index, message, logprobs);
             }
-            Endpoint::Completions => {
+            _ => {
                 let text = choice
                     .get("text")
                     .and_then(Json::as_str)
@@ -214,7 +220,7 @@ impl Stream {
                 }
                 data.push(b'}');
             }
-            Endpoint::Completions => {
+            _ => {
                 let empty = Json::String(String::new());
                 let text = part.delta.first().map_or(&empty, |(_, text)| text);
                 write_entry("text", text, &mut data);
@@ -266,7 +272,7 @@ fn numbered(calls: &[Json]) -> Vec<Json> {
 }
 
 /// Cuts off up to `REPLAY_EVENT_TEXT_BYTES` bytes, behind a space if there is one.
-fn split_piece(text: &str) -> (&str, &str) {
+pub(super) fn split_piece(text: &str) -> (&str, &str) {
     let end = text.floor_char_boundary(REPLAY_EVENT_TEXT_BYTES);
     let (piece, _) = text.split_at_checked(end).unwrap_or((text, ""));
     let end = match piece.rfind(' ') {

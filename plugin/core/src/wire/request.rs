@@ -3,20 +3,15 @@
 
 use super::chat::{self, Message};
 use super::completions::{self, Prompt};
+use super::endpoint::Endpoint;
 use super::fields::{Fields, invalid_value};
+use super::images::{ImageSource, Images};
 use super::json::{Json, echo};
 use super::sampling::{self, Sampling};
+use super::{embeddings, messages, responses};
 use crate::error::ApiError;
 use crate::limits::{MAX_TOKENS_MAX, MODEL_NAME_BYTES_MAX, TOOLS_MAX};
-
-/// Which API a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// `/v1/chat/completions`
-    ChatCompletions,
-    /// `/v1/completions`
-    Completions,
-}
+use crate::price::ServiceTier;
 
 /// A request that passed every check. Optional fields that are null count as absent.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,14 +23,19 @@ pub struct Request {
     pub json: Json,
     /// The model or virtual model that was asked for.
     pub model: String,
-    /// What to answer or to continue.
+    /// What to answer, to continue or to embed.
     pub prompt: Prompt,
     /// Whether the answer is to come as server-sent events.
     pub stream: bool,
     /// `stream_options.include_usage`.
     pub include_usage: bool,
-    /// `max_tokens` or `max_completion_tokens`.
+    /// `max_tokens`, `max_completion_tokens` or `max_output_tokens`.
     pub max_tokens: Option<u32>,
+    /// What the answer has at least, whatever the model would say: vLLM's `min_tokens`, or all of
+    /// `max_tokens` with its `ignore_eos`.
+    pub min_tokens: u32,
+    /// How soon the provider is to answer.
+    pub service_tier: ServiceTier,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// Whether any tool or function is offered.
@@ -44,42 +44,60 @@ pub struct Request {
     pub response_format: Option<Json>,
     /// Completions only: repeat the prompt before the answer.
     pub echo: bool,
+    /// Images of the prompt.
+    pub images: Images,
+    /// Whether the prompt is all here.
+    pub extent: PromptExtent,
+    /// Whether an answer to this request may answer the next one like it.
+    pub reuse: Reuse,
+    /// Whether `json` is less than what was sent.
+    pub is_compacted: bool,
 }
 
-impl Endpoint {
-    /// The endpoint that serves `path` (no query), if it is one of the two.
-    pub fn from_path(path: &str) -> Option<Self> {
-        [Self::ChatCompletions, Self::Completions]
-            .into_iter()
-            .find(|it| it.path() == path)
-    }
+/// Does a request hold all that the model will read?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptExtent {
+    /// It does.
+    #[default]
+    Whole,
+    /// The provider adds to it what it has stored, of a length that only it knows.
+    Stored,
+}
 
-    /// Its path.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "/v1/chat/completions",
-            Self::Completions => "/v1/completions",
-        }
-    }
-
-    /// `object` of a whole answer.
-    pub(super) const fn answer_object(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat.completion",
-            Self::Completions => "text_completion",
-        }
-    }
-
-    /// `object` of an event of a streamed answer.
-    pub(super) const fn chunk_object(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat.completion.chunk",
-            Self::Completions => "text_completion",
-        }
-    }
+/// May an answer be given again, as far as the request itself says?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// It depends on nothing but the request.
+    #[default]
+    Allowed,
+    /// It depends on what is stored or found elsewhere, or is kept there under an id of its own.
+    Forbidden,
 }
 
 impl Request {
+    /// A request without options. Whoever makes it sets what the client said, and `json`.
+    pub(super) fn new(endpoint: Endpoint, model: String, prompt: Prompt) -> Self {
+        Self {
+            endpoint,
+            json: Json::Null,
+            model,
+            prompt,
+            stream: false,
+            include_usage: false,
+            max_tokens: None,
+            min_tokens: 0,
+            service_tier: ServiceTier::Standard,
+            sampling: Sampling::default(),
+            tools: false,
+            response_format: None,
+            echo: false,
+            images: Images::default(),
+            extent: PromptExtent::default(),
+            reuse: Reuse::default(),
+            is_compacted: false,
+        }
+    }
+
     /// The chat's messages; none for a completions request.
     pub fn messages(&self) -> &[Message] {
         if let Prompt::Messages(messages) = &self.prompt {
@@ -87,6 +105,28 @@ impl Request {
         } else {
             &[]
         }
+    }
+
+    /// Are there fields at its top that are null, and so say nothing?
+    pub fn has_null_fields(&self) -> bool {
+        let entries = self.json.as_object().unwrap_or_default();
+        entries.iter().any(|(_, value)| value.is_null())
+    }
+
+    /// Does the prompt show any image?
+    pub fn has_images(&self) -> bool {
+        self.images.count > 0
+    }
+
+    /// Will the same request get the same answer? Embeddings are computed; all else is drawn, and
+    /// at temperature 0 always the likeliest.
+    pub fn is_deterministic(&self) -> bool {
+        self.endpoint == Endpoint::Embeddings || self.sampling.temperature == 0.0
+    }
+
+    /// May its answer be given to the next one who asks the same?
+    pub fn is_reusable(&self) -> bool {
+        self.reuse == Reuse::Allowed && self.images.source == ImageSource::Inline
     }
 }
 
@@ -96,37 +136,72 @@ impl Request {
 /// Everything [`Json::parse`] refuses, and every field that is missing, of a wrong type or out of
 /// its range, with `param` naming its path.
 pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Request, ApiError> {
-    let json = Json::parse(body)?;
+    from_json(endpoint, Json::parse(body)?)
+}
+
+/// [`parse`] of a body that has been read.
+pub(super) fn from_json(endpoint: Endpoint, json: Json) -> Result<Request, ApiError> {
     let fields = Fields::root(&json)?;
-    let model = parse_model(&fields)?;
-    let prompt = match endpoint {
-        Endpoint::ChatCompletions => Prompt::Messages(chat::parse_messages(&fields)?),
-        Endpoint::Completions => completions::parse_prompt(&fields)?,
+    let request = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => parse_generation(endpoint, &fields)?,
+        Endpoint::Embeddings => embeddings::parse_request(&fields)?,
+        Endpoint::Responses => responses::parse(&fields)?,
+        Endpoint::Messages => messages::parse(&fields)?,
     };
-    let stream = fields.bool("stream")?.unwrap_or(false);
-    let include_usage = parse_include_usage(&fields, stream)?;
-    let max_tokens = parse_max_tokens(endpoint, &fields)?;
-    let sampling = sampling::parse_sampling(endpoint, &fields)?;
-    let tools = parse_tools(&fields)?;
-    let response_format = parse_response_format(&fields)?;
-    let echo = match endpoint {
-        Endpoint::ChatCompletions => false,
-        Endpoint::Completions => completions::parse_echo(&fields)?,
-    };
-    check_kept_fields(&fields)?;
+    let service_tier = fields.string("service_tier")?;
     Ok(Request {
-        endpoint,
-        model,
-        prompt,
-        stream,
-        include_usage,
-        max_tokens,
-        sampling,
-        tools,
-        response_format,
-        echo,
+        service_tier: service_tier.map_or(ServiceTier::Standard, ServiceTier::named),
+        min_tokens: min_tokens(&json, request.max_tokens),
         json,
+        ..request
     })
+}
+
+/// A chat or a completion.
+fn parse_generation(endpoint: Endpoint, fields: &Fields<'_>) -> Result<Request, ApiError> {
+    let model = parse_model(fields)?;
+    let mut images = Images::default();
+    let prompt = match endpoint {
+        Endpoint::Completions => completions::parse_prompt(fields)?,
+        _ => Prompt::Messages(chat::parse_messages(fields, &mut images)?),
+    };
+    let mut request = Request::new(endpoint, model, prompt);
+    request.images = images;
+    request.stream = fields.bool("stream")?.unwrap_or(false);
+    request.include_usage = parse_include_usage(fields, request.stream)?;
+    request.max_tokens = parse_max_tokens(endpoint, fields)?;
+    request.sampling = sampling::parse_sampling(endpoint, fields)?;
+    request.tools = parse_tools(fields)?;
+    request.response_format = parse_response_format(fields)?;
+    if endpoint == Endpoint::Completions {
+        request.echo = completions::parse_echo(fields)?;
+    } else {
+        refuse_audio(fields)?;
+    }
+    if fields.optional("web_search_options").is_some() {
+        request.reuse = Reuse::Forbidden;
+    }
+    check_kept_fields(fields)?;
+    Ok(request)
+}
+
+/// Spoken answers are priced by a measure of their own that no usage here knows.
+fn refuse_audio(fields: &Fields<'_>) -> Result<(), ApiError> {
+    let modalities = fields.array("modalities")?.unwrap_or_default();
+    let other = modalities
+        .iter()
+        .position(|modality| modality.as_str() != Some("text"));
+    if let Some(index) = other {
+        let path = format!("modalities[{index}]");
+        return Err(invalid_value(&path, format!("{path} must be \"text\"")));
+    }
+    if fields.optional("audio").is_some() {
+        return Err(invalid_value(
+            "audio",
+            "audio is not supported; leave it out",
+        ));
+    }
+    Ok(())
 }
 
 /// The model's name. It ends up in headers and metrics, so only printable ASCII without spaces.
@@ -143,7 +218,7 @@ pub(super) fn parse_model(fields: &Fields<'_>) -> Result<String, ApiError> {
     Ok(model.to_owned())
 }
 
-fn parse_include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
+pub(super) fn parse_include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
     let Some(options) = fields.object("stream_options")? else {
         return Ok(false);
     };
@@ -172,7 +247,7 @@ fn parse_max_tokens(endpoint: Endpoint, fields: &Fields<'_>) -> Result<Option<u3
 }
 
 /// Whether tools are offered. Their schemas are the model's business and stay in `json`.
-fn parse_tools(fields: &Fields<'_>) -> Result<bool, ApiError> {
+pub(super) fn parse_tools(fields: &Fields<'_>) -> Result<bool, ApiError> {
     let mut offered = false;
     for key in ["tools", "functions"] {
         let Some(tools) = fields.array(key)? else {
@@ -221,11 +296,21 @@ fn parse_response_format(fields: &Fields<'_>) -> Result<Option<Json>, ApiError> 
     }
 }
 
+/// The upstream judges these two fields; we only read them.
+fn min_tokens(json: &Json, max_tokens: Option<u32>) -> u32 {
+    let ignores_end = matches!(json.get("ignore_eos"), Some(Json::Bool(true)));
+    let wish = json.get("min_tokens").and_then(Json::as_u64).unwrap_or(0);
+    let wish = u32::try_from(wish).unwrap_or(u32::MAX);
+    match max_tokens {
+        Some(max) if ignores_end => max,
+        max => wish.min(max.unwrap_or(MAX_TOKENS_MAX)),
+    }
+}
+
 /// Fields that we only pass on: a wrong type is still a mistake worth telling.
 fn check_kept_fields(fields: &Fields<'_>) -> Result<(), ApiError> {
     fields.string("user")?;
     fields.object("metadata")?;
     fields.bool("store")?;
-    fields.string("service_tier")?;
     Ok(())
 }

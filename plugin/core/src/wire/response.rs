@@ -1,7 +1,7 @@
 //! Whole answers, as the backend sends them.
 
+use super::endpoint::Endpoint;
 use super::logprobs::{ChatLogprobs, TextLogprobs, TokenLogprob};
-use super::request::Endpoint;
 use super::to_json;
 use super::usage::Usage;
 use serde::Serialize;
@@ -81,11 +81,11 @@ impl FinishReason {
     }
 }
 
-/// A whole answer of `endpoint`.
+/// A whole answer of `endpoint`, which is one of the two that have choices.
 pub fn answer(endpoint: Endpoint, head: &AnswerHead, choices: &[Choice], usage: &Usage) -> Vec<u8> {
     match endpoint {
         Endpoint::ChatCompletions => chat_completion(head, choices, usage),
-        Endpoint::Completions => text_completion(head, choices, usage),
+        _ => text_completion(head, choices, usage),
     }
 }
 

@@ -1,17 +1,73 @@
 //! Changes to a request on its way upstream. Everything that is not named here travels as it came.
 
+use super::endpoint::Endpoint;
 use super::json::{Json, Number};
 use super::request::Request;
+use crate::config::MaxTokensField;
 
 /// What must read differently upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rewrite {
     /// The name that the upstream knows the model by.
     pub model: Option<String>,
-    /// Put in, or in the place of the client's larger wish.
-    pub max_tokens: Option<u32>,
+    /// The limit of the answer.
+    pub max_tokens: Option<MaxTokensRewrite>,
     /// Ask for the usage at the end of the stream.
     pub include_usage: bool,
+}
+
+/// The limit of an answer where the client's own does not stand: it is put in, replaces a larger
+/// wish, or goes by the other of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaxTokensRewrite {
+    value: u32,
+    /// The fields that get it.
+    set: Vec<&'static str>,
+    /// The other name, where the model does not know it.
+    remove: Option<&'static str>,
+}
+
+impl MaxTokensRewrite {
+    /// What must change so that `request` asks for at most `value` tokens, in `field` if the
+    /// model's chat knows one name only. `None` if nothing must.
+    pub fn new(request: &Request, field: Option<MaxTokensField>, value: u32) -> Option<Self> {
+        let stands = request.max_tokens == Some(value);
+        let (set, remove) = match request.endpoint {
+            Endpoint::Embeddings => return None,
+            Endpoint::Responses => (vec!["max_output_tokens"], None),
+            Endpoint::Messages | Endpoint::Completions => (vec!["max_tokens"], None),
+            Endpoint::ChatCompletions => chat_fields(request, field),
+        };
+        (!stands || remove.is_some()).then_some(Self { value, set, remove })
+    }
+
+    fn apply(&self, entries: &mut Vec<(String, Json)>) {
+        let tokens = Json::Number(Number::Unsigned(u64::from(self.value)));
+        entries.retain(|(key, _)| Some(key.as_str()) != self.remove);
+        for field in &self.set {
+            set(entries, field, tokens.clone());
+        }
+    }
+}
+
+/// The fields of a chat to set: both names, if the client sent both, as they must not differ.
+fn chat_fields(
+    request: &Request,
+    field: Option<MaxTokensField>,
+) -> (Vec<&'static str>, Option<&'static str>) {
+    let sent = MaxTokensField::ALL.into_iter().filter(|field| {
+        let value = request.json.get(field.as_str());
+        value.is_some_and(|value| !value.is_null())
+    });
+    let sent: Vec<&'static str> = sent.map(MaxTokensField::as_str).collect();
+    match field {
+        Some(field) => {
+            let other = sent.into_iter().find(|name| *name != field.as_str());
+            (vec![field.as_str()], other)
+        }
+        None if sent.is_empty() => (vec![MaxTokensField::MaxTokens.as_str()], None),
+        None => (sent, None),
+    }
 }
 
 impl Rewrite {
@@ -20,28 +76,14 @@ impl Rewrite {
         *self == Self::default()
     }
 
-    /// The whole body to send.
-    pub fn apply(&self, request: &Request) -> Vec<u8> {
-        let mut json = request.json.clone();
+    /// The whole body to send, made of the whole body that came.
+    pub fn apply(&self, mut json: Json) -> Vec<u8> {
         if let Json::Object(entries) = &mut json {
             if let Some(model) = &self.model {
                 set(entries, "model", Json::String(model.clone()));
             }
-            if let Some(max_tokens) = self.max_tokens {
-                let tokens = Json::Number(Number::Unsigned(u64::from(max_tokens)));
-                let newer = entries
-                    .iter()
-                    .any(|(key, value)| key == "max_completion_tokens" && !value.is_null());
-                if newer {
-                    set(entries, "max_completion_tokens", tokens.clone());
-                }
-                // Both names, if the client sent both: they must not differ.
-                let older = entries
-                    .iter()
-                    .any(|(key, value)| key == "max_tokens" && !value.is_null());
-                if older || !newer {
-                    set(entries, "max_tokens", tokens);
-                }
+            if let Some(max_tokens) = &self.max_tokens {
+                max_tokens.apply(entries);
             }
             if self.include_usage {
                 include_usage(entries);
@@ -80,9 +122,47 @@ mod tests {
     fn check(body: &str, rewrite: Rewrite, expected: &str) {
         let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
         assert_eq!(
-            String::from_utf8(rewrite.apply(&request)).unwrap(),
+            String::from_utf8(rewrite.apply(request.json)).unwrap(),
             expected
         );
+    }
+
+    fn limit(body: &str, field: Option<MaxTokensField>, value: u32) -> Rewrite {
+        let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
+        Rewrite {
+            max_tokens: MaxTokensRewrite::new(&request, field, value),
+            ..Rewrite::default()
+        }
+    }
+
+    #[test]
+    fn a_limit_goes_by_the_name_that_the_model_knows() {
+        use MaxTokensField::{MaxCompletionTokens, MaxTokens};
+        let chat = |limits: &str| {
+            format!(r#"{{"model":"a","messages":[{{"role":"user","content":"x"}}]{limits}}}"#)
+        };
+        let older = r#","max_tokens":7"#;
+        let newer = r#","max_completion_tokens":7"#;
+        let both = [older, newer].concat();
+        for (sent, field, expected) in [
+            ("", None, older),
+            (r#","max_tokens":90"#, None, older),
+            (r#","max_completion_tokens":90"#, None, newer),
+            (&both, None, &both),
+            (r#","max_tokens":null"#, None, older),
+            ("", Some(MaxTokens), older),
+            ("", Some(MaxCompletionTokens), newer),
+            (older, Some(MaxCompletionTokens), newer),
+            (newer, Some(MaxTokens), older),
+            (&both, Some(MaxCompletionTokens), newer),
+            (newer, Some(MaxCompletionTokens), newer),
+        ] {
+            let body = chat(sent);
+            check(&body, limit(&body, field, 7), &chat(expected));
+        }
+        let stands = chat(older);
+        assert!(limit(&stands, Some(MaxTokens), 7).is_empty());
+        assert!(limit(&stands, None, 7).is_empty());
     }
 
     #[test]
@@ -95,20 +175,6 @@ mod tests {
             r#"{"model":"a","messages":[{"role":"user","content":"x"}],"new_field":{"z":1.50}}"#,
             model,
             r#"{"model":"b","messages":[{"role":"user","content":"x"}],"new_field":{"z":1.5}}"#,
-        );
-        let cap = Rewrite {
-            max_tokens: Some(7),
-            ..Rewrite::default()
-        };
-        check(
-            r#"{"max_completion_tokens":90,"model":"a","messages":[{"role":"user","content":"x"}]}"#,
-            cap.clone(),
-            r#"{"max_completion_tokens":7,"model":"a","messages":[{"role":"user","content":"x"}]}"#,
-        );
-        check(
-            r#"{"model":"a","max_tokens":null,"messages":[{"role":"user","content":"x"}]}"#,
-            cap,
-            r#"{"model":"a","max_tokens":7,"messages":[{"role":"user","content":"x"}]}"#,
         );
         let usage = Rewrite {
             include_usage: true,

@@ -1,8 +1,8 @@
 //! How the next token is chosen: the sampling fields that both endpoints share.
 
+use super::endpoint::Endpoint;
 use super::fields::{Fields, NumberRange, check_count, invalid_value, wrong_type};
 use super::json::{Json, Number};
-use super::request::Endpoint;
 use crate::error::ApiError;
 use crate::limits::{
     CHOICES_MAX, COMPLETION_LOGPROBS_MAX, STOP_STRING_BYTES_MAX, STOP_STRINGS_MAX, TOP_K_MAX,
@@ -85,7 +85,7 @@ pub(super) fn parse_sampling(
         n: parse_n(endpoint, fields)?,
         logprobs: match endpoint {
             Endpoint::ChatCompletions => parse_chat_logprobs(fields)?,
-            Endpoint::Completions => integer_u8(fields, "logprobs", 0, COMPLETION_LOGPROBS_MAX)?,
+            _ => integer_u8(fields, "logprobs", 0, COMPLETION_LOGPROBS_MAX)?,
         },
         stop: parse_stop(fields)?,
     })

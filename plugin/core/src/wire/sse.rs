@@ -23,6 +23,14 @@ pub fn event(data: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// Writes one event under a name, as `/v1/responses` and `/v1/messages` do.
+pub fn named_event(name: &str, data: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'\n');
+    event(data, out);
+}
+
 /// What a decoder hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SseEvent<'a> {

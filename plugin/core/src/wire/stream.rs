@@ -1,7 +1,7 @@
 //! Streamed answers, as the backend sends them: one server-sent event a call.
 
+use super::endpoint::Endpoint;
 use super::logprobs::{ChatLogprobs, TextLogprobs, TokenLogprob};
-use super::request::Endpoint;
 use super::response::{AnswerHead, FinishReason};
 use super::usage::Usage;
 use super::{sse, to_json};
@@ -55,7 +55,7 @@ struct TextChoice<'a> {
 }
 
 impl StreamWriter {
-    /// A writer for an answer of `choices` choices.
+    /// A writer for an answer of `choices` choices to a chat or a completion.
     pub fn new(endpoint: Endpoint, head: AnswerHead, choices: usize) -> Self {
         Self {
             endpoint,
@@ -108,7 +108,7 @@ impl StreamWriter {
                     out,
                 );
             }
-            Endpoint::Completions => {
+            _ => {
                 let sent = self.sent_chars.get(index).copied().unwrap_or(0);
                 let logprobs = logprobs.map(|tokens| TextLogprobs::new(tokens, sent));
                 self.text(
@@ -143,7 +143,7 @@ impl StreamWriter {
                     out,
                 );
             }
-            Endpoint::Completions => {
+            _ => {
                 self.text(
                     TextChoice {
                         index,

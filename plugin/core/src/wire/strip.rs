@@ -2,6 +2,8 @@
 //!
 //! Settling a budget needs the usage of every streamed answer, so the filter asks the upstream for
 //! it. A client that did not ask must not see an event with empty `choices`: many index the first.
+//! OpenAI also adds `"usage":null` to every other event then. That stays: the field is declared
+//! nullable, so clients read it as absent, and an event that passes as it came costs nothing.
 
 use super::sse::{EventBoundary, event_data};
 use super::usage::Usage;
@@ -76,7 +78,7 @@ impl UsageStripper {
         let readable = !self.passing && event.len() <= SSE_EVENT_BYTES_MAX;
         let data = if readable { event_data(event) } else { None };
         let alone = data.as_deref().and_then(Usage::alone_in);
-        let usage = alone.or_else(|| data.as_deref().and_then(Usage::find));
+        let usage = alone.or_else(|| Usage::find_in_event(data.as_deref()?, self.usage));
         self.last_swallowed = alone.is_some();
         if !self.last_swallowed {
             out.extend_from_slice(event);

@@ -87,10 +87,15 @@ fn a_whole_answer_has_its_exact_cost_in_its_headers() {
     // 1000 * 0.02 + 500 * 0.04 dollars a million; as asked 1000 * 0.15 + 500 * 0.60.
     assert_eq!(seen.header("x-farthing-cost-usd"), Some("0.000040000"));
     assert_eq!(seen.header("x-farthing-saved-usd"), Some("0.000410000"));
+    assert_eq!(
+        seen.header("x-farthing-saved-by"),
+        Some("cache=0;route=0.00041;cap=0;compaction=0;single_flight=0")
+    );
     let line = edge.last_line();
     assert_eq!(
         line["saved_by"],
-        json!({"cache_nanousd": 0, "route_nanousd": 410_000})
+        json!({"cache_nanousd": 0, "route_nanousd": 410_000, "cap_nanousd": 0,
+            "compaction_nanousd": 0, "single_flight_nanousd": 0})
     );
     assert_eq!(
         (&line["model_asked"], &line["estimated"]),

@@ -18,7 +18,14 @@ fn key_of(tenant: u8, model: usize, max_tokens: u32, endpoint: Endpoint, body: &
     let request = parse(endpoint, body.as_bytes()).unwrap_or_else(|e| panic!("{e}: {body}"));
     let model = config.model(ModelIndex(model)).unwrap();
     let head = RequestHead::default();
-    CacheKey::new(TenantId([tenant; 32]), model, max_tokens, &head, &request)
+    CacheKey::new(
+        &config.secret,
+        TenantId([tenant; 32]),
+        model,
+        max_tokens,
+        &head,
+        &request,
+    )
 }
 
 /// The key of one and the same question under other headers.
@@ -28,7 +35,14 @@ fn key_under(headers: &[(&str, &str)]) -> CacheKey {
     let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
     let model = config.model(ModelIndex(0)).unwrap();
     let head = RequestHead::read(&Headers::new(&pairs(headers)));
-    CacheKey::new(TenantId([1; 32]), model, 100, &head, &request)
+    CacheKey::new(
+        &config.secret,
+        TenantId([1; 32]),
+        model,
+        100,
+        &head,
+        &request,
+    )
 }
 
 fn chat_key(body: &str) -> CacheKey {
@@ -118,6 +132,8 @@ fn what_else_travels_upstream_is_part_of_it() {
         key_under(&[path, ("openai-beta", "ab")]),
         key_under(&[path, ("openai-organization", "a")]),
         key_under(&[path, ("openai-project", "a")]),
+        key_under(&[path, ("anthropic-version", "2023-06-01")]),
+        key_under(&[path, ("anthropic-beta", "a")]),
     ];
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
     let traced = key_under(&[path, ("user-agent", "x"), ("x-request-id", "1")]);
@@ -131,7 +147,7 @@ fn the_key_is_the_same_on_every_machine_and_in_every_release() {
     let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "5aae136aff4060fc3b7cc3e18cc0aa936de56f3630e604e398d71ab0c7037498"
+        "fe7f13e6ba04c81b65daafdd17e08fa977058828934c4d949ee9e8fa68425dc1"
     );
 }
 

@@ -66,8 +66,14 @@ fn every_field_is_read_from_both_encodings() {
         let config = Config::parse(&bytes).unwrap();
         assert_eq!(config.models.len(), 3);
         assert_eq!(config.models[1].upstream_model, "qwen-large");
-        assert_eq!(config.models[0].price.input_nanousd_per_mtok, 20_000_000);
-        assert_eq!(config.models[2].price.output_nanousd_per_mtok, 600_000_000);
+        assert_eq!(
+            config.models[0].price.base().input_nanousd_per_mtok,
+            20_000_000
+        );
+        assert_eq!(
+            config.models[2].price.base().output_nanousd_per_mtok,
+            600_000_000
+        );
         assert_eq!(config.virtual_models[0].thresholds, [0.3, 0.7]);
         assert_eq!(config.tenant.source, TenantSource::Credential);
         let budget = config.budget.as_ref().unwrap();
@@ -78,11 +84,11 @@ fn every_field_is_read_from_both_encodings() {
         assert_eq!(budget.limit(Some("acme")), Nanousd(250_000_000));
         let cache = config.cache.as_ref().unwrap();
         assert_eq!(
-            (cache.ttl_s, cache.slots, cache.entry_bytes_max),
+            (cache.policy.ttl_s, cache.slots, cache.entry_bytes_max),
             (600, 64, 4096)
         );
         assert_eq!(
-            (cache.sampled, cache.per_vm_entries),
+            (cache.policy.sampled, cache.per_vm_entries),
             (SampledCaching::Always, 0)
         );
         assert_eq!(
@@ -102,7 +108,10 @@ fn defaults_are_filled_in() {
     assert_eq!(config.passthrough_cluster, "cheap");
     assert!(config.budget.is_none());
     let cache = config.cache.unwrap();
-    assert_eq!((cache.ttl_s, cache.sampled), (3_600, SampledCaching::Never));
+    assert_eq!(
+        (cache.policy.ttl_s, cache.policy.sampled),
+        (3_600, SampledCaching::Never)
+    );
     let mut off: Value = serde_json::from_str(crate::edge::CONFIG).unwrap();
     off["cache"] = json!({"enabled": false});
     assert!(
@@ -130,7 +139,8 @@ fn a_wrong_configuration_is_refused_with_the_path_of_its_field() {
             };
             // A Struct has no integers: it says 5.0 where the text says 5.
             let got = got.replace("floating point", "integer").replace(".0`", "`");
-            if got != *expected {
+            // The list of all sections may grow.
+            if !got.starts_with(expected.as_str()) {
                 wrong.push(format!("{patch}\n  expected {expected}\n       got {got}"));
             }
         }

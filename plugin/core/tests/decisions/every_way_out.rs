@@ -85,9 +85,8 @@ proptest! {
         prop_assert_eq!(lines.len(), 1);
         let amount = |field: &str| lines[0][field].as_u64().unwrap();
         prop_assert_eq!(amount("cost_nanousd"), spent);
-        let saved_by = &lines[0]["saved_by"];
-        let parts = saved_by["cache_nanousd"].as_u64().unwrap()
-            + saved_by["route_nanousd"].as_u64().unwrap();
+        let saved_by = lines[0]["saved_by"].as_object().unwrap();
+        let parts: u64 = saved_by.values().map(|part| part.as_u64().unwrap()).sum();
         prop_assert_eq!(parts, amount("saved_nanousd"));
         prop_assert_eq!(amount("as_asked_nanousd"), spent + parts);
         let failed = leaves != Leaves::BeforeHeaders && !["200", "201", "504"].contains(&status);
@@ -99,6 +98,6 @@ proptest! {
         let mut edge = Edge::new(CONFIG);
         let text = String::from_utf8_lossy(&body).into_owned();
         let sent = edge.post(path, &text);
-        prop_assert_eq!(sent.reply().is_some(), path != "/x");
+        prop_assert!(sent.reply().is_some());
     }
 }

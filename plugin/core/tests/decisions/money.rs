@@ -1,6 +1,6 @@
-//! Money is exact.
+//! Amounts are read, shown and subtracted exactly.
 
-use farthing_core::money::{MoneyError, Nanousd, Price};
+use farthing_core::money::{MoneyError, Nanousd, NanousdDelta};
 use proptest::prelude::*;
 
 #[track_caller]
@@ -53,20 +53,6 @@ fn dollars_are_read_exactly() {
     }
 }
 
-#[test]
-fn a_cost_is_rounded_up_once() {
-    let price = Price {
-        input_nanousd_per_mtok: 20_000_000,
-        output_nanousd_per_mtok: 333_333,
-    };
-    assert_eq!(price.cost(1, 0), Nanousd(20));
-    assert_eq!(price.cost(0, 1), Nanousd(1));
-    // 20 and a third and a third: 20.67, not 20 + 1 + 1.
-    assert_eq!(price.cost(1, 2), Nanousd(21));
-    assert_eq!(price.cost(0, 0), Nanousd::ZERO);
-    assert_eq!(price.cost(u64::MAX, u64::MAX), Nanousd(u64::MAX));
-}
-
 proptest! {
     #[test]
     fn what_is_shown_reads_back(nanousd: u64) {
@@ -75,16 +61,12 @@ proptest! {
     }
 
     #[test]
-    fn more_tokens_never_cost_less(
-        input in 0..10_u64.pow(12), output in 0..10_u64.pow(12),
-        prompt in 0..10_u64.pow(9), completion in 0..10_u64.pow(9), more in 0..10_u64.pow(6),
-    ) {
-        let price = Price { input_nanousd_per_mtok: input, output_nanousd_per_mtok: output };
-        let cost = price.cost(prompt, completion);
-        prop_assert!(price.cost(prompt + more, completion) >= cost);
-        prop_assert!(price.cost(prompt, completion + more) >= cost);
-        // Splitting a request never makes it cheaper.
-        let parts = price.cost(prompt, 0).saturating_add(price.cost(0, completion));
-        prop_assert!(parts >= cost);
+    fn a_difference_is_exact_in_both_directions(a in 0..=Nanousd::MAX.0, b in 0..=Nanousd::MAX.0) {
+        let delta = NanousdDelta::between(Nanousd(a), Nanousd(b));
+        prop_assert_eq!(i128::from(delta.0), i128::from(a) - i128::from(b));
+        prop_assert_eq!(i128::from(delta.gain()) - i128::from(delta.loss()), i128::from(delta.0));
+        let shown = delta.to_string();
+        let sign = if delta.0 < 0 { "-" } else { "" };
+        prop_assert_eq!(shown, format!("{sign}{}", Nanousd(delta.0.unsigned_abs())));
     }
 }

@@ -122,6 +122,8 @@ fn bodies_that_waited_in_the_host_degrade_the_worker() {
         (Flow::Continue, Some("cheap"))
     );
     assert_eq!(edge.counted(Metric::Passthrough), passed + 1);
+    // What is not listed stays refused: that needs no body.
+    assert_eq!(edge.post("/elsewhere", "{}").reply().unwrap().status, 404);
 }
 
 #[test]
@@ -210,7 +212,8 @@ fn a_degraded_worker_probes_now_and_then_and_heals() {
     assert_eq!(begun(&mut edge).1, Flow::Continue);
     edge.later(1);
     // What brings no body proves nothing, so it is no probe.
-    assert_eq!(edge.post("/elsewhere", "{}").flow, Flow::Continue);
+    let listed = crate::edge::pairs(&[(":method", "GET"), (":path", "/v1/models")]);
+    assert_eq!(edge.send(&listed, b"").flow, Flow::Continue);
     let mut probe = held(&mut edge);
     assert_eq!(begun(&mut edge).1, Flow::Continue, "one at a time");
     assert!(edge.vm.self_check_pending());

@@ -17,6 +17,7 @@ fn whole_answers() {
         prompt_tokens: 12,
         completion_tokens: 5,
         cached_tokens: 8,
+        ..Usage::default()
     };
     for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
         let body = answer(endpoint, &head(), &choices(), &usage);
@@ -40,7 +41,7 @@ fn streamed_answers() {
         let usage = Usage {
             prompt_tokens: 12,
             completion_tokens: 5,
-            cached_tokens: 0,
+            ..Usage::default()
         };
         writer.usage(&usage, &mut out);
         StreamWriter::done(&mut out);
@@ -138,7 +139,7 @@ fn check(name: &str, bytes: &[u8]) {
 fn name(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::ChatCompletions => "chat",
-        Endpoint::Completions => "completions",
+        _ => "completions",
     }
 }
 

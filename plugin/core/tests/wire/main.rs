@@ -13,6 +13,7 @@ mod answers;
 mod requests;
 mod streams;
 
+use farthing_core::wire::Endpoint;
 use serde_json::Value;
 
 /// A file of `tests/golden/wire`.
@@ -24,4 +25,16 @@ fn golden(name: &str) -> String {
 /// A file of cases.
 fn cases(name: &str) -> Vec<Value> {
     serde_json::from_str(&golden(name)).unwrap()
+}
+
+/// An endpoint by its name in the cases.
+fn endpoint(name: &str) -> Endpoint {
+    match name {
+        "chat" => Endpoint::ChatCompletions,
+        "completions" => Endpoint::Completions,
+        "embeddings" => Endpoint::Embeddings,
+        "responses" => Endpoint::Responses,
+        "messages" => Endpoint::Messages,
+        other => panic!("no endpoint {other}"),
+    }
 }

@@ -63,15 +63,13 @@ fn written_json_is_minimal_and_exact() {
 fn check(case: &Value, expected: Result<Value, Value>) {
     let body = body(case);
     let read = match case["endpoint"].as_str().unwrap() {
-        "chat" => parse(Endpoint::ChatCompletions, &body).map(|request| describe(&request)),
-        "completions" => parse(Endpoint::Completions, &body).map(|request| describe(&request)),
-        "embeddings" => parse_embeddings(&body).map(|request| {
+        "served embeddings" => parse_embeddings(&body).map(|request| {
             json!({
                 "model": request.model, "input": request.input, "dimensions": request.dimensions,
                 "encoding_format": format!("{:?}", request.encoding_format),
             })
         }),
-        other => panic!("no endpoint {other}"),
+        name => parse(crate::endpoint(name), &body).map(|request| describe(&request)),
     };
     assert_eq!(
         read.map_err(|error| describe_refusal(&error)),
@@ -87,6 +85,9 @@ fn body(case: &Value) -> Vec<u8> {
     if let Some(with) = case["with"].as_object() {
         let mut body = match case["endpoint"].as_str() {
             Some("chat") => json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
+            Some("messages") => json!({"model": "m", "max_tokens": 9,
+                "messages": [{"role": "user", "content": "hi"}]}),
+            Some("responses" | "embeddings") => json!({"model": "m", "input": "hi"}),
             _ => json!({"model": "m", "prompt": "hi"}),
         };
         body.as_object_mut().unwrap().extend(with.clone());
@@ -138,6 +139,14 @@ fn describe(request: &Request) -> Value {
     keep("include_usage", json!(request.include_usage), json!(false));
     keep("tools", json!(request.tools), json!(false));
     keep("echo", json!(request.echo), json!(false));
+    keep("images", json!(request.images.count), json!(0));
+    keep("image_at", json!(request.images.first), Value::Null);
+    keep(
+        "extent",
+        json!(format!("{:?}", request.extent)),
+        json!("Whole"),
+    );
+    keep("reusable", json!(request.is_reusable()), json!(true));
     keep(
         "response_format",
         request.response_format.as_ref().map_or(Value::Null, value),
@@ -231,7 +240,7 @@ proptest! {
         let end = body.len() - 1;
         body[at.min(end)] = with;
         body.truncate(cut.max(1));
-        for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
+        for endpoint in Endpoint::ALL {
             if let Err(error) = parse(endpoint, &body) {
                 prop_assert_eq!(error.status(), 400);
             }

@@ -2,6 +2,7 @@
 
 use crate::cases;
 use farthing_core::limits::{SSE_EVENT_BYTES_MAX, STREAM_COLLECT_BYTES_MAX};
+use farthing_core::wire::meter::StreamMeter;
 use farthing_core::wire::sse::{self, SseDecoder, SseEvent};
 use farthing_core::wire::{
     Completed, Endpoint, StreamCollector, Usage, UsageEvent, UsageStripper, parse_completed,
@@ -45,6 +46,7 @@ fn usage_of_whole_answers() {
         prompt_tokens: 3,
         completion_tokens: 2,
         cached_tokens: 1,
+        ..Usage::default()
     };
     let body = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],
         "usage" : {"prompt_tokens":3,"completion_tokens":2,
@@ -136,6 +138,7 @@ fn check_stream(case: &Value, stream: &[u8], stripped: &[u8]) {
         let usage = usage.map(|it| [it.prompt_tokens, it.completion_tokens, it.cached_tokens]);
         assert_eq!(text(&out), text(stripped), "case {name}, chunks of {size}");
         assert_eq!(json!(usage), case["usage"], "case {name}, chunks of {size}");
+        check_meter(case, stream.chunks(size));
         if let Some(completed) = &completed {
             check_replay(name, completed);
         }
@@ -143,6 +146,19 @@ fn check_stream(case: &Value, stream: &[u8], stripped: &[u8]) {
 }
 
 /// An answer that is sent again as a stream adds up to itself.
+#[track_caller]
+fn check_meter<'a>(case: &Value, chunks: impl IntoIterator<Item = &'a [u8]>) {
+    let mut meter = StreamMeter::new(endpoint(case));
+    chunks.into_iter().for_each(|chunk| meter.push(chunk));
+    let usage = meter
+        .usage()
+        .map(|it| [it.prompt_tokens, it.completion_tokens, it.cached_tokens]);
+    assert_eq!(json!(usage), case["usage"], "case {}", case["name"]);
+    if !case["completed"].is_null() {
+        assert!(meter.is_done(), "case {}", case["name"]);
+    }
+}
+
 #[track_caller]
 fn check_replay(name: &Value, completed: &Completed) {
     let endpoint = completed.endpoint();
@@ -153,7 +169,7 @@ fn check_replay(name: &Value, completed: &Completed) {
     for usage_event in [UsageEvent::Include, UsageEvent::Omit] {
         let stream = replay_sse(completed, usage_event);
         let mut expected = whole(completed);
-        if usage_event == UsageEvent::Omit {
+        if usage_event == UsageEvent::Omit && endpoint.has_usage_option() {
             expected.as_object_mut().unwrap().remove("usage");
         }
         let again = collect(endpoint, [stream.as_slice()]).expect("a replay is complete");
@@ -200,10 +216,7 @@ fn collect<'a>(
 }
 
 fn endpoint(case: &Value) -> Endpoint {
-    match case["endpoint"].as_str() {
-        Some("chat") => Endpoint::ChatCompletions,
-        _ => Endpoint::Completions,
-    }
+    crate::endpoint(case["endpoint"].as_str().unwrap())
 }
 
 fn whole(completed: &Completed) -> Value {

@@ -5,26 +5,32 @@ mod models;
 use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
-use super::raw::{
-    RawBudget, RawCache, RawConfig, RawMaxTokens, RawSampled, RawTenant, RawTenantSource,
-};
+use super::cache::cache;
+use super::compaction::compaction;
+use super::passthrough::passthrough;
+use super::prices::price;
+use super::raw::{RawBudget, RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
 use super::{
-    BudgetConfig, CacheConfig, Config, ConfigError, MaxTokens, NamedCredential, SampledCaching,
-    Secret, TenantConfig, TenantSource,
+    BudgetConfig, Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig,
+    TenantSource,
 };
 use crate::limits::{
-    BUDGET_WINDOW_S_MAX, CACHE_ENTRY_BYTES_MAX, CACHE_ENTRY_BYTES_MIN, CACHE_PER_VM_ENTRIES_MAX,
-    CACHE_SLOTS_MAX, CACHE_TTL_S_MAX, MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX,
-    SECRET_BYTES_MIN, TENANT_BYTES_MAX,
+    BUDGET_WINDOW_S_MAX, MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
+    TENANT_BYTES_MAX,
 };
 use crate::tenant::{self, CredentialDigest};
 
 type Checked<T> = Result<T, ConfigError>;
 
 pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
-    let routes = routes(&mut raw)?;
-    let models = models(raw.models)?;
+    let cache = cache(&raw.cache)?;
+    let routes = routes(&mut raw, cache.as_ref())?;
+    let default_price = raw
+        .default_price
+        .map(|raw| price("default_price", raw))
+        .transpose()?;
+    let models = models(raw.models, default_price.as_ref())?;
     let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
     let tenant = tenant(raw.tenant)?;
     let budget = raw
@@ -39,20 +45,23 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
             .unwrap_or_default(),
     };
     Ok(Config {
-        secret: secret(raw.secret)?,
-        cache: cache(raw.cache)?,
+        secret: secret(&raw.secret)?,
+        cache,
         max_tokens: max_tokens(raw.max_tokens)?,
         models,
         virtual_models,
         tenant,
         budget,
+        ledger: raw.ledger,
         routes,
+        compaction: compaction(raw.compaction),
+        passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
 }
 
-fn secret(raw: String) -> Checked<Secret> {
-    let bytes = raw.into_bytes();
+fn secret(raw: &str) -> Checked<Secret> {
+    let bytes = raw.as_bytes();
     if !bytes.is_empty() && !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&bytes.len()) {
         let problem = format!("must have {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes");
         return Err(ConfigError::new("secret", problem));
@@ -124,31 +133,6 @@ fn budget(raw: RawBudget, tenant: &TenantConfig) -> Checked<BudgetConfig> {
         default: raw.usd.0,
         tenants,
     })
-}
-
-fn cache(raw: RawCache) -> Checked<Option<CacheConfig>> {
-    let bytes = (CACHE_ENTRY_BYTES_MIN as u32, CACHE_ENTRY_BYTES_MAX as u32);
-    let config = CacheConfig {
-        ttl_s: within("cache.ttl_s", raw.ttl_s, 1, CACHE_TTL_S_MAX)?,
-        slots: within("cache.slots", raw.slots, 1, CACHE_SLOTS_MAX)?,
-        entry_bytes_max: within(
-            "cache.entry_bytes_max",
-            raw.entry_bytes_max,
-            bytes.0,
-            bytes.1,
-        )? as usize,
-        sampled: match raw.sampled {
-            RawSampled::Never => SampledCaching::Never,
-            RawSampled::Always => SampledCaching::Always,
-        },
-        per_vm_entries: within(
-            "cache.per_vm_entries",
-            raw.per_vm_entries,
-            0,
-            CACHE_PER_VM_ENTRIES_MAX as u32,
-        )? as usize,
-    };
-    Ok(raw.enabled.then_some(config))
 }
 
 fn max_tokens(raw: RawMaxTokens) -> Checked<MaxTokens> {

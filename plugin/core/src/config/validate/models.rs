@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::super::checks::{count, header_value, model_name, within};
+use super::super::prices::model_price;
 use super::super::raw::RawModel;
 use super::super::{Model, ModelIndex, ToolSupport, VirtualModel};
 use super::{Checked, ConfigError};
 use crate::limits::{MAX_TOKENS_MAX, PLUGIN_MODELS_MAX, VIRTUAL_MODELS_MAX};
 use crate::metrics::model_suffix;
-use crate::money::Price;
+use crate::price::Price;
 
-pub(super) fn models(raw: Vec<RawModel>) -> Checked<Vec<Model>> {
+pub(super) fn models(raw: Vec<RawModel>, default: Option<&Price>) -> Checked<Vec<Model>> {
     if raw.is_empty() {
         return Err(ConfigError::new("models", "must not be empty"));
     }
@@ -34,6 +35,7 @@ pub(super) fn models(raw: Vec<RawModel>) -> Checked<Vec<Model>> {
             Some(name) => model_name(path("upstream_model"), name)?,
             None => id.clone(),
         };
+        let (price, price_origin) = model_price(&path("price"), raw.price, default)?;
         models.push(Model {
             id,
             upstream_model,
@@ -45,15 +47,14 @@ pub(super) fn models(raw: Vec<RawModel>) -> Checked<Vec<Model>> {
                 2,
                 MAX_TOKENS_MAX,
             )?,
-            price: Price {
-                input_nanousd_per_mtok: raw.price.input_usd_per_mtok.0.0,
-                output_nanousd_per_mtok: raw.price.output_usd_per_mtok.0.0,
-            },
+            price,
+            price_origin,
             tools: if raw.tools {
                 ToolSupport::Supported
             } else {
                 ToolSupport::Unsupported
             },
+            max_tokens_field: raw.max_tokens_field,
         });
     }
     Ok(models)

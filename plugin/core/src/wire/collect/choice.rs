@@ -2,8 +2,8 @@
 
 use super::{Entries, set_once};
 use crate::limits::TOOLS_MAX;
+use crate::wire::endpoint::Endpoint;
 use crate::wire::json::Json;
-use crate::wire::request::Endpoint;
 
 /// Fields of a delta whose texts are appended. The last two are how vLLM and others send reasoning.
 const TEXTS: [&str; 5] = [
@@ -151,7 +151,7 @@ impl PartialChoice {
                 }
                 entries.push(("message".to_owned(), Json::Object(message)));
             }
-            Endpoint::Completions => {
+            _ => {
                 let texts = self.texts.into_iter();
                 entries.extend(texts.map(|(key, text)| (key, Json::String(text))));
             }
