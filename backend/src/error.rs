@@ -32,6 +32,9 @@ pub enum BackendError {
     /// The embedding model cannot be loaded or run.
     #[error("embeddings: {0}")]
     Embedding(String),
+    /// The response store cannot be opened.
+    #[error("response store {path}: {reason}")]
+    ResponseStore { path: String, reason: String },
     /// A numeric operation was given shapes or bytes that it refuses.
     #[error("kernel: {0}")]
     Kernel(KernelError),

@@ -73,6 +73,28 @@ fn wrong_fields_are_refused_with_their_path() {
         "virtual_models.auto[0]: no chat model",
     );
     check_refused("virtual_models: {small: [large]}", "virtual_models.small: ");
+    check_refused("response_store: {}", "response_store: missing field `path`");
+    check_refused("response_store: {path: ''}", "response_store.path: ");
+    check_refused(
+        "response_store: {path: a, bytes: 1}",
+        "response_store.bytes: ",
+    );
+    check_refused(
+        "response_store: {path: a, bytes_max: 1048575}",
+        "response_store.bytes_max: ",
+    );
+    check_refused(
+        "response_store: {path: a, bytes_max: 1099511627777}",
+        "response_store.bytes_max: ",
+    );
+    check_refused(
+        "response_store: {path: a, ttl_s: 0}",
+        "response_store.ttl_s: ",
+    );
+    check_refused(
+        "response_store: {path: a, ttl_s: 2592001}",
+        "response_store.ttl_s: ",
+    );
     check_refused("listen: [", "");
 }
 

@@ -123,7 +123,11 @@ struct Running {
 
 impl Running {
     fn start() -> Running {
-        let mut child = farthing(&["--config", small_config()])
+        Running::start_with(small_config())
+    }
+
+    fn start_with(config: &str) -> Running {
+        let mut child = farthing(&["--config", config])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -189,4 +193,70 @@ fn sigterm_lets_a_stream_end_and_exits_0() {
 #[test]
 fn sigint_lets_a_stream_end_and_exits_0() {
     check_signal("INT");
+}
+
+/// One exchange on a connection of its own, head and body as text.
+fn exchange(running: &Running, request: &str) -> String {
+    let mut stream = TcpStream::connect(&running.address).expect("it listens");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+/// A question whose answer ends by itself, so that it is kept.
+fn ask_to_keep(running: &Running, tenant: &str) -> String {
+    let body =
+        r#"{"model":"smollm2","prompt":"1, 2, 3","max_tokens":64,"temperature":0,"stop":[" 6"]}"#;
+    let length = body.len();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\
+         x-farthing-tenant: {tenant}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    exchange(running, &(head + body))
+}
+
+#[test]
+fn kept_answers_survive_being_killed() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join("killed.redb");
+    let _ = std::fs::remove_file(&file);
+    let model = format!("{MODELS}/smollm2-135m-instruct.gguf");
+    let yaml = format!(
+        "listen: 127.0.0.1:0\nmodels: [{{id: smollm2, path: {model}}}]\n\
+         response_store: {{path: {}}}\n",
+        file.display()
+    );
+    let config = scratch("killed.yaml", yaml.as_bytes());
+    let config = config.to_str().expect("paths here are UTF-8");
+    let mut running = Running::start_with(config);
+    let first = ask_to_keep(&running, "a");
+    assert!(
+        first.contains("x-farthing-source: model") && first.contains(r#""stop""#),
+        "{first}"
+    );
+    let metrics = "GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+    let written = "farthing_response_store_written_total 1\n";
+    while !exchange(&running, metrics).contains(written) {
+        assert!(
+            running.child.try_wait().expect("a status").is_none(),
+            "it ended"
+        );
+        std::thread::yield_now();
+    }
+    running.signal("KILL");
+    assert!(!running.child.wait().expect("it ends").success());
+    let running = Running::start_with(config);
+    let again = ask_to_keep(&running, "a");
+    assert!(
+        again.contains("x-farthing-source: response-store"),
+        "{again}"
+    );
+    let body = |answer: &str| {
+        answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+    };
+    assert_eq!(body(&again), body(&first));
+    assert!(ask_to_keep(&running, "b").contains("x-farthing-source: model"));
 }

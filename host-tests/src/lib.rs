@@ -17,6 +17,7 @@ pub mod paths;
 pub mod ports;
 pub mod process;
 pub mod prometheus;
+pub mod resources;
 pub mod stub;
 
 pub use error::HarnessError;

@@ -78,6 +78,11 @@ pub fn python_packages(python_version: &str) -> PathBuf {
     farthing_dir().join(format!("python-{python_version}"))
 }
 
+/// Other gateways, which the edge benchmark installs.
+pub fn peers_dir() -> PathBuf {
+    farthing_dir().join("peers")
+}
+
 /// `path`, when it exists; otherwise an error that names the command which makes it.
 pub fn require(what: &'static str, path: PathBuf) -> Result<PathBuf, HarnessError> {
     if path.exists() {

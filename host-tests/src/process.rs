@@ -97,6 +97,13 @@ impl Leashed {
         &self.log_path
     }
 
+    /// The child's process id, while it runs: the shell's first child, the other being its watcher.
+    pub fn pid(&self) -> Option<u32> {
+        let shell = self.shell.id();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
     /// The exit status, once the child has ended.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.shell.try_wait().ok().flatten()

@@ -4,6 +4,7 @@
 
 mod http;
 mod models;
+mod store;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use store::StoreConfig;
 
 use crate::cli::ServeArgs;
 use crate::engine::EngineConfig;
@@ -42,6 +44,9 @@ pub struct Config {
     pub max_tokens_default: NonZeroU32,
     /// Limits and timeouts of the HTTP server.
     pub http: HttpConfig,
+    /// Where answers are kept beyond the life of the process; nowhere if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_store: Option<StoreConfig>,
 }
 
 /// The file as it is written, before its parts are checked against each other.
@@ -58,6 +63,7 @@ struct RawConfig {
     step_tokens: NonZeroUsize,
     max_tokens_default: NonZeroU32,
     http: HttpConfig,
+    response_store: Option<StoreConfig>,
 }
 
 impl Default for RawConfig {
@@ -74,6 +80,7 @@ impl Default for RawConfig {
             step_tokens: nonzero_usize(engine.step_tokens),
             max_tokens_default: nonzero_u32(1_024),
             http: HttpConfig::default(),
+            response_store: None,
         }
     }
 }
@@ -119,6 +126,7 @@ impl Config {
             step_tokens: raw.step_tokens,
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
+            response_store: raw.response_store,
         };
         config.check_bounds()?;
         Ok(config)
@@ -149,6 +157,9 @@ impl Config {
             tokens.into(),
             limits::MAX_TOKENS_MAX.into(),
         )?;
+        if let Some(store) = &self.response_store {
+            store.check_bounds()?;
+        }
         self.http.check_bounds()
     }
 

@@ -1,7 +1,6 @@
 //! `/v1/chat/completions` and `/v1/completions`: prepare, submit, then collect or stream.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use farthing_core::error::ApiError;
 use farthing_core::wire::stream::StreamWriter;
@@ -11,12 +10,14 @@ use hyper::body::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::measure::Measure;
-use super::prompt::{self, Prepared};
+use super::prompt::{self, Preparation, Prepared};
 use super::reply::{self, ReplyBody};
 use super::router::Call;
+use super::stored::{self, Asker, Collecting};
 use super::stream::{EventStream, Shown};
 use crate::engine::{self, EngineEvent, GenerateRequest, thread_gone};
 use crate::metrics::Operation;
+use crate::store::now_unix_s;
 
 /// Answers one request.
 ///
@@ -35,7 +36,14 @@ pub async fn answer(
         Operation::TextCompletion => Endpoint::Completions,
         Operation::Chat | Operation::Embeddings => Endpoint::ChatCompletions,
     };
-    let prepared = prompt::prepare_aside(state, endpoint, body).await?;
+    let asker = Asker::read(call.headers, call.identity);
+    let mut prepared = match prompt::prepare_aside(state, endpoint, asker, body).await? {
+        Preparation::Found(found) => {
+            call.log_stored(operation, &found.model);
+            return Ok(stored::answer(*found));
+        }
+        Preparation::Prepared(prepared) => *prepared,
+    };
     let sources = submit(call, &prepared)?;
     let choices = usize::from(prepared.request.sampling.n);
     let model = prepared.model.id.as_str();
@@ -48,10 +56,18 @@ pub async fn answer(
     };
     let response = if prepared.request.stream {
         let writer = StreamWriter::new(endpoint, head, choices * sources.len());
-        reply::events(EventStream::open(sources, &prepared.echoes, writer, shown, measure).await?)
+        let stream = EventStream::open(sources, &prepared.echoes, writer, shown, measure).await?;
+        let keep_at = prepared.keep_at.take();
+        reply::events(stream.keeping(keep_at.map(|place| Collecting::new(place, endpoint))))
     } else {
         let (choices, usage) = collect(sources, &prepared.echoes, shown, measure).await?;
-        reply::json(response::answer(endpoint, &head, &choices, &usage))
+        let bytes = response::answer(endpoint, &head, &choices, &usage);
+        if let Some(place) = &prepared.keep_at
+            && let Some(completed) = wire::parse_completed(endpoint, &bytes)
+        {
+            place.keep(&completed);
+        }
+        reply::json(bytes)
     };
     Ok(reply::from_model(response, model))
 }
@@ -78,12 +94,9 @@ fn answer_head(call: Call<'_>, endpoint: Endpoint, model: &str) -> AnswerHead {
         Endpoint::ChatCompletions => "chatcmpl",
         _ => "cmpl",
     };
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     AnswerHead {
         id: call.state.salts.response_id(prefix),
-        created_unix_s: since_epoch.as_secs(),
+        created_unix_s: now_unix_s(),
         model: model.to_owned(),
     }
 }

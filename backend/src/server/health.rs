@@ -130,6 +130,10 @@ pub fn metrics(state: &State) -> Response<ReplyBody> {
             page.sample(name, &labels, value(model));
         }
     }
+    for (name, kind, help, value) in state.store.iter().flat_map(|store| store.counts().rows()) {
+        page.family(name, kind, help);
+        page.sample(name, "", value);
+    }
     state.metrics.write(&mut page);
     reply::full(
         200,

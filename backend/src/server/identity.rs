@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::BackendError;
 use farthing_core::limits::REQUEST_ID_BYTES_MAX;
+use farthing_core::tenant::TenantId;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +18,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-farthing-request-i
 pub struct Identity {
     /// Only requests with an equal salt share cached prefixes.
     pub cache_salt: [u8; 32],
+    /// The tenant, hashed; none without exactly one.
+    pub tenant: Option<TenantId>,
     /// The request's name, if it came with a sane one.
     pub request_id: Option<HeaderValue>,
 }
@@ -25,10 +28,12 @@ impl Identity {
     /// Reads the headers. Without exactly one tenant the salt is a fresh one: nothing is shared.
     pub fn read(headers: &HeaderMap, salts: &Salts) -> Identity {
         let mut tenants = headers.get_all(TENANT).iter();
-        let cache_salt = match (tenants.next(), tenants.next()) {
-            (Some(tenant), None) if !tenant.is_empty() => salts.of_tenant(tenant.as_bytes()),
-            _ => salts.fresh(),
+        let tenant = match (tenants.next(), tenants.next()) {
+            (Some(tenant), None) if !tenant.is_empty() => Some(tenant.as_bytes()),
+            _ => None,
         };
+        let cache_salt = tenant.map_or_else(|| salts.fresh(), |tenant| salts.of_tenant(tenant));
+        let tenant = tenant.map(|tenant| TenantId(Sha256::digest(tenant).into()));
         let is_sane = |id: &&HeaderValue| {
             (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
                 && id.as_bytes().iter().all(u8::is_ascii_graphic)
@@ -36,6 +41,7 @@ impl Identity {
         let request_id = headers.get(REQUEST_ID).filter(is_sane).cloned();
         Identity {
             cache_salt,
+            tenant,
             request_id,
         }
     }

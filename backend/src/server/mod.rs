@@ -3,7 +3,7 @@
 //! Reading order: `process` starts, [`run`] accepts, `connection` speaks HTTP/1.1, `router` finds
 //! the route; `body` and `identity` read what every request has; `generate` (chat and completions,
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
-//! carry the answers out.
+//! carry the answers out, `stored` those of the response store.
 
 mod body;
 mod connection;
@@ -11,7 +11,7 @@ mod embeddings;
 mod generate;
 mod health;
 mod identity;
-mod log;
+pub(crate) mod log;
 mod measure;
 mod models;
 pub mod process;
@@ -20,6 +20,7 @@ mod reply;
 mod router;
 mod stall;
 mod state;
+mod stored;
 mod stream;
 
 use std::sync::Arc;

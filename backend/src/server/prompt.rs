@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use tokio::task::JoinHandle;
 
 use super::State;
+use super::stored::{self, Asker, Found, LookedUp, Place};
 use crate::model::ModelInfo;
 use crate::text::{ChatPrompt, GenerationPrompt, Specials, no_chat_template};
 
@@ -23,7 +24,16 @@ pub struct Prepared {
     pub prompts: Vec<Vec<u32>>,
     /// What is repeated before each prompt's answer; empty unless `echo` was asked.
     pub echoes: Vec<String>,
+    /// Where its answer may be kept.
+    pub keep_at: Option<Place>,
     max_tokens: usize,
+}
+
+/// What a request's bytes lead to.
+pub enum Preparation {
+    /// It has been answered before.
+    Found(Box<Found>),
+    Prepared(Box<Prepared>),
 }
 
 impl Prepared {
@@ -44,16 +54,17 @@ impl<T> Drop for Awaited<T> {
     }
 }
 
-/// Reads a request on the threads for prompts: tokenizing a long one takes milliseconds, which the
-/// threads that move bytes do not have.
+/// Reads a request on the threads for prompts: tokenizing a long one, or finding an old answer on
+/// the disk, takes milliseconds, which the threads that move bytes do not have.
 ///
 /// # Errors
 /// As [`prepare`], and `Overloaded` when `PROMPT_QUEUE_MAX` prompts are already there.
 pub async fn prepare_aside(
     state: Arc<State>,
     endpoint: Endpoint,
+    asker: Asker,
     body: Bytes,
-) -> Result<Prepared, ApiError> {
+) -> Result<Preparation, ApiError> {
     let Ok(place) = Arc::clone(&state.prompt_places).try_acquire_owned() else {
         let message = "too many prompts are waiting to be tokenized";
         return Err(ApiError::new(ErrorKind::Overloaded, message)
@@ -61,7 +72,7 @@ pub async fn prepare_aside(
     };
     // The place goes with the work and not with the client, who may leave while it is done.
     let mut work = Awaited(tokio::task::spawn_blocking(move || {
-        let prepared = prepare(&state, endpoint, &body);
+        let prepared = prepare(&state, endpoint, &asker, &body);
         drop(place);
         prepared
     }));
@@ -76,10 +87,19 @@ pub async fn prepare_aside(
 /// # Errors
 /// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported, and
 /// `ContextLengthExceeded`.
-fn prepare(state: &State, endpoint: Endpoint, body: &[u8]) -> Result<Prepared, ApiError> {
+fn prepare(
+    state: &State,
+    endpoint: Endpoint,
+    asker: &Asker,
+    body: &[u8],
+) -> Result<Preparation, ApiError> {
     let request = wire::parse(endpoint, body)?;
     let model = Arc::clone(state.chat_model(&request.model)?);
     refuse_unsupported(&request)?;
+    let keep_at = match stored::look_up(state, asker, &request, &model) {
+        LookedUp::Found(found) => return Ok(Preparation::Found(found)),
+        LookedUp::Missing(place) => place,
+    };
     let prompts = encode(&request.prompt, &model)?;
     for prompt in &prompts {
         check_length(endpoint, prompt.len(), &model)?;
@@ -91,13 +111,14 @@ fn prepare(state: &State, endpoint: Endpoint, body: &[u8]) -> Result<Prepared, A
     };
     let default = state.config.max_tokens_default.get();
     let max_tokens = request.max_tokens.unwrap_or(default) as usize;
-    Ok(Prepared {
+    Ok(Preparation::Prepared(Box::new(Prepared {
         request,
         model,
         prompts,
         echoes,
+        keep_at,
         max_tokens,
-    })
+    })))
 }
 
 /// Refused by name, never ignored: an ignored field is a wrong answer that nobody notices.

@@ -19,6 +19,8 @@ const MODEL: HeaderName = HeaderName::from_static("x-farthing-model");
 /// Says to a proxy that nothing was computed, so that it may ask another replica: a completion is
 /// not idempotent otherwise.
 const NOT_STARTED: HeaderName = HeaderName::from_static("x-farthing-not-started");
+/// The content type of server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// A complete body of this content type.
 pub fn full(status: u16, content_type: &'static str, bytes: Vec<u8>) -> Response<ReplyBody> {
@@ -56,19 +58,25 @@ pub fn error(error: &ApiError) -> Response<ReplyBody> {
 pub fn events(stream: EventStream) -> Response<ReplyBody> {
     let mut response = Response::new(Either::Right(stream));
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
 /// Says that `model` computed the answer.
-pub fn from_model(mut response: Response<ReplyBody>, model: &str) -> Response<ReplyBody> {
+pub fn from_model(response: Response<ReplyBody>, model: &str) -> Response<ReplyBody> {
+    from_source(response, "model", model)
+}
+
+/// Says where an answer comes from that `model` computed.
+pub fn from_source(
+    mut response: Response<ReplyBody>,
+    source: &'static str,
+    model: &str,
+) -> Response<ReplyBody> {
     response
         .headers_mut()
-        .insert(SOURCE, HeaderValue::from_static("model"));
+        .insert(SOURCE, HeaderValue::from_static(source));
     if let Ok(model) = HeaderValue::from_str(model) {
         response.headers_mut().insert(MODEL, model);
     }

@@ -150,6 +150,18 @@ impl Call<'_> {
         Measure::new(&self.state.metrics, subject, self.arrived)
     }
 
+    /// One line for an answer that nothing was measured of: it was kept.
+    pub fn log_stored(self, operation: Operation, model: &str) {
+        let fields: [(&str, &dyn std::fmt::Display); 5] = [
+            ("request_id", &self.identity.log_id()),
+            ("operation", &operation.as_str()),
+            ("model", &model),
+            ("outcome", &"stored"),
+            ("elapsed_ms", &self.arrived.elapsed().as_millis()),
+        ];
+        log::event("request", &fields);
+    }
+
     async fn dispatch(
         self,
         route: Route<'_>,

@@ -1,5 +1,6 @@
 //! Everything the server holds while it runs, and the names by which requests find models in it.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::engine::{self, EngineHandle};
 use crate::error::BackendError;
 use crate::metrics::Metrics;
 use crate::model::{ModelInfo, ModelOptions, load_model};
+use crate::store::{self, DiskStore, ResponseStore};
 
 /// Shared by all connections; nothing in it changes but counters.
 pub struct State {
@@ -31,6 +33,10 @@ pub struct State {
     pub prompt_places: Arc<Semaphore>,
     /// Cache salts and response ids.
     pub salts: Salts,
+    /// Answers that outlive the process.
+    pub store: Option<Arc<dyn ResponseStore>>,
+    /// Which file each chat model's answers come from, by its id. Empty without a store.
+    pub revisions: HashMap<String, String>,
 }
 
 impl State {
@@ -39,6 +45,8 @@ impl State {
     /// # Errors
     /// The first model that cannot be loaded, by its file.
     pub fn load(config: Config) -> Result<State, BackendError> {
+        let store = open_store(&config)?;
+        let mut revisions = HashMap::new();
         let mut chat = Vec::new();
         let mut embedders = Vec::new();
         for source in &config.models {
@@ -50,6 +58,14 @@ impl State {
                         kv_tokens: source.kv_tokens.map(NonZeroUsize::get),
                     };
                     chat.push(load_model(&source.id, &source.path, options)?);
+                    if store.is_some() {
+                        let revision = store::revision(&source.path);
+                        let revision = revision.map_err(|source_error| BackendError::Io {
+                            what: source.path.display().to_string(),
+                            source: source_error,
+                        })?;
+                        revisions.insert(source.id.clone(), revision);
+                    }
                 }
                 ModelKind::Embedding => embedders.push(embed::load(&source.id, &source.path)?),
             }
@@ -68,6 +84,8 @@ impl State {
             metrics,
             prompt_places: Arc::new(Semaphore::new(limits::PROMPT_QUEUE_MAX)),
             salts: Salts::new()?,
+            store,
+            revisions,
             config,
         })
     }
@@ -127,6 +145,14 @@ impl State {
         }
         Err(model_not_found(name))
     }
+}
+
+fn open_store(config: &Config) -> Result<Option<Arc<dyn ResponseStore>>, BackendError> {
+    let Some(config) = &config.response_store else {
+        return Ok(None);
+    };
+    let store: Arc<dyn ResponseStore> = Arc::new(DiskStore::open(config)?);
+    Ok(Some(store))
 }
 
 /// No model has this name. Names are printable ASCII (the parser saw to that), so it can be echoed.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::generate::{add_usage, wire_logprobs, wire_reason};
 use super::measure::Measure;
+use super::stored::Collecting;
 use crate::engine::{EngineEvent, thread_gone};
 
 /// What a stream shows beside the text.
@@ -38,6 +39,8 @@ pub struct EventStream {
     /// Events that are written and not sent.
     chunk: Vec<u8>,
     ended: bool,
+    /// Puts the answer together, to keep it.
+    collecting: Option<Collecting>,
 }
 
 impl EventStream {
@@ -80,9 +83,15 @@ impl EventStream {
             measure,
             chunk,
             ended: false,
+            collecting: None,
         };
         stream.on_event(0, first);
         Ok(stream)
+    }
+
+    /// The same stream, whose answer is kept once it is complete.
+    pub fn keeping(self, collecting: Option<Collecting>) -> EventStream {
+        EventStream { collecting, ..self }
     }
 
     /// Takes what the engine has ready, until a chunk is full.
@@ -164,6 +173,14 @@ impl Body for EventStream {
         }
         if !self.chunk.is_empty() {
             let chunk = std::mem::take(&mut self.chunk);
+            if let Some(collecting) = &mut self.collecting {
+                collecting.push(&chunk);
+            }
+            if self.ended
+                && let Some(collecting) = self.collecting.take()
+            {
+                collecting.finish();
+            }
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk)))));
         }
         if self.ended {

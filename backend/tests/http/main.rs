@@ -7,3 +7,4 @@ mod connections;
 mod disconnects;
 mod refusals;
 mod server;
+mod stored;

@@ -108,6 +108,11 @@ impl Envoy {
         (Ipv4Addr::LOCALHOST, self.admin_port).into()
     }
 
+    /// Envoy's process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
     /// Everything Envoy and the filter have logged so far.
     pub fn log(&self) -> String {
         self.process.log()

@@ -72,6 +72,12 @@ pub struct PricesOptions {
 pub struct BenchOptions {
     /// Which benchmark
     pub name: BenchName,
+    /// Measure one part of it only (edge: speed, sizes, streaming, memory, peers)
+    #[arg(long, value_name = "PART")]
+    pub only: Option<String>,
+    /// Install no other gateways and leave them out (edge)
+    #[arg(long)]
+    pub without_peers: bool,
     /// Also write every metric as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

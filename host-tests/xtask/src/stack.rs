@@ -38,7 +38,7 @@ pub struct StackOptions {
     pub filter: Option<Value>,
     /// Replace single fields of the filter's configuration.
     pub filter_fields: Vec<(String, Value)>,
-    /// The backend's configuration file.
+    /// The backend's configuration file; without one every default, and a response store.
     pub backend: Option<Value>,
     /// Envoy's worker threads.
     pub workers: u32,
@@ -139,13 +139,17 @@ fn start_backend(options: &StackOptions, interrupt: &Interrupt) -> Result<Backen
     let mut backend = BackendOptions::new();
     backend.models = options.models.clone();
     backend.port = options.backend_port;
-    if let Some(config) = &options.backend {
-        let file = run_folder("backend-config")?.join("backend.yaml");
-        let text = serde_yaml_ng::to_string(config)
-            .map_err(|error| XtaskError::Config(format!("backend: {error}")))?;
-        fs::write(&file, text).map_err(XtaskError::file("write", &file))?;
-        backend.config = Some(file);
-    }
+    let folder = run_folder("backend-config")?;
+    let with_store = || {
+        let store = serde_json::json!({"path": folder.join("responses.redb")});
+        serde_yaml_ng::to_value(serde_json::json!({"response_store": store}))
+    };
+    let config = options.backend.clone().map_or_else(with_store, Ok);
+    let text = config.and_then(|config| serde_yaml_ng::to_string(&config));
+    let text = text.map_err(|error| XtaskError::Config(format!("backend: {error}")))?;
+    let file = folder.join("backend.yaml");
+    fs::write(&file, text).map_err(XtaskError::file("write", &file))?;
+    backend.config = Some(file);
     interrupt
         .race(move || Backend::start(&backend))?
         .map_err(|error| explain("backend", BACKEND_REFUSAL, error))

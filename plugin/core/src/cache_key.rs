@@ -30,11 +30,25 @@ impl CacheKey {
         head: &RequestHead,
         request: &Request,
     ) -> CacheKey {
+        let model = (model.id.as_str(), model.upstream_model.as_str());
+        CacheKey::answered_by(secret, tenant, model, max_tokens, head, request)
+    }
+
+    /// The same for whoever knows the model by its id and by what stands behind that: the
+    /// upstream's name for it, or the revision of its file.
+    pub fn answered_by(
+        secret: &Secret,
+        tenant: TenantId,
+        (id, behind): (&str, &str),
+        max_tokens: u32,
+        head: &RequestHead,
+        request: &Request,
+    ) -> CacheKey {
         let mut encoder = Encoder::new(KeyedHash::new(secret.hash_keys(), Purpose::ExactCache));
         encoder.bytes(b't', &tenant.0);
         encoder.bytes(b'e', endpoint_name(request.endpoint));
-        encoder.bytes(b'm', model.id.as_bytes());
-        encoder.bytes(b'u', model.upstream_model.as_bytes());
+        encoder.bytes(b'm', id.as_bytes());
+        encoder.bytes(b'u', behind.as_bytes());
         encoder.tagged(b'x', u64::from(max_tokens));
         head.encode(&mut encoder.encoded);
         encoder.object(request.answer_fields());

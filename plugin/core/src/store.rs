@@ -70,28 +70,40 @@ pub fn seal(magic: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(magic.len() + payload.len() + CHECKSUM_BYTES);
     sealed.extend_from_slice(&magic);
     sealed.extend_from_slice(payload);
-    let checksum = fnv1a64(&sealed);
-    sealed.extend_from_slice(&checksum.to_le_bytes());
+    let sum = checksum(&sealed);
+    sealed.extend_from_slice(&sum.to_le_bytes());
     sealed
 }
 
 /// The payload of a sealed value, or `None` for anything that is not one of ours or is damaged.
 pub fn open(magic: [u8; 4], sealed: &[u8]) -> Option<&[u8]> {
     let body_len = sealed.len().checked_sub(CHECKSUM_BYTES)?;
-    let (body, checksum) = sealed.split_at_checked(body_len)?;
-    if fnv1a64(body).to_le_bytes() != checksum {
+    let (body, sum) = sealed.split_at_checked(body_len)?;
+    if checksum(body).to_le_bytes() != sum {
         return None;
     }
     body.strip_prefix(&magic)
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo). Each step is a bijection of the state, so any one damaged
-/// byte is always found. It is no defence against somebody who means harm: such a plugin could
-/// write to Envoy's memory budget as it likes anyway.
-fn fnv1a64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+/// A multiplicative checksum over words of eight bytes, the last one filled up with zeros, and the
+/// length. Each step is a bijection of the state (an exclusive or, an odd factor, a rotation), so
+/// any one damaged word is always found. It is no defence against somebody who means harm: such a
+/// plugin could write to Envoy's memory budget as it likes anyway.
+fn checksum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, word: u64| {
+        (sum ^ word)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    for (byte, rest) in last.iter_mut().zip(rest) {
+        *byte = *rest;
+    }
+    let sum = words.iter().fold(bytes.len() as u64, |sum, word| {
+        step(sum, u64::from_le_bytes(*word))
+    });
+    step(sum, u64::from_le_bytes(last))
 }
 
 /// The store in one process's memory, with the host's exact compare-and-swap rules: for native use

@@ -203,7 +203,12 @@ fn what_is_not_to_be_stored_is_not_shared() {
 #[test]
 fn other_tenants_do_not_wait() {
     let body = chat(SMALL, "two tenants");
-    let flight = Flight::start("two tenants", completion("first"), &body, &[body.clone()]);
+    let flight = Flight::start(
+        "two tenants",
+        completion("first"),
+        &body,
+        std::slice::from_ref(&body),
+    );
     edge().script("two tenants", completion("second"));
     let other = edge().ask("another flyer", &body);
     assert_eq!(content(&other), "second");

@@ -7,7 +7,6 @@ mod engine;
 mod load;
 mod report;
 mod streams;
-mod upstream;
 
 use crate::cli::{BenchName, BenchOptions};
 use crate::error::XtaskError;
@@ -16,14 +15,18 @@ use crate::{build, fetch, runs};
 
 /// Runs one benchmark, prints its table and writes its metrics.
 pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
-    if options.name != BenchName::Cache {
-        fetch::everything(interrupt)?;
-        build::everything(interrupt)?;
-    }
     let metrics = match options.name {
         BenchName::Cache => cache::run(interrupt)?,
-        BenchName::Edge => edge::run(interrupt)?,
-        BenchName::Engine => engine::run(interrupt)?,
+        BenchName::Edge => {
+            fetch::without_models(interrupt)?;
+            build::filter(interrupt)?;
+            edge::run(options, interrupt)?
+        }
+        BenchName::Engine => {
+            fetch::everything(interrupt)?;
+            build::everything(interrupt)?;
+            engine::run(interrupt)?
+        }
     };
     runs::remove_own();
     report::print(&metrics);

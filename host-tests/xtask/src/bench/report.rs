@@ -7,6 +7,14 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+/// What is good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    ValueAtMost,
+    RatioAtLeast,
+}
+
 /// One figure beside its peer's, both medians over the rounds of one run.
 #[derive(Serialize)]
 pub struct Metric {
@@ -17,9 +25,12 @@ pub struct Metric {
     pub peer: &'static str,
     pub peer_value: f64,
     pub ratio: f64,
-    /// What the ratio should at least be, where there is such a thing.
+    /// What the value or the ratio is held against, where there is such a thing.
     pub target: Option<f64>,
+    pub goal: Option<Goal>,
     pub met: Option<bool>,
+    /// What a reader must know about this figure, such as why there is none.
+    pub note: Option<String>,
 }
 
 impl Metric {
@@ -34,8 +45,16 @@ impl Metric {
             peer_value: 0.0,
             ratio: 0.0,
             target: None,
+            goal: None,
             met: None,
+            note: None,
         }
+    }
+
+    /// A figure that has no peer.
+    pub fn alone(mut self, value: f64) -> Metric {
+        self.value = value;
+        self
     }
 
     /// The figure and its peer's; their ratio is `value / peer_value`.
@@ -51,11 +70,57 @@ impl Metric {
         self
     }
 
+    /// The ratio, where it is better known than from two medians: as the median of the rounds'.
+    pub fn with_ratio(mut self, ratio: f64) -> Metric {
+        self.ratio = ratio;
+        self
+    }
+
     /// The least ratio that is good enough.
     pub fn ratio_at_least(mut self, target: f64) -> Metric {
         self.target = Some(target);
+        self.goal = Some(Goal::RatioAtLeast);
         self.met = Some(self.ratio >= target);
         self
+    }
+
+    /// The most that the figure may be.
+    pub fn at_most(mut self, target: f64) -> Metric {
+        self.target = Some(target);
+        self.goal = Some(Goal::ValueAtMost);
+        self.met = Some(self.value <= target);
+        self
+    }
+
+    /// A figure that could not be measured: it has missed its target, and says why.
+    pub fn not_measured(mut self, target: f64, goal: Goal, reason: &str) -> Metric {
+        self.target = Some(target);
+        self.goal = Some(goal);
+        self.met = Some(false);
+        self.note(reason)
+    }
+
+    /// Adds what a reader must know.
+    pub fn note(mut self, note: impl Into<String>) -> Metric {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// The target and whether it is met, for a reader.
+    fn verdict(&self) -> String {
+        let (Some(target), Some(goal)) = (self.target, self.goal) else {
+            return "-".to_string();
+        };
+        let sign = match goal {
+            Goal::ValueAtMost => "<=",
+            Goal::RatioAtLeast => "ratio >=",
+        };
+        let met = if self.met == Some(true) {
+            "met"
+        } else {
+            "MISSED"
+        };
+        format!("{sign} {target} {met}")
     }
 }
 
@@ -63,20 +128,25 @@ impl Metric {
 pub fn print(metrics: &[Metric]) {
     println!();
     println!(
-        "{:<44} {:>10} {:<9} {:<22} {:>10} {:>7}  target",
+        "{:<40} {:>10} {:<9} {:<22} {:>10} {:>7}  target",
         "metric", "value", "unit", "peer", "value", "ratio"
     );
     for metric in metrics {
-        let verdict = match (metric.target, metric.met) {
-            (Some(target), Some(true)) => format!(">= {target} met"),
-            (Some(target), _) => format!(">= {target} MISSED"),
-            (None, _) => "-".to_string(),
-        };
+        let note = metric.note.as_deref().unwrap_or_default();
         println!(
-            "{:<44} {:>10.1} {:<9} {:<22} {:>10.1} {:>7.2}  {verdict}",
-            metric.metric, metric.value, metric.unit, metric.peer, metric.peer_value, metric.ratio
+            "{:<40} {:>10.1} {:<9} {:<22} {:>10.1} {:>7.2}  {:<16} {note}",
+            metric.metric,
+            metric.value,
+            metric.unit,
+            metric.peer,
+            metric.peer_value,
+            metric.ratio,
+            metric.verdict(),
         );
     }
+    let held: Vec<bool> = metrics.iter().filter_map(|metric| metric.met).collect();
+    let met = held.iter().filter(|met| **met).count();
+    println!("{met} of {} targets met", held.len());
     println!("on {}", Machine::here().line());
 }
 
@@ -121,13 +191,13 @@ mod tests {
 
     #[test]
     fn a_metric_knows_its_ratio_and_whether_that_is_enough() {
-        let metric = Metric::new("b", "m", "s").beside(8.0, "peer", 2.0);
-        assert_eq!((metric.ratio, metric.met), (4.0, None));
-        assert_eq!(metric.ratio_at_least(4.5).met, Some(false));
-        let metric = Metric::new("b", "m", "s")
-            .beside(8.0, "peer", 2.0)
-            .ratio_at_least(4.0);
-        assert_eq!(metric.met, Some(true));
+        let metric = || Metric::new("b", "m", "s").beside(8.0, "peer", 2.0);
+        assert_eq!((metric().ratio, metric().met), (4.0, None));
+        assert_eq!(metric().ratio_at_least(4.5).met, Some(false));
+        assert_eq!(metric().ratio_at_least(4.0).met, Some(true));
+        assert_eq!(metric().at_most(8.0).met, Some(true));
+        assert_eq!(metric().at_most(7.9).verdict(), "<= 7.9 MISSED");
+        assert_eq!(metric().with_ratio(4.6).ratio_at_least(4.5).met, Some(true));
     }
 
     #[test]

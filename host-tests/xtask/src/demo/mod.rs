@@ -23,7 +23,9 @@ use workload::Row;
 pub use report::quantile;
 
 /// The demo's tenants, each known by the credential `demo-NAME`.
-const TENANTS: [&str; 3] = ["acme", "globex", "free-tier"];
+const TENANTS: [&str; 4] = ["acme", "globex", "free-tier", UNCACHED];
+/// The tenant without a cache at the edge, whose repeats the backend's response store answers.
+const UNCACHED: &str = "initech";
 /// Enough for one short answer of the large model, and not for two: its price is 600 nano-dollars
 /// a completion token.
 const FREE_TIER_USD: &str = "0.00003";
@@ -103,6 +105,14 @@ fn stack_options() -> Result<StackOptions, XtaskError> {
                 "usd": BUDGET_USD,
                 "tenants": {"free-tier": FREE_TIER_USD},
             }),
+        ),
+        (
+            "routes",
+            serde_json::json!([{
+                "name": "response-store",
+                "match": {"tenants": [UNCACHED]},
+                "cache": {"enabled": false},
+            }]),
         ),
     ];
     let mut options = StackOptions::new();

@@ -102,7 +102,7 @@ impl Summary {
         for (source, count) in &self.by_source {
             let percent = 100.0 * *count as f64 / self.requests.max(1) as f64;
             println!(
-                "  {source:<12} {count:>4} of {} ({percent:.0} %)",
+                "  {source:<14} {count:>4} of {} ({percent:.0} %)",
                 self.requests
             );
         }
@@ -134,7 +134,7 @@ impl Line {
     /// The headings of [`Line::print`].
     pub fn print_headings() {
         println!(
-            "{:>3}  {:<10} {:<38} {:>4}  {:<10} {:<28} {:>8}  {:>13} {:>13} {:>9}",
+            "{:>3}  {:<10} {:<38} {:>4}  {:<14} {:<28} {:>8}  {:>13} {:>13} {:>9}",
             "no", "tenant", "what", "code", "source", "model", "tokens", "cost", "saved", "ms"
         );
     }
@@ -143,7 +143,7 @@ impl Line {
     pub fn print(&self) {
         let tokens = format!("{}+{}", self.prompt_tokens, self.completion_tokens);
         println!(
-            "{:>3}  {:<10} {:<38} {:>4}  {:<10} {:<28} {tokens:>8}  {:>13} {:>13} {:>9.1}",
+            "{:>3}  {:<10} {:<38} {:>4}  {:<14} {:<28} {tokens:>8}  {:>13} {:>13} {:>9.1}",
             self.request,
             self.tenant,
             self.what,

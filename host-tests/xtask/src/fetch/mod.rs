@@ -3,6 +3,8 @@
 //! second run touches no network.
 
 mod download;
+mod peers;
+mod pinned;
 mod pins;
 mod pip;
 mod progress;
@@ -19,6 +21,7 @@ use pins::{ARTIFACTS, Artifact, Kind, Source};
 use stamp::State;
 use std::fs;
 
+pub use peers::{litellm, portkey};
 pub use python::client_packages;
 pub use stamp::hexadecimal;
 

@@ -1,12 +1,11 @@
 //! The official client package and what it needs, in a folder of their own, for the client tests.
 //! A virtual environment would need `ensurepip`, which some systems package apart from pip.
 
-use super::{pip, stamp};
+use super::{pinned, pip};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
 use crate::subprocess;
 use farthing_host_tests::paths;
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -21,29 +20,15 @@ struct Version(u32, u32);
 /// Installs the pinned requirements, unless they are there; answers what `PYTHONPATH` must be.
 pub fn client_packages(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
     let requirements = paths::workspace_root().join("host-tests/python/requirements.txt");
-    let pinned = stamp::sha256_of(&requirements)?;
     let folder = paths::python_packages(&version(interrupt)?);
-    let made_from = folder.join("requirements.sha256");
-    if fs::read_to_string(&made_from).is_ok_and(|text| text == pinned) {
-        return Ok(folder);
-    }
-    eprintln!("fetch: the openai package and what it needs");
-    if folder.exists() {
-        // pip leaves what is already there as it is.
-        fs::remove_dir_all(&folder).map_err(XtaskError::file("remove", &folder))?;
-    }
-    let mut install = pip::command("install");
-    install.args(["--quiet", "--no-deps", "--only-binary=:all:"]);
-    install.arg("--target").arg(&folder);
-    install.args(["--require-hashes", "--requirement"]);
-    install.arg(&requirements);
-    subprocess::run(&mut install, interrupt, |_| {})?.require_success("pip install")?;
-    fs::write(&made_from, pinned).map_err(XtaskError::file("write", &made_from))?;
+    let install = || Ok(pip::install(&folder, &requirements));
+    let what = "the openai package and what it needs";
+    pinned::folder(what, &folder, &requirements, install, interrupt)?;
     Ok(folder)
 }
 
 /// The version of `python3`, which must be one that the requirements are pinned for.
-fn version(interrupt: &Interrupt) -> Result<String, XtaskError> {
+pub fn version(interrupt: &Interrupt) -> Result<String, XtaskError> {
     let mut ask = Command::new("python3");
     ask.args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]);
     let output = subprocess::run(&mut ask, interrupt, |_| {})?.require_success("python3")?;
@@ -60,7 +45,7 @@ fn require_supported(text: &str) -> Result<(), XtaskError> {
         return Ok(());
     }
     Err(XtaskError::Unexpected(format!(
-        "the tests with the openai package need Python {}.{} to {}.{}; python3 is {text:?}",
+        "the packages are pinned for Python {}.{} to {}.{}; python3 is {text:?}",
         OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1
     )))
 }

@@ -173,7 +173,7 @@ impl Types {
             return self.add_within(inner, &format!("{path}.NAME"), found, depth);
         }
         let name = type_name(ty);
-        if let Some(item) = self.structs.get(&name) {
+        if let Some(item) = self.structs.get(&name).filter(|item| reads_fields(item)) {
             return self.add_struct(item, path, found, depth + 1);
         }
         for variant in self.enums.get(&name).iter().flat_map(|item| &item.variants) {
@@ -216,7 +216,7 @@ impl Types {
             "WholeNumber" | "u64" | "u32" | "u16" | "u8" | "usize" => "whole number",
             "Usd" => "dollars, as a number or as text",
             _ => match self.structs.get(&name) {
-                Some(item) if matches!(item.fields, Fields::Named(_)) => "object",
+                Some(item) if reads_fields(item) => "object",
                 Some(item) => return first_sentence(&doc(&item.attrs)).ok_or(name),
                 None => return Err(format!("the type `{name}` is unknown")),
             },
@@ -266,6 +266,19 @@ impl Types {
         };
         text.to_string()
     }
+}
+
+/// Does serde read this type field by field? Else it has a way of its own, which its comment tells.
+fn reads_fields(item: &ItemStruct) -> bool {
+    let mut derived = false;
+    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("derive")) {
+        // A list of traits cannot be wrong in code that compiles.
+        let _ = attribute.parse_nested_meta(|meta| {
+            derived |= meta.path.is_ident("Deserialize");
+            Ok(())
+        });
+    }
+    derived && matches!(item.fields, Fields::Named(_))
 }
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), XtaskError> {
@@ -389,5 +402,5 @@ fn first_sentence(comment: &str) -> Option<String> {
     let sentence = comment
         .split_once(". ")
         .map_or(comment, |(sentence, _)| sentence);
-    Some(sentence.trim_end_matches('.').to_lowercase()).filter(|text| !text.is_empty())
+    Some(sentence.trim_end_matches('.').to_string()).filter(|text| !text.is_empty())
 }

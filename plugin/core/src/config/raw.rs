@@ -8,6 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::budget::RawBudget;
 use super::cache::RawCache;
 use super::compaction::RawCompaction;
 use super::prices::RawPrice;
@@ -122,18 +123,6 @@ pub(super) struct RawNamedCredential {
     pub name: String,
     /// Hex; of the bearer token or API key without its scheme.
     pub credential_sha256: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub(super) struct RawBudget {
-    /// How long a window is.
-    pub window_s: WholeNumber,
-    /// For each tenant that has no amount of its own.
-    pub usd: Usd,
-    /// Amounts of single tenants, by name.
-    #[serde(default)]
-    pub tenants: BTreeMap<String, Usd>,
 }
 
 #[derive(Deserialize)]

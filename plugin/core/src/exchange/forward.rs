@@ -5,12 +5,12 @@ use super::answer::Answer;
 use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
-use crate::budget::Reservation;
+use crate::budget::{Reservation, Unit};
 use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
+use crate::ledger::Shadow;
 use crate::metrics::Metric;
-use crate::money::Nanousd;
 use crate::route::Route;
 use crate::tenant::Tenant;
 use crate::tokens::Count;
@@ -35,8 +35,8 @@ pub(super) struct InFlight {
     pub age_s: u64,
     /// Taken when it lands: identical requests wait for it.
     pub leads: Option<Leader>,
-    /// What a cache that only records would have saved.
-    pub shadow_saved: Option<Nanousd>,
+    /// What policies that only record would have done.
+    pub shadow: Shadow,
     pub answer: Answer,
 }
 
@@ -53,7 +53,7 @@ impl InFlight {
             storable_s: None,
             age_s: 0,
             leads: None,
-            shadow_saved: None,
+            shadow: Shadow::default(),
             answer: Answer::Awaited,
         }
     }
@@ -69,10 +69,10 @@ impl InFlight {
         self.asked.endpoint
     }
 
-    pub(super) fn reserved(&self) -> Nanousd {
-        self.reservation
-            .as_ref()
-            .map_or(Nanousd::ZERO, Reservation::amount)
+    /// What is set aside, with its unit.
+    pub(super) fn reserved(&self) -> Option<(Unit, u64)> {
+        let reservation = self.reservation.as_ref()?;
+        Some((reservation.unit(), reservation.amount()))
     }
 
     /// Must the usage event be taken out, because only we asked for it?
@@ -119,7 +119,7 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
 pub(super) fn forward(
     caller: &Caller,
     config: &Config,
-    request: &Request,
+    request: Request,
     in_flight: &InFlight,
     effects: &mut Vec<Effect>,
 ) {
@@ -127,10 +127,6 @@ pub(super) fn forward(
     let Some(model) = config.model(route.model) else {
         return;
     };
-    let rewrite = rewrite(model, request, in_flight);
-    if request.is_compacted || !rewrite.is_empty() {
-        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request)));
-    }
     // A compressed answer could not be read.
     effects.push(Effect::RemoveRequestHeader {
         name: "accept-encoding".to_owned(),
@@ -147,8 +143,12 @@ pub(super) fn forward(
         set(
             effects,
             "x-farthing-prefix",
-            prefix_id(&config.secret, *id, model, request),
+            prefix_id(&config.secret, *id, model, &request),
         );
+    }
+    let rewrite = rewrite(model, &request, in_flight);
+    if request.is_compacted || !rewrite.is_empty() {
+        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request.json)));
     }
 }
 

@@ -76,9 +76,8 @@ impl Rewrite {
         *self == Self::default()
     }
 
-    /// The whole body to send.
-    pub fn apply(&self, request: &Request) -> Vec<u8> {
-        let mut json = request.json.clone();
+    /// The whole body to send, made of the whole body that came.
+    pub fn apply(&self, mut json: Json) -> Vec<u8> {
         if let Json::Object(entries) = &mut json {
             if let Some(model) = &self.model {
                 set(entries, "model", Json::String(model.clone()));
@@ -123,7 +122,7 @@ mod tests {
     fn check(body: &str, rewrite: Rewrite, expected: &str) {
         let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
         assert_eq!(
-            String::from_utf8(rewrite.apply(&request)).unwrap(),
+            String::from_utf8(rewrite.apply(request.json)).unwrap(),
             expected
         );
     }

@@ -3,7 +3,6 @@
 
 use farthing_core::config::{Config, SampledCaching, TenantSource};
 use farthing_core::limits::PLUGIN_CONFIG_BYTES_MAX;
-use farthing_core::money::Nanousd;
 use proptest::prelude::*;
 use prost::Message;
 use prost_types::value::Kind;
@@ -78,10 +77,10 @@ fn every_field_is_read_from_both_encodings() {
         assert_eq!(config.tenant.source, TenantSource::Credential);
         let budget = config.budget.as_ref().unwrap();
         assert_eq!(
-            (budget.window_s, budget.limit(None)),
-            (3600, Nanousd(5_000_000_000))
+            (budget.window_s, budget.limit(None).amount),
+            (3600, 5_000_000_000)
         );
-        assert_eq!(budget.limit(Some("acme")), Nanousd(250_000_000));
+        assert_eq!(budget.limit(Some("acme")).amount, 250_000_000);
         let cache = config.cache.as_ref().unwrap();
         assert_eq!(
             (cache.policy.ttl_s, cache.slots, cache.entry_bytes_max),

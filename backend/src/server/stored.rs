@@ -1,0 +1,202 @@
+//! What the response store has to do with one request: may it be answered from there, and may its
+//! answer be kept?
+
+use std::sync::Arc;
+
+use farthing_core::cache::{Bytes, CacheControl, Entry};
+use farthing_core::cache_key::{CacheKey, RequestHead};
+use farthing_core::config::Secret;
+use farthing_core::exchange::Headers;
+use farthing_core::tenant::TenantId;
+use farthing_core::wire::{
+    Completed, Endpoint, Request, StreamCollector, UsageEvent, parse_completed, replay_sse,
+};
+use hyper::Response;
+use hyper::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderValue};
+
+use super::State;
+use super::identity::Identity;
+use super::reply::{self, ReplyBody};
+use crate::model::ModelInfo;
+use crate::store::{ResponseStore, now_unix_s};
+
+/// How an answer ends that says all it had to say. One that was cut off by a limit is not kept.
+const COMPLETE: &str = "stop";
+
+/// Whose request it is and what it wishes of caches.
+pub struct Asker {
+    tenant: Option<TenantId>,
+    control: CacheControl,
+}
+
+impl Asker {
+    pub fn read(headers: &HeaderMap, identity: &Identity) -> Asker {
+        let entries: Vec<(String, Vec<u8>)> = headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .map(|value| (CACHE_CONTROL.to_string(), value.as_bytes().to_vec()))
+            .collect();
+        Asker {
+            tenant: identity.tenant,
+            control: CacheControl::read(&Headers::new(&entries)),
+        }
+    }
+
+    /// The place of a request in the store. None without a tenant, because then nobody may see it
+    /// again, and none where the answer is drawn at random.
+    fn place(&self, state: &State, request: &Request, model: &ModelInfo) -> Option<Place> {
+        let store = state.store.as_ref()?;
+        let revision = state.revisions.get(&model.id)?;
+        let tenant = self
+            .tenant
+            .filter(|_| request.sampling.temperature == 0.0)?;
+        let default = state.config.max_tokens_default.get();
+        let key = CacheKey::answered_by(
+            // The tenant id is keyed already, and the file is nobody else's to probe.
+            &Secret::new(b""),
+            tenant,
+            (&model.id, revision),
+            request.max_tokens.unwrap_or(default),
+            // Nothing of a request's head changes what this backend answers.
+            &RequestHead::default(),
+            request,
+        );
+        Some(Place {
+            store: Arc::clone(store),
+            key,
+            ttl_s: state.config.response_store.as_ref()?.ttl_s.get(),
+        })
+    }
+}
+
+/// A place in the store.
+pub struct Place {
+    store: Arc<dyn ResponseStore>,
+    key: CacheKey,
+    ttl_s: u32,
+}
+
+/// What the store makes of a request.
+pub enum LookedUp {
+    Found(Box<Found>),
+    /// It must be generated, and may be kept there.
+    Missing(Option<Place>),
+}
+
+/// An answer from the store, in the form that the request wants.
+pub struct Found {
+    pub model: String,
+    stream: bool,
+    age_s: u64,
+    body: Vec<u8>,
+}
+
+/// Looks a request up; blocks on the disk.
+pub fn look_up(state: &State, asker: &Asker, request: &Request, model: &ModelInfo) -> LookedUp {
+    let Some(place) = asker.place(state, request, model) else {
+        return LookedUp::Missing(None);
+    };
+    let found = (!asker.control.no_cache).then(|| place.find(asker, request, model));
+    match found.flatten() {
+        Some(found) => LookedUp::Found(Box::new(found)),
+        None => LookedUp::Missing(Some(place).filter(|_| !asker.control.no_store)),
+    }
+}
+
+impl Place {
+    fn find(&self, asker: &Asker, request: &Request, model: &ModelInfo) -> Option<Found> {
+        let now_unix_s = now_unix_s();
+        let entry = self.store.get(&self.key, now_unix_s)?;
+        let age_s = entry.age_s(now_unix_s);
+        if !asker.control.accepts_age(age_s) {
+            return None;
+        }
+        let body = if request.stream {
+            let usage_event = if request.include_usage {
+                UsageEvent::Include
+            } else {
+                UsageEvent::Omit
+            };
+            replay_sse(
+                &parse_completed(request.endpoint, &entry.answer.0)?,
+                usage_event,
+            )
+        } else {
+            entry.answer.0
+        };
+        Some(Found {
+            model: model.id.clone(),
+            stream: request.stream,
+            age_s,
+            body,
+        })
+    }
+
+    /// Keeps an answer if every choice is complete and its usage is known.
+    pub fn keep(&self, completed: &Completed) {
+        let complete = |choice: &farthing_core::wire::Json| {
+            choice
+                .get("finish_reason")
+                .and_then(|reason| reason.as_str())
+                == Some(COMPLETE)
+        };
+        let Some(usage) = completed.usage() else {
+            return;
+        };
+        if !completed.choices().iter().all(complete) {
+            return;
+        }
+        let now_unix_s = now_unix_s();
+        let entry = Entry {
+            created_unix_s: now_unix_s,
+            expires_unix_s: now_unix_s.saturating_add(u64::from(self.ttl_s)),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            // What it saves is the filter's to say, which knows the prices.
+            cost_nanousd: 0,
+            answer: Bytes(completed.json().to_bytes()),
+        };
+        self.store.put(self.key, entry);
+    }
+}
+
+/// Puts a streamed answer together as it passes, to keep it.
+pub struct Collecting {
+    place: Place,
+    collector: StreamCollector,
+}
+
+impl Collecting {
+    pub fn new(place: Place, endpoint: Endpoint) -> Collecting {
+        Collecting {
+            place,
+            collector: StreamCollector::new(endpoint),
+        }
+    }
+
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.collector.push(chunk);
+    }
+
+    /// The stream has come to its end. One that failed has no `[DONE]` and is not kept.
+    pub fn finish(self) {
+        if let Some(completed) = self.collector.finish() {
+            self.place.keep(&completed);
+        }
+    }
+}
+
+/// Answers with what was found.
+pub fn answer(found: Found) -> Response<ReplyBody> {
+    let content_type = if found.stream {
+        reply::EVENT_STREAM
+    } else {
+        "application/json"
+    };
+    let response = reply::full(200, content_type, found.body);
+    let mut response = reply::from_source(response, "response-store", &found.model);
+    response
+        .headers_mut()
+        .insert(AGE, HeaderValue::from(found.age_s));
+    response
+}

@@ -1,0 +1,95 @@
+//! The response store: complete answers that outlive the process, so that a repeat is answered
+//! without a model. It is the level behind the filter's cache, shared by all Envoys in front of this
+//! backend. Entries have the form of that cache's (version, full key, checksum), and what does not
+//! open exactly is a miss.
+
+mod disk;
+mod revision;
+mod writer;
+
+pub use disk::DiskStore;
+pub use revision::revision;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use farthing_core::cache::Entry;
+use farthing_core::cache_key::CacheKey;
+
+/// Where answers are kept.
+pub trait ResponseStore: Send + Sync {
+    /// The answer under that key that has not expired. It may wait for a disk or a network: not to
+    /// be called on a thread that moves bytes or computes.
+    fn get(&self, key: &CacheKey, now_unix_s: u64) -> Option<Entry>;
+
+    /// Keeps an answer, soon. Never waits: when it cannot keep up, answers are dropped.
+    fn put(&self, key: CacheKey, entry: Entry);
+
+    /// What it has done so far.
+    fn counts(&self) -> &Counts;
+}
+
+/// Counters and gauges of a store.
+#[derive(Debug, Default)]
+pub struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    written: AtomicU64,
+    dropped: AtomicU64,
+    errors: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One number of [`Counts`] for `/metrics`: name, type, help, value.
+pub type CountRow = (&'static str, &'static str, &'static str, u64);
+
+impl Counts {
+    /// Everything that is counted.
+    pub fn rows(&self) -> [CountRow; 6] {
+        let row = |name, kind, help, value: &AtomicU64| (name, kind, help, value.load(Relaxed));
+        [
+            row(
+                "farthing_response_store_hits_total",
+                "counter",
+                "Requests answered from the response store.",
+                &self.hits,
+            ),
+            row(
+                "farthing_response_store_misses_total",
+                "counter",
+                "Requests looked up in the response store in vain.",
+                &self.misses,
+            ),
+            row(
+                "farthing_response_store_written_total",
+                "counter",
+                "Answers that are on the disk.",
+                &self.written,
+            ),
+            row(
+                "farthing_response_store_dropped_total",
+                "counter",
+                "Answers not kept because the disk could not keep up.",
+                &self.dropped,
+            ),
+            row(
+                "farthing_response_store_errors_total",
+                "counter",
+                "Reads and writes that failed.",
+                &self.errors,
+            ),
+            row(
+                "farthing_response_store_bytes",
+                "gauge",
+                "Bytes of the answers that are kept.",
+                &self.bytes,
+            ),
+        ]
+    }
+}
+
+/// Seconds since 1970; 0 should the clock be before that.
+pub fn now_unix_s() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |elapsed| elapsed.as_secs())
+}

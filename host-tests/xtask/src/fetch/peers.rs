@@ -1,0 +1,45 @@
+//! Other gateways, for the edge benchmark: LiteLLM's proxy from PyPI with every wheel pinned by its
+//! hash, Portkey's gateway from npm by its lock file, which holds the hash of every package.
+
+use super::{pinned, pip, python};
+use crate::error::XtaskError;
+use crate::signals::Interrupt;
+use farthing_host_tests::paths;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the pins lie.
+const PINS: &str = "host-tests/peers";
+
+/// Installs LiteLLM's proxy, unless it is there; answers what `PYTHONPATH` must be.
+pub fn litellm(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
+    let pins = paths::workspace_root().join(PINS).join("requirements.txt");
+    let python = python::version(interrupt)?;
+    let folder = paths::peers_dir().join(format!("litellm-python-{python}"));
+    let install = || Ok(pip::install(&folder, &pins));
+    pinned::folder("LiteLLM's proxy", &folder, &pins, install, interrupt)?;
+    Ok(folder)
+}
+
+/// Installs Portkey's gateway, unless it is there; answers the script that `node` runs.
+pub fn portkey(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
+    let pins = paths::workspace_root().join(PINS);
+    let lock = pins.join("package-lock.json");
+    let folder = paths::peers_dir().join("portkey");
+    let install = || npm(&pins, &folder);
+    pinned::folder("Portkey's gateway", &folder, &lock, install, interrupt)?;
+    Ok(folder.join("node_modules/@portkey-ai/gateway/build/start-server.js"))
+}
+
+/// `npm ci`, which installs what the lock file names or nothing. No package gets to run a script.
+fn npm(pins: &Path, folder: &Path) -> Result<Command, XtaskError> {
+    for name in ["package.json", "package-lock.json"] {
+        let to = folder.join(name);
+        fs::copy(pins.join(name), &to).map_err(XtaskError::file("write", &to))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    npm.current_dir(folder);
+    Ok(npm)
+}
