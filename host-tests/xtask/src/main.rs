@@ -13,6 +13,7 @@ mod cli;
 mod demo;
 mod error;
 mod fetch;
+mod fuzz;
 mod machine;
 mod prices;
 mod runs;
@@ -47,6 +48,7 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Up(options) => up::run(&options, interrupt),
         Command::Demo(options) => demo::run(&options, interrupt),
         Command::Test => test::run(interrupt),
+        Command::Fuzz(options) => fuzz::run(&options, interrupt).map(drop),
         Command::Bench(options) => bench::run(&options, interrupt),
         Command::Prices(options) => prices::run(&options),
     }
