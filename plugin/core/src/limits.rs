@@ -277,9 +277,11 @@ pub const SELF_CHECK_REPROBE_S: u64 = 30;
 
 /// Bytes of all tokens of a vocabulary together; the largest real ones have under 3 MB.
 pub const BPE_VOCABULARY_BYTES_MAX: usize = 64 << 20;
-/// Longest piece whose merges are found by scanning; longer ones use a heap. Nearly every word of
-/// prose and code is shorter, and up to here the scan is faster.
-pub const BPE_SHORT_PIECE_BYTES: usize = 48;
+/// Bytes of a piece that are merged at once; longer pieces are merged in windows of this size, in
+/// which looking for the next merge is cheap.
+pub const BPE_WINDOW_BYTES: usize = 32;
+/// Pieces whose counts one worker remembers, at 32 bytes each.
+pub const BPE_MEMO_ENTRIES: usize = 1_024;
 /// A model's chat template; the longest real ones have about 20 KiB.
 pub const CHAT_TEMPLATE_BYTES_MAX: usize = 256 << 10;
 /// Fuel of one rendering: about one unit an instruction and one for each 64 bytes that it makes, so
