@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::checks::{count, within};
-use super::raw::{Usd, WholeNumber};
+use super::raw::{Fraction, Usd, WholeNumber};
 use super::{ConfigError, TenantConfig, TenantSource};
 use crate::budget::{Limit, Low, Unit};
 use crate::limits::{
@@ -61,15 +61,15 @@ pub(super) struct RawLimit {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawLow {
-    pub share: f64,
-    pub price: f64,
+    pub share: Fraction,
+    pub price: Fraction,
 }
 
 impl Default for RawLow {
     fn default() -> Self {
         RawLow {
-            share: 0.2,
-            price: 1.0,
+            share: Fraction(0.2),
+            price: Fraction(1.0),
         }
     }
 }
@@ -123,7 +123,7 @@ fn limit(path: &str, raw: RawLimit) -> Result<Limit, ConfigError> {
 }
 
 fn low(raw: RawLow) -> Result<Low, ConfigError> {
-    let within = |field: &str, value: f64, max: f64| {
+    let within = |field: &str, Fraction(value): Fraction, max: f64| {
         if value > 0.0 && value <= max {
             return Ok(value);
         }
