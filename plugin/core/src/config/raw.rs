@@ -237,3 +237,41 @@ impl Visitor<'_> for UsdVisitor {
         Nanousd::parse_usd(value).map(Usd).map_err(E::custom)
     }
 }
+
+/// A number, as one or as text: Envoy's YAML reads `0.5` into a `Struct` as the text "0.5".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fraction(pub f64);
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FractionVisitor)
+    }
+}
+
+struct FractionVisitor;
+
+impl Visitor<'_> for FractionVisitor {
+    type Value = Fraction;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, such as 0.5")
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Fraction, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Fraction, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Fraction, E> {
+        Ok(Fraction(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Fraction, E> {
+        let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+        let refused = || E::invalid_value(de::Unexpected::Str(value), &self);
+        number.map(Fraction).ok_or_else(refused)
+    }
+}
