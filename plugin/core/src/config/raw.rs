@@ -12,6 +12,7 @@ use super::cache::RawCache;
 use super::compaction::RawCompaction;
 use super::prices::RawPrice;
 use super::routes::RawRoute;
+use super::vocabularies::RawVocabularies;
 use super::{ConfigError, LedgerTransport, MaxTokensField};
 use crate::money::Nanousd;
 
@@ -44,6 +45,7 @@ pub(super) struct RawConfig {
     pub routes: Vec<RawRoute>,
     #[serde(default)]
     pub compaction: RawCompaction,
+    pub vocabularies: Option<RawVocabularies>,
     /// Default: `passthrough::DEFAULT`. An empty list lets nothing pass.
     pub passthrough: Option<Vec<String>>,
     /// Default: the cluster of the first model.
@@ -64,6 +66,8 @@ pub(super) struct RawModel {
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
+    /// The vocabulary that counts its prompts. Default: they are estimated.
+    pub vocabulary: Option<String>,
     /// Default: whichever the client uses.
     pub max_tokens_field: Option<MaxTokensField>,
 }

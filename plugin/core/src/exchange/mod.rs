@@ -22,6 +22,7 @@ mod env;
 mod forward;
 mod headers;
 mod prefix;
+mod prompt_tokens;
 mod repeats;
 mod reply;
 mod request;

@@ -3,6 +3,7 @@
 
 use super::cached::{CacheUse, Serving, look_up};
 use super::forward::{self, InFlight};
+use super::prompt_tokens::PromptTokens;
 use super::repeats::RawRequest;
 use super::reply;
 use super::waiting::{self, Waiting};
@@ -16,7 +17,7 @@ use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::route::{self, Route};
 use crate::tenant::Tenant;
-use crate::tokens::{Calibration, Count};
+use crate::tokens::{Basis, Calibration, PromptCount};
 use crate::wire::{self, Endpoint, PromptExtent, Request};
 
 /// Did a reply go out?
@@ -40,7 +41,7 @@ pub(super) struct Judged {
     pub request: Request,
     pub asked: Asked,
     pub route: Route,
-    pub count: Count,
+    pub count: PromptCount,
     pub cache: Option<CacheUse>,
     /// What a cache that only records would have saved.
     pub shadow_saved: Option<Nanousd>,
@@ -102,20 +103,25 @@ fn judge(
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
-    let count = Count::of_request(&request);
     let calibrations: Vec<Calibration> = (0..vm.config.models.len())
         .map(|index| vm.calibration(env, ModelIndex(index)))
         .collect();
-    let calibration = |index: ModelIndex| calibrations.get(index.0).copied().unwrap_or_default();
-    let estimate = |index: ModelIndex| calibration(index).tokens(&count);
-    let route = match route::route(&vm.config, &request, count.tokens_min(), estimate) {
+    let vocabularies = &mut vm.vocabularies;
+    let mut tokens = PromptTokens::new(&vm.config, vocabularies, &calibrations, &request);
+    let least = tokens.least();
+    let route = match route::route(&vm.config, &request, least, |index| tokens.of(index)) {
         Ok(route) => route,
         Err(error) => return Err((Box::new(request), error)),
     };
+    let count = tokens.chosen(route.model);
+    effects.push(Effect::count(match count.basis {
+        Basis::Exact(_) => Metric::PromptsCounted,
+        Basis::Estimated(_) => Metric::PromptsEstimated,
+    }));
     let cache = CacheUse::plan(caller, &vm.config, &route, &request);
     let asked = Asked {
         sharing_group: cache.as_ref().and_then(|cache| cache.group.clone()),
-        ..Asked::of(&request, compacted)
+        ..Asked::of(&request, &count, compacted)
     };
     let mut judged = Judged {
         request,
@@ -191,11 +197,10 @@ fn send(
     } else {
         Metric::Bypasses
     }));
-    let calibration = vm.calibration(env, route.model);
     let prompt_tokens_max = match (request.extent, vm.config.model(route.model)) {
         // What the provider adds is limited by nothing but the context.
         (PromptExtent::Stored, Some(model)) => u64::from(model.context_tokens),
-        _ => calibration.tokens_max(&count),
+        _ => count.most,
     };
     let cost_max = cost_max(&vm.config, &route, &asked, prompt_tokens_max);
     let reservation = match reserve(caller, &vm.config, env, cost_max) {

@@ -13,8 +13,10 @@
 //! percent above the estimate on ordinary text. A request is refused as too long only by
 //! [`Count::tokens_min`].
 
+mod basis;
 mod calibration;
 
+pub use basis::{Basis, PromptCount};
 pub use calibration::Calibration;
 
 use crate::limits::IMAGE_TOKENS_MAX;

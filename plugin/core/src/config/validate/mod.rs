@@ -11,6 +11,7 @@ use super::passthrough::passthrough;
 use super::prices::price;
 use super::raw::{RawBudget, RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
+use super::vocabularies::vocabularies;
 use super::{
     BudgetConfig, Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig,
     TenantSource,
@@ -55,6 +56,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         ledger: raw.ledger,
         routes,
         compaction: compaction(raw.compaction),
+        vocabularies: vocabularies(raw.vocabularies)?,
         passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
