@@ -84,8 +84,8 @@ pub fn replace_body(message: Message, size: usize, with: &[u8]) {
     let _ = hostcalls::set_buffer(message.buffer(), 0, size, with);
 }
 
-/// Sets a property of the stream, which Envoy keeps as its filter state `wasm.NAME`. In any callback
-/// of a stream, `on_log` included: Envoy calls that of its filters before it writes its access logs.
+/// Sets a property of the stream, which Envoy keeps as its filter state `wasm.NAME`. In any
+/// callback of a stream, `on_log` included: Envoy calls that before it writes its access logs.
 pub fn set_filter_state(name: &str, value: &str) {
     let _ = hostcalls::set_property(vec![name], Some(value.as_bytes()));
 }

@@ -2,6 +2,7 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod budget;
 mod cache;
 mod checks;
 mod compaction;
@@ -10,10 +11,12 @@ mod passthrough;
 mod prices;
 mod raw;
 mod routes;
+mod tree;
 mod validate;
 mod value;
 mod vocabularies;
 
+pub use budget::BudgetConfig;
 pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
 pub use compaction::CompactionConfig;
 pub use ledger::LedgerTransport;
@@ -29,7 +32,6 @@ use serde::Deserialize;
 use raw::RawConfig;
 
 use crate::keyed_hash::HashKeys;
-use crate::money::Nanousd;
 use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
@@ -224,25 +226,6 @@ pub enum TenantSource {
 pub struct NamedCredential {
     pub name: String,
     pub digest: CredentialDigest,
-}
-
-/// What each tenant may spend in each window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetConfig {
-    pub window_s: u32,
-    /// For tenants without an amount of their own.
-    pub default: Nanousd,
-    pub tenants: Vec<(String, Nanousd)>,
-}
-
-impl BudgetConfig {
-    /// The amount a tenant of that name may spend in one window.
-    pub fn limit(&self, name: Option<&str>) -> Nanousd {
-        self.tenants
-            .iter()
-            .find(|(tenant, _)| Some(tenant.as_str()) == name)
-            .map_or(self.default, |(_, amount)| *amount)
-    }
 }
 
 /// Completion tokens a request may ask for.

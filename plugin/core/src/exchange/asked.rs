@@ -2,7 +2,7 @@
 //! request is upstream: a worker holds many, and linear memory never shrinks.
 
 use crate::price::ServiceTier;
-use crate::tokens::PromptCount;
+use crate::tokens::Basis;
 use crate::wire::{Endpoint, Prompt, PromptExtent, Request};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Compacted {
 }
 
 impl Asked {
-    pub(super) fn of(request: &Request, count: &PromptCount, compacted: Compacted) -> Asked {
+    pub(super) fn of(request: &Request, basis: &Basis, compacted: Compacted) -> Asked {
         let prompts = match &request.prompt {
             Prompt::Messages(_) => 1,
             Prompt::Text(texts) => texts.len(),
@@ -79,7 +79,7 @@ impl Asked {
             service_tier: request.service_tier,
             answers: u64::from(request.sampling.n).saturating_mul(prompts as u64),
             compacted,
-            tokens_basis: count.basis.as_str(),
+            tokens_basis: basis.as_str(),
             extent: request.extent,
             sharing_group: None,
         }

@@ -13,11 +13,11 @@
 //! percent above the estimate on ordinary text. A request is refused as too long only by
 //! [`Count::tokens_min`].
 
-mod basis;
 mod calibration;
+mod prompt;
 
-pub use basis::{Basis, PromptCount};
 pub use calibration::Calibration;
+pub use prompt::{Basis, PromptTokens};
 
 use crate::limits::IMAGE_TOKENS_MAX;
 use crate::wire::{Message, Prompt, Request};
