@@ -14,6 +14,7 @@ use super::compaction::RawCompaction;
 use super::prices::RawPrice;
 use super::routes::RawRoute;
 use super::tree::Tree;
+use super::vocabularies::RawVocabularies;
 use super::{ConfigError, LedgerTransport, MaxTokensField};
 use crate::money::Nanousd;
 
@@ -57,6 +58,9 @@ pub(super) struct RawConfig {
     /// What is taken out of a request on its way to the model.
     #[serde(default)]
     pub compaction: RawCompaction,
+    /// Who serves the vocabularies that models name. Default: nobody, and only those that are part
+    /// of the filter's build can be named.
+    pub vocabularies: Option<RawVocabularies>,
     /// Requests that are not ours to judge and may pass, each a method and a path; an empty list
     /// lets nothing pass. Default: `GET /v1/models` and
     /// `GET /v1/models/*`.
@@ -84,6 +88,8 @@ pub(super) struct RawModel {
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
+    /// The vocabulary that counts its prompts exactly. Default: they are estimated.
+    pub vocabulary: Option<String>,
     /// The field by which it takes a bound on its answer. Default: whichever the client uses.
     pub max_tokens_field: Option<MaxTokensField>,
 }
