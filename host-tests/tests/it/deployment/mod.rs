@@ -4,5 +4,6 @@
 mod certificates;
 mod production;
 mod production_edge;
+mod providers;
 mod reload;
 mod tls;

@@ -271,7 +271,11 @@ impl Types {
 /// Does serde read this type field by field? Else it has a way of its own, which its comment tells.
 fn reads_fields(item: &ItemStruct) -> bool {
     let mut derived = false;
-    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("derive")) {
+    for attribute in item
+        .attrs
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("derive"))
+    {
         // A list of traits cannot be wrong in code that compiles.
         let _ = attribute.parse_nested_meta(|meta| {
             derived |= meta.path.is_ident("Deserialize");
