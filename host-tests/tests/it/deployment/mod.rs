@@ -2,6 +2,7 @@
 //! Envoy runs is run by Envoy.
 
 mod certificates;
+mod istio;
 mod production;
 mod production_edge;
 mod providers;
