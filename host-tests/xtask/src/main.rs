@@ -13,6 +13,7 @@ mod cli;
 mod demo;
 mod error;
 mod fetch;
+mod fuzz;
 mod machine;
 mod prices;
 mod reference;
@@ -49,6 +50,7 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Demo(options) => demo::run(&options, interrupt),
         Command::Reference => reference::write(),
         Command::Test => test::run(interrupt),
+        Command::Fuzz(options) => fuzz::run(&options, interrupt).map(drop),
         Command::Bench(options) => bench::run(&options, interrupt),
         Command::Prices(options) => prices::run(&options),
     }

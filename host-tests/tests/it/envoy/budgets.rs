@@ -161,3 +161,53 @@ fn a_thousand_at_once_on_four_workers_do_not_overspend() {
     assert_eq!(flow("settled"), 800 * admitted as u64);
     assert_eq!(flow("expired") + flow("overrun"), 0);
 }
+
+#[test]
+fn a_budget_may_count_tokens() {
+    let edge = Edge::start(1, |config| {
+        let budget = json!({"window_s": 86_400, "tokens": 100});
+        config
+            .set_plugin_field("budget", yaml(budget))
+            .expect("a plugin configuration");
+    });
+    // Each takes 30 tokens in the end, and more than 40 until then.
+    let statuses: Vec<u16> = (0..4)
+        .map(|number| {
+            edge.ask("a", &chat(SMALL, &format!("{number} tokens")))
+                .status
+        })
+        .collect();
+    assert_eq!(statuses, [200, 200, 429, 429]);
+    edge.wait_for_metric("farthing_budget_settled_tokens_total", 60);
+    assert_eq!(edge.metric("farthing_budget_settled_nanousd_total"), 0);
+}
+
+/// While a budget runs low, fewer and fewer requests go to the dear model; when the first one is
+/// refused, none has gone there for a while.
+#[test]
+fn a_low_budget_leaves_the_dear_model_before_it_refuses() {
+    const HARD: &str = "Prove step by step that quicksort takes O(n log n) comparisons on average, \
+        derive the recurrence, and compare it with merge sort and heap sort in detail.";
+    let edge = Edge::start(2, |config| {
+        let budget = json!({"window_s": 86_400, "usd": "0.0003",
+            "low": {"share": 0.5, "price": 1}});
+        config
+            .set_plugin_field("budget", yaml(budget))
+            .expect("a plugin configuration");
+    });
+    let mut tiers = Vec::new();
+    let refusal = loop {
+        let prompt = format!("{HARD} ({})", tiers.len());
+        let answer = edge.ask("a", &chat("auto", &prompt));
+        if answer.status != 200 {
+            break answer;
+        }
+        tiers.push(answer.header("x-farthing-tier").unwrap_or_default() == "large");
+    };
+    assert_eq!(refusal.status, 429, "{}", refusal.text());
+    assert!(tiers.len() > 20, "{tiers:?}");
+    assert!(tiers[..5].iter().all(|large| *large), "{tiers:?}");
+    let last = &tiers[tiers.len() * 3 / 4..];
+    assert!(last.iter().all(|large| !large), "{tiers:?}");
+    assert!(edge.metric("farthing_budget_moved_total") > 0);
+}

@@ -3,11 +3,11 @@
 //! window in the shared store, and every change is a compare-and-swap.
 //!
 //! Tenants that the configuration names have a key each, which nobody can take from them. All
-//! others share a table of `BUDGET_BUCKETS` buckets of `BUDGET_BUCKET_RECORDS_MAX` records, because
-//! anybody can invent credentials. A bucket is one value, so no race can give a tenant two records; and a
-//! record stays until its window ends, so a tenant that once found its bucket full stays with the
-//! one overflow record that all such tenants have together: a budget that is not counted is no
-//! budget, and a full table must not turn everybody away.
+//! others share a table of `BUDGET_BUCKETS` buckets of `BUDGET_BUCKET_RECORDS_MAX` records,
+//! because anybody can invent credentials. A bucket is one value, so no race can give a tenant two
+//! records; and a record stays until its window ends, so a tenant that once found its bucket full
+//! stays with the one overflow record that all such tenants have together: a budget that is not
+//! counted is no budget, and a full table must not turn everybody away.
 //!
 //! # What becomes of a reservation
 //!

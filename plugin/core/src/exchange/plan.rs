@@ -1,5 +1,5 @@
-//! Where a request would go, and what the cache then is to it: asked once, and again for each shadow
-//! price that its budget puts on dear models.
+//! Where a request would go, and what the cache then is to it: asked once, and again for each
+//! shadow price that its budget puts on dear models.
 
 use super::admission::Need;
 use super::cached::CacheUse;

@@ -1,5 +1,5 @@
-//! A judged request that nothing of ours answers goes upstream, as far as its budget goes: under the
-//! shadow price of a budget that runs low to a cheaper model, and not at all where it is spent.
+//! A judged request that nothing of ours answers goes upstream, as far as its budget goes: under
+//! the shadow price of a budget that runs low to a cheaper model, and not at all where it is spent.
 
 use super::admission::Admission;
 use super::cached::{CacheUse, Serving, look_up};
