@@ -2,7 +2,9 @@
 //! Envoy runs is run by Envoy.
 
 mod certificates;
+mod istio;
 mod production;
 mod production_edge;
+mod providers;
 mod reload;
 mod tls;

@@ -83,18 +83,8 @@ impl ProductionEdge {
         })
     }
 
-    /// The value of one of Envoy's own counters or gauges.
     pub fn stat(&self, name: &str) -> u64 {
-        let path = format!("/stats?filter=^{name}$");
-        let text = client::get(self.envoy.admin_address(), &path)
-            .expect("an answer")
-            .text();
-        let value = text
-            .trim()
-            .rsplit(' ')
-            .next()
-            .and_then(|value| value.parse().ok());
-        value.unwrap_or(0)
+        stat(&self.envoy, name)
     }
 
     /// Where a listener of that name listens.
@@ -114,6 +104,19 @@ impl ProductionEdge {
         });
         (Ipv4Addr::LOCALHOST, port.expect("a port") as u16).into()
     }
+}
+
+/// The value of one of Envoy's own counters or gauges; 0 while there is none.
+pub fn stat(envoy: &Envoy, name: &str) -> u64 {
+    let path = format!("/stats?filter=^{name}$");
+    let text = client::get(envoy.admin_address(), &path)
+        .expect("an answer")
+        .text();
+    text.trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The shipped file with this machine's addresses.

@@ -3,6 +3,7 @@
 //! listener that it reads from a file (LDS).
 
 use super::certificates::folder;
+use super::production_edge::stat;
 use crate::abi::golden::{merge, table};
 use crate::envoy::bodies::{chat, completion};
 use crate::envoy::edge::{PATIENCE, wait_until};
@@ -62,15 +63,7 @@ impl Reloading {
     }
 
     fn stat(&self, name: &str) -> u64 {
-        let path = format!("/stats?filter=^{name}$");
-        let text = client::get(self.envoy.admin_address(), &path)
-            .expect("an answer")
-            .text();
-        text.trim()
-            .rsplit(' ')
-            .next()
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(0)
+        stat(&self.envoy, name)
     }
 
     /// Puts a configuration into the file, and waits until Envoy has counted it.
