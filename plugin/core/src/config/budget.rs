@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::checks::{count, within};
-use super::raw::{Usd, WholeNumber};
+use super::raw::{Fraction, Usd, WholeNumber};
 use super::{ConfigError, TenantConfig, TenantSource};
 use crate::budget::{Limit, Low, Unit};
 use crate::limits::{
@@ -68,16 +68,16 @@ pub(super) struct RawLimit {
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawLow {
     /// The share of the budget that is left when it begins.
-    pub share: f64,
+    pub share: Fraction,
     /// How strongly dear models are avoided when nothing is left; before, in proportion.
-    pub price: f64,
+    pub price: Fraction,
 }
 
 impl Default for RawLow {
     fn default() -> Self {
         RawLow {
-            share: 0.2,
-            price: 1.0,
+            share: Fraction(0.2),
+            price: Fraction(1.0),
         }
     }
 }
@@ -131,7 +131,7 @@ fn limit(path: &str, raw: RawLimit) -> Result<Limit, ConfigError> {
 }
 
 fn low(raw: RawLow) -> Result<Low, ConfigError> {
-    let within = |field: &str, value: f64, max: f64| {
+    let within = |field: &str, Fraction(value): Fraction, max: f64| {
         if value > 0.0 && value <= max {
             return Ok(value);
         }

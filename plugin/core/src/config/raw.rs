@@ -14,6 +14,7 @@ use super::compaction::RawCompaction;
 use super::prices::RawPrice;
 use super::routes::RawRoute;
 use super::tree::Tree;
+use super::vocabularies::RawVocabularies;
 use super::{ConfigError, LedgerTransport, MaxTokensField};
 use crate::money::Nanousd;
 
@@ -57,6 +58,9 @@ pub(super) struct RawConfig {
     /// What is taken out of a request on its way to the model.
     #[serde(default)]
     pub compaction: RawCompaction,
+    /// Who serves the vocabularies that models name. Default: nobody, and only those that are part
+    /// of the filter's build can be named.
+    pub vocabularies: Option<RawVocabularies>,
     /// Requests that are not ours to judge and may pass, each a method and a path; an empty list
     /// lets nothing pass. Default: `GET /v1/models` and
     /// `GET /v1/models/*`.
@@ -84,6 +88,8 @@ pub(super) struct RawModel {
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
+    /// The vocabulary that counts its prompts exactly. Default: they are estimated.
+    pub vocabulary: Option<String>,
     /// The field by which it takes a bound on its answer. Default: whichever the client uses.
     pub max_tokens_field: Option<MaxTokensField>,
 }
@@ -235,5 +241,43 @@ impl Visitor<'_> for UsdVisitor {
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Usd, E> {
         Nanousd::parse_usd(value).map(Usd).map_err(E::custom)
+    }
+}
+
+/// A number, as one or as text: Envoy's YAML reads `0.5` into a `Struct` as the text "0.5".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fraction(pub f64);
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FractionVisitor)
+    }
+}
+
+struct FractionVisitor;
+
+impl Visitor<'_> for FractionVisitor {
+    type Value = Fraction;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, such as 0.5")
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Fraction, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Fraction, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Fraction, E> {
+        Ok(Fraction(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Fraction, E> {
+        let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+        let refused = || E::invalid_value(de::Unexpected::Str(value), &self);
+        number.map(Fraction).ok_or_else(refused)
     }
 }
