@@ -47,7 +47,8 @@ pub fn run(options: &PricesOptions) -> Result<(), XtaskError> {
         return Err(unreadable("is not an object".to_owned()));
     };
     let source = format!(
-        "# from LiteLLM {} (MIT), model_prices_and_context_window_backup.json, sha256 {}",
+        "# from LiteLLM {} (MIT licence, Copyright (c) 2023 Berri AI):\n\
+         # model_prices_and_context_window_backup.json, sha256 {}",
         options.release,
         hexadecimal(&Sha256::digest(&bytes))
     );
@@ -128,7 +129,7 @@ mod tests {
                 "cache_creation_input_token_cost_above_1hr": 6e-6,
                 "input_cost_per_token_above_200k_tokens": 6e-6,
                 "output_cost_per_token_above_200k_tokens": 2.25e-5}),
-            "3/15/0.3/3.75/6 >200000:6/22.5/6",
+            "3/15/0.3/3.75/6 >200000:6/22.5",
         );
         // What a tier does not say is what the usual one says, but for what would be cheaper.
         check(
