@@ -1,5 +1,5 @@
-//! The response store as a file: what is kept comes back unharmed or not at all, for its key, in its
-//! time, within its bounds.
+//! The response store as a file: what is kept comes back unharmed or not at all, for its key, in
+//! its time, within its bounds.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! The response store in one file of an embedded database (redb), which survives being killed at any
-//! moment. A file that is damaged is set aside and a new one begun: what is in it can be computed
-//! again.
+//! The response store in one file of an embedded database (redb), which survives being killed at
+//! any moment. A file that is damaged is set aside and a new one begun: what is in it can be
+//! computed again.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};

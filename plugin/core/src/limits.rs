@@ -282,6 +282,19 @@ pub const BPE_VOCABULARY_BYTES_MAX: usize = 64 << 20;
 pub const BPE_WINDOW_BYTES: usize = 32;
 /// Pieces whose counts one worker remembers, at 32 bytes each.
 pub const BPE_MEMO_ENTRIES: usize = 1_024;
+/// A vocabulary file; that of o200k_base has 1.6 MB.
+pub const VOCABULARY_FILE_BYTES_MAX: usize = 8 << 20;
+/// Control and user-defined tokens of one vocabulary; Llama 3 has 256.
+pub const VOCABULARY_SPECIALS_MAX: usize = 4_096;
+/// Vocabulary files of a backend's folder.
+pub const VOCABULARY_FILES_MAX: usize = 64;
+/// How often a worker looks after vocabularies that it has not loaded.
+pub const VOCABULARY_TICK_MS: u64 = 50;
+/// Longest wait between two attempts to fetch a vocabulary, one minute: a backend that is down for
+/// long is asked now and then.
+pub const VOCABULARY_RETRY_MS_MAX: u64 = 60_000;
+/// Largest deadline of one attempt that a configuration may ask for.
+pub const VOCABULARY_TIMEOUT_MS_MAX: u32 = 60_000;
 /// A model's chat template; the longest real ones have about 20 KiB.
 pub const CHAT_TEMPLATE_BYTES_MAX: usize = 256 << 10;
 /// Fuel of one rendering: about one unit an instruction and one for each 64 bytes that it makes, so

@@ -66,10 +66,18 @@ pub enum Metric {
     Aborts,
     /// Requests settled from an estimate because no usage came back.
     UsageEstimated,
+    /// Prompts counted by their model's vocabulary, and those estimated.
+    PromptsCounted,
+    PromptsEstimated,
+    /// Counted prompts of which the upstream says another number: a model names the wrong
+    /// vocabulary, or its upstream adds to prompts.
+    PromptsMiscounted,
     /// Reservations that could not be settled because other workers kept writing.
     SettleContended,
     /// Gauge: 1 while the start-up self-check has failed, 0 again once a body proves it wrong.
     SelfCheckFailed,
+    /// Gauge: vocabularies that this worker has loaded.
+    VocabulariesLoaded,
     ModelRequests(ModelIndex),
     ModelPromptTokens(ModelIndex),
     ModelCompletionTokens(ModelIndex),
@@ -90,7 +98,7 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 40] = [
+const FIXED: [(Metric, &str, Kind); 44] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
     (
@@ -261,6 +269,26 @@ const FIXED: [(Metric, &str, Kind); 40] = [
         Metric::SettleContended,
         "farthing_settle_contended_total",
         Kind::Counter,
+    ),
+    (
+        Metric::PromptsCounted,
+        "farthing_prompts_counted_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::PromptsEstimated,
+        "farthing_prompts_estimated_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::PromptsMiscounted,
+        "farthing_prompts_miscounted_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::VocabulariesLoaded,
+        "farthing_vocabularies_loaded",
+        Kind::Gauge,
     ),
     (
         Metric::SelfCheckFailed,

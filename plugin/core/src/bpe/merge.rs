@@ -57,8 +57,8 @@ impl Merge<'_> {
             border,
             ends,
         } = scratch;
-        (window.start, window.end) = (0, 0);
-        (border.start, border.end) = (0, 0);
+        window.forget();
+        border.forget();
         if end - start <= BPE_WINDOW_BYTES {
             window.merge(self, start, end);
             return &window.ends;
@@ -111,6 +111,12 @@ impl Merge<'_> {
 }
 
 impl Window {
+    /// Is of no text any more.
+    fn forget(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.ends.clear();
+    }
+
     fn merge(&mut self, merge: &Merge<'_>, start: usize, end: usize) {
         let (bytes, before) = (end - start, self.end - self.start);
         let repeats =

@@ -16,7 +16,9 @@
 
 mod byte_alphabet;
 mod char_class;
+mod error;
 mod from_merges;
+mod gguf;
 mod memo;
 mod merge;
 mod merge_long;
@@ -26,6 +28,7 @@ mod short_tokens;
 pub mod special;
 mod token_table;
 
+pub use error::BpeError;
 pub use pre_tokenizer::PreTokenizer;
 pub use special::{Segment, SpecialKind, SpecialToken, Specials};
 
@@ -33,80 +36,9 @@ use from_merges::{Pair, Ranking};
 use memo::Memo;
 use merge::{Merge, MergeScratch};
 use special::SpecialTable;
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::ops::Range;
 use token_table::{Key, NONE, TokenTable};
-
-/// Why a vocabulary cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BpeError {
-    /// The pre-tokenizer that the file names is not one of those in [`PreTokenizer`].
-    #[error(
-        "the pre-tokenizer is {0:?}; supported are smollm, qwen2, gpt-2, default, llama-bpe, cl100k_base and o200k_base"
-    )]
-    UnknownPreTokenizer(String),
-    /// The vocabulary is empty.
-    #[error("the vocabulary has no tokens")]
-    Empty,
-    /// The vocabulary is larger than any real one.
-    #[error(
-        "the vocabulary has {tokens} tokens and {bytes} bytes, more than {tokens_max} tokens or {bytes_max} bytes"
-    )]
-    TooLarge {
-        /// Tokens of the vocabulary.
-        tokens: usize,
-        /// Bytes of all tokens together.
-        bytes: usize,
-        /// [`crate::limits::MODEL_VOCAB_MAX`].
-        tokens_max: usize,
-        /// [`crate::limits::BPE_VOCABULARY_BYTES_MAX`].
-        bytes_max: usize,
-    },
-    /// The lengths of the tokens do not add up to their bytes.
-    #[error("the tokens have {lengths} bytes by their lengths, but there are {bytes}")]
-    Lengths {
-        /// Sum of all lengths.
-        lengths: usize,
-        /// Bytes of all tokens.
-        bytes: usize,
-    },
-    /// A token of text is longer than any real one.
-    #[error("a token has {bytes} bytes, more than 255")]
-    LongToken {
-        /// Its length.
-        bytes: usize,
-    },
-    /// There must be one token type for each token.
-    #[error("{tokens} tokens but {types} token types")]
-    TokenTypes {
-        /// Tokens of the vocabulary.
-        tokens: usize,
-        /// Entries of `tokenizer.ggml.token_type`.
-        types: usize,
-    },
-    /// A merge names a token that the vocabulary lacks, or is not two tokens.
-    #[error("merge {index} ({merge:?}) does not join two tokens into a third of the vocabulary")]
-    Merge {
-        /// Position in `tokenizer.ggml.merges`, from 0.
-        index: usize,
-        /// The merge as the file spells it, or its two ids.
-        merge: String,
-    },
-    /// A special token's id is not one of the vocabulary, or its text is empty.
-    #[error("special token {text:?} with id {id} is empty or outside of the vocabulary")]
-    Special {
-        /// The token's text.
-        text: String,
-        /// The token's id.
-        id: u32,
-    },
-}
-
-impl BpeError {
-    fn merge(index: usize, left: u32, right: u32) -> BpeError {
-        let merge = format!("{left} {right}");
-        BpeError::Merge { index, merge }
-    }
-}
 
 /// A byte-level BPE vocabulary, ready to encode and decode. Immutable and shareable.
 #[derive(Debug)]
@@ -133,6 +65,19 @@ enum Ids {
     },
 }
 
+/// Tokens in order of rank, as a vocabulary file holds them.
+#[derive(Debug)]
+pub struct Table {
+    /// What the ranges are of.
+    pub data: Cow<'static, [u8]>,
+    /// One length for each token.
+    pub lengths: Range<usize>,
+    /// The tokens' bytes, one after the other.
+    pub bytes: Range<usize>,
+    /// Tokens that merges lead to; those after them are whole pieces only.
+    pub ranks: usize,
+}
+
 /// Memory of an encoder that is used again: keep one for each thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -141,13 +86,6 @@ pub struct Scratch {
     /// A piece without the bytes that have no token.
     piece: Vec<u8>,
 }
-
-/// `tokenizer.ggml.token_type` of a token that is only ever written by the template.
-const GGUF_TYPE_CONTROL: i32 = 3;
-/// `tokenizer.ggml.token_type` of a token that stands for its text wherever it occurs.
-const GGUF_TYPE_USER_DEFINED: i32 = 4;
-/// `tokenizer.ggml.token_type` of padding to a round vocabulary size: never encoded.
-const GGUF_TYPE_UNUSED: i32 = 5;
 
 impl Bpe {
     /// Builds a vocabulary from raw token bytes (index = id), merges in order of rank, and the
@@ -181,57 +119,43 @@ impl Bpe {
         Bpe::assemble(table, ranks, Ids::Places, specials, pre_tokenizer)
     }
 
-    /// Builds a vocabulary from the strings of a GGUF file: tokens and merges in the GPT-2 byte
-    /// alphabet (`Ġthe`, `Ġ t`), one type for each token, and the pre-tokenizer's name.
+    /// Builds a vocabulary from a table. A token's id is its place in it.
     ///
     /// # Errors
-    /// [`BpeError`]; see its variants.
-    pub fn from_gguf_strings(
-        tokens: &[String],
-        merges: &[String],
-        token_types: &[i32],
-        pre: &str,
+    /// [`BpeError`] when the table does not hold what it says or a limit is exceeded.
+    pub fn from_table(
+        table: Table,
+        specials: Vec<SpecialToken>,
+        pre_tokenizer: PreTokenizer,
     ) -> Result<Bpe, BpeError> {
-        let pre_tokenizer = PreTokenizer::from_name(pre)?;
-        if tokens.len() != token_types.len() {
-            let (tokens, types) = (tokens.len(), token_types.len());
-            return Err(BpeError::TokenTypes { tokens, types });
+        let Table {
+            data,
+            lengths,
+            bytes,
+            ranks,
+        } = table;
+        let indexed = lengths.len();
+        if ranks > indexed {
+            return Err(BpeError::Empty);
         }
-        let kind = |id: u32| {
-            token_types
-                .get(id as usize)
-                .copied()
-                .unwrap_or(GGUF_TYPE_UNUSED)
-        };
-        let raw: Vec<Vec<u8>> = tokens
-            .iter()
-            .zip(token_types)
-            .map(|(text, kind)| match *kind {
-                GGUF_TYPE_CONTROL | GGUF_TYPE_USER_DEFINED => text.as_bytes().to_vec(),
-                _ => byte_alphabet::decode(text),
-            })
-            .collect();
-        let is_text = |id: u32| {
-            !matches!(
-                kind(id),
-                GGUF_TYPE_CONTROL | GGUF_TYPE_USER_DEFINED | GGUF_TYPE_UNUSED
-            )
-        };
-        let merges = merge_pairs(&raw, &is_text, merges)?;
-        let specials = (0..).zip(tokens).filter_map(|(id, text)| {
-            let kind = match kind(id) {
-                GGUF_TYPE_CONTROL => SpecialKind::Control,
-                GGUF_TYPE_USER_DEFINED => SpecialKind::UserDefined,
-                _ => return None,
-            };
-            (!text.is_empty()).then(|| SpecialToken {
-                text: text.clone(),
-                id,
-                kind,
-            })
-        });
-        let specials = specials.collect();
-        Bpe::from_merges(&raw, is_text, &merges, specials, pre_tokenizer)
+        let table = TokenTable::new(data, bytes, lengths, indexed)?;
+        Bpe::assemble(table, ranks, Ids::Places, specials, pre_tokenizer)
+    }
+
+    /// The tokens that text may become, for [`Bpe::from_table`].
+    pub fn to_table(&self) -> Table {
+        let (lengths, bytes) = self.table.parts();
+        Table {
+            data: Cow::Owned([lengths, bytes].concat()),
+            lengths: 0..lengths.len(),
+            bytes: lengths.len()..lengths.len() + bytes.len(),
+            ranks: self.ranks as usize,
+        }
+    }
+
+    /// How its text is cut into pieces.
+    pub fn pre_tokenizer(&self) -> PreTokenizer {
+        self.pre_tokenizer
     }
 
     fn from_merges(
@@ -507,30 +431,6 @@ impl Bpe {
             .get(usize::from(byte))
             .is_some_and(|covered| *covered)
     }
-}
-
-/// Resolves merges such as `Ġ t`; a space cannot occur within a token of the byte alphabet.
-fn merge_pairs(
-    tokens: &[Vec<u8>],
-    is_text: &impl Fn(u32) -> bool,
-    merges: &[String],
-) -> Result<Vec<Pair>, BpeError> {
-    let mut ids: HashMap<&[u8], u32> = HashMap::with_capacity(tokens.len());
-    for (id, bytes) in (0..).zip(tokens).filter(|(id, _)| is_text(*id)) {
-        ids.entry(bytes).or_insert(id);
-    }
-    let id = |part: &str| ids.get(byte_alphabet::decode(part).as_slice()).copied();
-    let pair = |merge: &str| {
-        let (left, right) = merge.split_once(' ')?;
-        Some((id(left)?, id(right)?))
-    };
-    let resolved = merges.iter().enumerate().map(|(index, merge)| {
-        pair(merge).ok_or_else(|| BpeError::Merge {
-            index,
-            merge: merge.clone(),
-        })
-    });
-    resolved.collect()
 }
 
 #[cfg(test)]

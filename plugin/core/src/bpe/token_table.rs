@@ -12,6 +12,7 @@
 use super::BpeError;
 use super::short_tokens::{self, ShortTokens};
 use crate::limits::{BPE_VOCABULARY_BYTES_MAX, MODEL_VOCAB_MAX};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// No token.
@@ -27,7 +28,7 @@ const SLOTS_PER_TOKEN: usize = 2;
 pub(super) struct TokenTable {
     /// Holds the bytes and the lengths of the tokens, and perhaps more: a vocabulary file is kept
     /// as it came instead of being copied.
-    data: Vec<u8>,
+    data: Cow<'static, [u8]>,
     bytes: Range<usize>,
     lengths: Range<usize>,
     /// Where every [`TOKENS_PER_START`]th token starts in `data`.
@@ -124,7 +125,7 @@ impl TokenTable {
     /// lengths are the bytes of `data[lengths]`. The first `indexed` can be found by their bytes;
     /// of two with the same bytes the first wins.
     pub(super) fn new(
-        data: Vec<u8>,
+        data: Cow<'static, [u8]>,
         bytes: Range<usize>,
         lengths: Range<usize>,
         indexed: usize,
@@ -190,7 +191,7 @@ impl TokenTable {
         let bytes = 0..data.len();
         data.append(&mut lengths);
         let lengths = bytes.end..data.len();
-        TokenTable::new(data, bytes, lengths, indexed)
+        TokenTable::new(Cow::Owned(data), bytes, lengths, indexed)
     }
 
     fn index(&mut self) {
@@ -358,13 +359,15 @@ impl TokenTable {
         self.indexed
     }
 
-    /// The bytes of all tokens, one after the other.
-    pub(super) fn all_bytes(&self) -> &[u8] {
-        self.data.get(self.bytes.clone()).unwrap_or_default()
-    }
-
-    /// Their lengths.
-    pub(super) fn all_lengths(&self) -> &[u8] {
-        self.data.get(self.lengths.clone()).unwrap_or_default()
+    /// The indexed tokens: their lengths, and their bytes one after the other.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        let lengths = self.data.get(self.lengths.clone()).unwrap_or_default();
+        let lengths = lengths.get(..self.indexed).unwrap_or_default();
+        let bytes = lengths
+            .iter()
+            .map(|bytes| usize::from(*bytes))
+            .sum::<usize>();
+        let all = self.data.get(self.bytes.clone()).unwrap_or_default();
+        (lengths, all.get(..bytes).unwrap_or_default())
     }
 }

@@ -42,11 +42,17 @@ impl BudgetConfig {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawBudget {
+    /// How long a window is.
     pub window_s: WholeNumber,
+    /// For each tenant that has no amount of its own: this or `tokens`.
     pub usd: Option<Usd>,
+    /// The same in tokens of prompt and completion.
     pub tokens: Option<WholeNumber>,
+    /// Amounts of single tenants, by name.
     #[serde(default)]
     pub tenants: BTreeMap<String, RawLimit>,
+    /// Prefers cheaper tiers before anything is refused. Default: nothing changes until the budget
+    /// is spent.
     pub low: Option<RawLow>,
 }
 
@@ -61,7 +67,9 @@ pub(super) struct RawLimit {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawLow {
+    /// The share of the budget that is left when it begins.
     pub share: Fraction,
+    /// How strongly dear models are avoided when nothing is left; before, in proportion.
     pub price: Fraction,
 }
 

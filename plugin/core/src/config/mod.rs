@@ -11,8 +11,10 @@ mod passthrough;
 mod prices;
 mod raw;
 mod routes;
+mod tree;
 mod validate;
 mod value;
+mod vocabularies;
 
 pub use budget::BudgetConfig;
 pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
@@ -21,6 +23,7 @@ pub use ledger::LedgerTransport;
 pub use passthrough::Passthrough;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
+pub use vocabularies::VocabularySource;
 
 use std::fmt;
 
@@ -50,6 +53,8 @@ pub struct Config {
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
     pub compaction: CompactionConfig,
+    /// Who serves the vocabularies that models name.
+    pub vocabularies: Option<VocabularySource>,
     /// What may pass unjudged.
     pub passthrough: Passthrough,
     /// Where that goes.
@@ -63,6 +68,14 @@ impl Config {
         let tree = value::decode(bytes)?;
         let raw = raw::deserialize(tree)?;
         validate::validate(raw)
+    }
+
+    /// Refuses vocabularies that neither this build holds, whose names are given, nor anyone serves.
+    ///
+    /// # Errors
+    /// The first such model, by its path.
+    pub fn check_vocabularies(&self, embedded: &[&str]) -> Result<(), ConfigError> {
+        vocabularies::check_obtainable(&self.models, self.vocabularies.as_ref(), embedded)
     }
 
     pub fn model(&self, index: ModelIndex) -> Option<&Model> {
@@ -122,6 +135,8 @@ pub struct Model {
     pub price: Price,
     pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
+    /// Counts its prompts exactly. None: they are estimated.
+    pub vocabulary: Option<String>,
     /// What its chat calls the limit of an answer; none: as the client says.
     pub max_tokens_field: Option<MaxTokensField>,
 }

@@ -13,7 +13,7 @@ use crate::ledger::Shadow;
 use crate::metrics::Metric;
 use crate::route::Route;
 use crate::tenant::Tenant;
-use crate::tokens::Count;
+use crate::tokens::Basis;
 use crate::wire::rewrite::{MaxTokensRewrite, Rewrite};
 use crate::wire::{Endpoint, Request};
 
@@ -22,7 +22,7 @@ use crate::wire::{Endpoint, Request};
 pub(super) struct InFlight {
     pub asked: Asked,
     pub route: Route,
-    pub count: Count,
+    pub basis: Basis,
     /// Taken when it is settled. None where there are no budgets.
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
@@ -42,11 +42,11 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// One that reserves nothing, stores nothing and leads nobody.
-    pub(super) fn new(asked: Asked, route: Route, count: Count) -> InFlight {
+    pub(super) fn new(asked: Asked, route: Route, basis: Basis) -> InFlight {
         InFlight {
             asked,
             route,
-            count,
+            basis,
             reservation: None,
             store_under: None,
             ttl_s: 0,

@@ -8,14 +8,14 @@ use crate::budget::Pressure;
 use crate::config::{Config, ModelIndex};
 use crate::error::ApiError;
 use crate::route::{self, Reason, Route};
-use crate::tokens::{Calibration, Count};
+use crate::tokens::{Calibration, PromptTokens};
 use crate::wire::{PromptExtent, Request};
 
 /// What is known of a request before it is decided.
 pub(super) struct Planner<'a> {
     caller: &'a Caller,
     request: &'a Request,
-    count: &'a Count,
+    tokens: &'a PromptTokens,
     calibrations: Vec<Calibration>,
 }
 
@@ -33,12 +33,12 @@ impl<'a> Planner<'a> {
         vm: &mut Vm,
         env: &Env<'_>,
         request: &'a Request,
-        count: &'a Count,
+        tokens: &'a PromptTokens,
     ) -> Planner<'a> {
         Planner {
             caller,
             request,
-            count,
+            tokens,
             calibrations: (0..vm.config.models.len())
                 .map(|index| vm.calibration(env, ModelIndex(index)))
                 .collect(),
@@ -46,8 +46,8 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn plan(&self, config: &Config, pressure: Pressure) -> Result<Plan, ApiError> {
-        let estimate = |index: ModelIndex| self.calibration(index).tokens(self.count);
-        let tokens_min = self.count.tokens_min();
+        let estimate = |index: ModelIndex| self.tokens.tokens(index, &self.calibration(index));
+        let tokens_min = self.tokens.tokens_min();
         let route = route::route(config, self.request, pressure, tokens_min, estimate)?;
         let cache = CacheUse::plan(self.caller, config, &route, self.request);
         Ok(Plan { route, cache })
@@ -74,7 +74,10 @@ impl<'a> Planner<'a> {
         let prompt_tokens_max = match (self.request.extent, config.model(route.model)) {
             // What the provider adds is limited by nothing but the context.
             (PromptExtent::Stored, Some(model)) => u64::from(model.context_tokens),
-            _ => self.calibration(route.model).tokens_max(self.count),
+            _ => {
+                let calibration = self.calibration(route.model);
+                self.tokens.tokens_max(route.model, &calibration)
+            }
         };
         Need::of(config, route, asked, prompt_tokens_max)
     }

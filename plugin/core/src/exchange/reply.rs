@@ -177,6 +177,7 @@ pub(super) fn hit(
         served,
         Source::EdgeCache,
         hit.tokens.prompt,
+        asked.tokens_basis,
     ));
     headers.extend(price_tags(&sums));
     let body = hit.body;
@@ -193,12 +194,14 @@ pub(super) fn describe(
     model: &Model,
     source: Source,
     prompt_tokens: u64,
-) -> [(&'static str, String); 5] {
+    tokens_basis: &str,
+) -> [(&'static str, String); 6] {
     [
         ("x-farthing-source", source.as_str().to_owned()),
         ("x-farthing-model", model.id.clone()),
         ("x-farthing-tier", model.tier.clone()),
         ("x-farthing-prompt-tokens", prompt_tokens.to_string()),
+        ("x-farthing-tokens", tokens_basis.to_owned()),
         ("x-farthing-request-id", caller.request_id.clone()),
     ]
 }

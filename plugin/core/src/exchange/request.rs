@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::ledger::Shadow;
 use crate::metrics::Metric;
 use crate::route::Route;
-use crate::tokens::Count;
+use crate::tokens::{Basis, PromptTokens};
 use crate::wire::{self, Endpoint, Request};
 
 /// Did a reply go out?
@@ -39,7 +39,7 @@ pub(super) struct Judged {
     pub request: Request,
     pub asked: Asked,
     pub route: Route,
-    pub count: Count,
+    pub tokens: PromptTokens,
     pub cache: Option<CacheUse>,
     /// What policies that only record would have done.
     pub shadow: Shadow,
@@ -101,21 +101,26 @@ fn judge(
     body: &[u8],
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
-    let count = Count::of_request(&request);
-    let planner = Planner::new(caller, vm, env, &request, &count);
+    let tokens = PromptTokens::of(&vm.config, &mut vm.vocabularies, &request);
+    let planner = Planner::new(caller, vm, env, &request, &tokens);
     let Plan { route, cache } = match planner.plan(&vm.config, Pressure::NONE) {
         Ok(plan) => plan,
         Err(error) => return Err((Box::new(request), error)),
     };
+    let basis = tokens.basis(route.model);
+    effects.push(Effect::count(match basis {
+        Basis::Exact(_) => Metric::PromptsCounted,
+        Basis::Estimated(_) => Metric::PromptsEstimated,
+    }));
     let asked = Asked {
         sharing_group: cache.as_ref().and_then(|cache| cache.group.clone()),
-        ..Asked::of(&request, compacted)
+        ..Asked::of(&request, &basis, compacted)
     };
     let mut judged = Judged {
         request,
         asked,
         route,
-        count,
+        tokens,
         cache,
         shadow: Shadow::default(),
     };

@@ -6,7 +6,7 @@ use super::cached::{CacheUse, Serving, look_up};
 use super::forward::{self, InFlight};
 use super::plan::{Plan, Planner};
 use super::request::{Decision, Judged};
-use super::{Caller, Effect, Env, Vm, reply};
+use super::{Asked, Caller, Effect, Env, Vm, reply};
 use crate::budget::{Pressure, Refusal, Reservation};
 use crate::cache::flight::{Landing, Leader};
 use crate::error::{ApiError, ErrorKind};
@@ -50,7 +50,7 @@ pub(super) fn send(
         false => Effect::count(Metric::Bypasses),
     };
     let mut admission = Admission::read(caller, &vm.config, env, &judged.asked);
-    let planner = Planner::new(caller, vm, env, &judged.request, &judged.count);
+    let planner = Planner::new(caller, vm, env, &judged.request, &judged.tokens);
     let free = Plan {
         route: judged.route,
         cache: judged.cache.take(),
@@ -101,13 +101,18 @@ fn go(
         .as_ref()
         .filter(|cache| cache.serving == Serving::Acts);
     let leads = leads.or_else(|| vm.flights.lead(&acting?.key));
+    let basis = judged.tokens.basis(plan.route.model);
+    let asked = Asked {
+        tokens_basis: basis.as_str(),
+        ..judged.asked
+    };
     let in_flight = InFlight {
         reservation,
         store_under: cache.as_ref().map(|cache| cache.key),
         ttl_s: cache.map_or(0, |cache| cache.ttl_s),
         leads,
         shadow: judged.shadow,
-        ..InFlight::new(judged.asked, plan.route, judged.count)
+        ..InFlight::new(asked, plan.route, basis)
     };
     forward::forward(caller, &vm.config, judged.request, &in_flight, effects);
     Decision::Forward(Box::new(in_flight))

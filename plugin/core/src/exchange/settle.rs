@@ -15,6 +15,7 @@ use crate::ledger::{Bill, Generation, Line, Shadow, Source, Sums};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::price::{ServiceTier, Tokens};
+use crate::tokens::Basis;
 use crate::wire::{PromptExtent, Usage};
 
 /// How an answer ended.
@@ -183,7 +184,15 @@ pub(super) fn settle(
         && !outcome.head.source.is_cache()
         && in_flight.asked.extent == PromptExtent::Whole
     {
-        vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
+        match &in_flight.basis {
+            Basis::Estimated(count) => {
+                vm.learn(env, in_flight.route.model, count, prompt_tokens);
+            }
+            Basis::Exact(counted) if *counted != prompt_tokens => {
+                effects.push(Effect::count(Metric::PromptsMiscounted));
+            }
+            Basis::Exact(_) => {}
+        }
     }
     effects.extend(reply::count_savings(outcome.head.source, &sums));
     count(in_flight, vm, outcome, &sums, &mut effects);

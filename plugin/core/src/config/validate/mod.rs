@@ -12,6 +12,7 @@ use super::passthrough::passthrough;
 use super::prices::price;
 use super::raw::{RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
+use super::vocabularies::vocabularies;
 use super::{Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig, TenantSource};
 use crate::limits::{MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::tenant::CredentialDigest;
@@ -47,6 +48,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         ledger: raw.ledger,
         routes,
         compaction: compaction(raw.compaction),
+        vocabularies: vocabularies(raw.vocabularies)?,
         passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
