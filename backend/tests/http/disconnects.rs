@@ -120,6 +120,8 @@ fn a_full_queue_answers_429_with_retry_after() {
             .header("retry-after")
             .is_some_and(|after| after.parse::<u32>().is_ok())
     );
+    // By this a proxy knows that it may ask another replica.
+    assert_eq!(reply.header("x-farthing-not-started"), Some("true"));
     // Those before it are not disturbed, and once they leave there is room again.
     drop((running, waiting));
     wait_until("the room", || {

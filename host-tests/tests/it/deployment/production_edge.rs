@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The name on the certificate that clients see.
 const NAME: &str = "llm.example.com";
 
+/// Where the filter asks for vocabularies; these replicas have none.
+pub const VOCABULARIES: &str = "/farthing/v1/vocabularies/";
+
 pub struct ProductionEdge {
     pub envoy: Envoy,
     pub replicas: [StubUpstream; 2],
@@ -35,6 +38,7 @@ impl ProductionEdge {
             let script = Arc::clone(&script);
             let answer = move |request: &Recorded| match request.path.as_str() {
                 "/readyz" => Answer::json(200, "{}"),
+                path if path.starts_with(VOCABULARIES) => Answer::json(404, "{}"),
                 _ => script(replica, request),
             };
             StubUpstream::start(answer).expect("a free port")
