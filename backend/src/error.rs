@@ -29,6 +29,9 @@ pub enum BackendError {
     /// The model's chat template does not compile.
     #[error("chat template: {0}")]
     Template(String),
+    /// A vocabulary file that is to be served is none.
+    #[error("vocabulary: {0}")]
+    Vocabulary(String),
     /// The embedding model cannot be loaded or run.
     #[error("embeddings: {0}")]
     Embedding(String),

@@ -218,7 +218,7 @@ fn unusable_vocabularies_are_refused() {
     );
     check(
         |source| source.pre = "mystery".to_owned(),
-        "tokenizer.ggml.pre is \"mystery\"",
+        "the pre-tokenizer is \"mystery\"",
     );
     check(
         |source| source.eos = Some(49_152),

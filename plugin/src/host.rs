@@ -84,8 +84,8 @@ pub fn replace_body(message: Message, size: usize, with: &[u8]) {
     let _ = hostcalls::set_buffer(message.buffer(), 0, size, with);
 }
 
-/// Sets a property of the stream, which Envoy keeps as its filter state `wasm.NAME`. In any callback
-/// of a stream, `on_log` included: Envoy calls that of its filters before it writes its access logs.
+/// Sets a property of the stream, which Envoy keeps as its filter state `wasm.NAME`. In any
+/// callback of a stream, `on_log` included: Envoy calls that before it writes its access logs.
 pub fn set_filter_state(name: &str, value: &str) {
     let _ = hostcalls::set_property(vec![name], Some(value.as_bytes()));
 }
@@ -98,6 +98,31 @@ pub fn reply(reply: &LocalReply) {
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
     let _ = hostcalls::send_http_response(u32::from(reply.status), headers, Some(&reply.body));
+}
+
+/// Sends a GET to a cluster from the root context; `None` if the host refuses to, as it does where
+/// it knows no such cluster.
+pub fn get(cluster: &str, path: &str, timeout: Duration) -> Option<u32> {
+    let headers = vec![
+        (":method", "GET"),
+        (":path", path),
+        (":authority", cluster),
+        ("accept", "application/octet-stream"),
+    ];
+    hostcalls::dispatch_http_call(cluster, headers, None, vec![], timeout).ok()
+}
+
+/// The status of the answer to a callout. Only in its callback, if it came with headers.
+pub fn callout_status() -> Vec<u8> {
+    hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status")
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The body of the answer to a callout. Only in its callback, if it came with such a body.
+pub fn callout_body(size: usize) -> Vec<u8> {
+    read(BufferType::HttpCallResponseBody, size)
 }
 
 /// Lets the held request of a stream go on, from a callback of another context.

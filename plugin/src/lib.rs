@@ -2,10 +2,11 @@
 //! and decides nothing.
 //!
 //! Reading order: [`host`] is everything the host can do, [`effects`] applies what was decided,
-//! [`worker`] is what the streams of one worker share, [`root`] configures, [`filter`] is one
+//! [`embedded`] is what this build counts with, [`worker`] is what the streams of one worker share, [`root`] configures, [`filter`] is one
 //! stream.
 
 mod effects;
+mod embedded;
 mod filter;
 mod host;
 mod root;

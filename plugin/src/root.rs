@@ -1,5 +1,6 @@
 //! The root context: reads the configuration once and makes one stream context a request.
 
+use crate::embedded::VOCABULARIES;
 use crate::filter::Filter;
 use crate::host;
 use crate::worker::Worker;
@@ -23,13 +24,35 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    /// Only keeps what came, for the next tick to read: a trap in here would leave every stream of
+    /// this worker hanging.
+    fn on_http_call_response(
+        &mut self,
+        callout: u32,
+        headers: usize,
+        body_bytes: usize,
+        _trailers: usize,
+    ) {
+        if let Some(worker) = &self.worker {
+            worker.on_vocabulary(callout, headers, body_bytes);
+        }
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, plugin_configuration_size: usize) -> bool {
-        match Config::parse(&host::plugin_configuration(plugin_configuration_size)) {
+        let bytes = host::plugin_configuration(plugin_configuration_size);
+        let names: Vec<&str> = VOCABULARIES.iter().map(|(name, _)| *name).collect();
+        let checked = Config::parse(&bytes).and_then(|config| {
+            config.check_vocabularies(&names)?;
+            Ok(config)
+        });
+        match checked {
             Ok(config) => {
-                self.worker = Some(Rc::new(Worker::new(self.context_id, config)));
+                let worker = Worker::new(self.context_id, config);
+                worker.set_tick();
+                self.worker = Some(Rc::new(worker));
                 true
             }
             Err(error) => {

@@ -2,10 +2,14 @@
 //! a borrow lasts for one pure decision and never spans a host call that could re-enter.
 
 use crate::effects::{self, Held, Outcome, Telemetry};
+use crate::embedded::VOCABULARIES;
 use crate::host::{self, SharedData};
 use farthing_core::config::Config;
 use farthing_core::exchange::{Effect, Env, Exchange, Flow, Step, Vm};
 use farthing_core::limits::FLIGHT_WAKES_PER_TICK_MAX;
+use farthing_core::metrics::Metric;
+use farthing_core::vocabulary::loading::{Fetch, Progress, Vocabularies};
+use proxy_wasm::types::LogLevel;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,6 +29,8 @@ pub struct Worker {
     watched: RefCell<BTreeMap<u32, Watched>>,
     /// The interval of the tick that the host was last told; 0 is none.
     tick_ms: Cell<u64>,
+    /// Which vocabulary each callout is for: as many at most as there are vocabularies.
+    callouts: RefCell<BTreeMap<u32, usize>>,
 }
 
 /// A held stream.
@@ -40,10 +46,11 @@ impl Worker {
         let telemetry = Telemetry::define(&config);
         Worker {
             root_id,
-            vm: RefCell::new(Vm::new(config)),
+            vm: RefCell::new(Vm::with_embedded(config, VOCABULARIES)),
             telemetry,
             watched: RefCell::default(),
             tick_ms: Cell::new(0),
+            callouts: RefCell::default(),
         }
     }
 
@@ -95,6 +102,7 @@ impl Worker {
     /// that made the difference: Envoy does it right after the callback, and were that the end of a
     /// connection with several streams, they would be acted for while they are torn down.
     pub fn on_tick(&self) {
+        self.look_after_vocabularies();
         let watched: Vec<_> = match self.watched.try_borrow() {
             Ok(watched) => watched.iter().map(|(id, w)| (*id, w.clone())).collect(),
             Err(_) => return,
@@ -122,7 +130,7 @@ impl Worker {
     }
 
     /// Tells the host how often to tick, if that has changed.
-    fn set_tick(&self) {
+    pub fn set_tick(&self) {
         let idle = self
             .watched
             .try_borrow()
@@ -130,10 +138,82 @@ impl Worker {
         let Ok(vm) = self.vm.try_borrow() else {
             return;
         };
-        let tick_ms = if idle { 0 } else { vm.tick_ms() };
+        let tick_ms = if idle {
+            vm.idle_tick_ms()
+        } else {
+            vm.tick_ms()
+        };
         if self.tick_ms.replace(tick_ms) != tick_ms {
             host::set_tick_interval(Duration::from_millis(tick_ms));
         }
+    }
+
+    /// Takes one step towards the vocabularies that are not loaded. Reading one takes some
+    /// milliseconds, so each tick reads one at most.
+    fn look_after_vocabularies(&self) {
+        loop {
+            let now_ns = host::now_unix_ns();
+            let progress = match self.vm.try_borrow_mut() {
+                Ok(mut vm) => vm.vocabularies.step(now_ns),
+                Err(_) => return,
+            };
+            match progress {
+                Progress::Nothing => break,
+                Progress::Fetch(fetch) => self.fetch(&fetch, now_ns),
+                Progress::Loaded { name, loaded } => {
+                    let loaded = u64::try_from(loaded).unwrap_or(u64::MAX);
+                    self.telemetry.count(Metric::VocabulariesLoaded, loaded);
+                    host::log(LogLevel::Info, &format!("vocabulary {name}: loaded"));
+                    break;
+                }
+                Progress::Refused { name, reason } => {
+                    host::log(LogLevel::Warn, &format!("vocabulary {name}: {reason}"));
+                    break;
+                }
+            }
+        }
+        self.set_tick();
+    }
+
+    fn fetch(&self, fetch: &Fetch, now_ns: u64) {
+        let timeout = Duration::from_millis(u64::from(fetch.timeout_ms));
+        match host::get(&fetch.cluster, &fetch.path, timeout) {
+            Some(callout) => {
+                if let Ok(mut callouts) = self.callouts.try_borrow_mut() {
+                    callouts.insert(callout, fetch.entry);
+                }
+            }
+            None => self.fetch_failed(fetch.entry, now_ns),
+        }
+    }
+
+    /// The answer to a callout has come, or will not come.
+    pub fn on_vocabulary(&self, callout: u32, headers: usize, body_bytes: usize) {
+        let entry = match self.callouts.try_borrow_mut() {
+            Ok(mut callouts) => callouts.remove(&callout),
+            Err(_) => None,
+        };
+        let Some(entry) = entry else { return };
+        let status = if headers > 0 {
+            host::callout_status()
+        } else {
+            Vec::new()
+        };
+        if !Vocabularies::is_welcome(&status, body_bytes) {
+            return self.fetch_failed(entry, host::now_unix_ns());
+        }
+        let file = host::callout_body(body_bytes);
+        if let Ok(mut vm) = self.vm.try_borrow_mut() {
+            vm.vocabularies.arrived(entry, file);
+        }
+    }
+
+    fn fetch_failed(&self, entry: usize, now_ns: u64) {
+        if let Ok(mut vm) = self.vm.try_borrow_mut() {
+            vm.vocabularies.failed(entry, now_ns);
+        }
+        let message = "a vocabulary could not be fetched; it will be asked for again";
+        host::log(LogLevel::Warn, message);
     }
 
     /// Is it still unknown whether request bodies arrive while headers are held?

@@ -44,6 +44,9 @@ pub struct Config {
     pub max_tokens_default: NonZeroU32,
     /// Limits and timeouts of the HTTP server.
     pub http: HttpConfig,
+    /// Vocabulary files to serve beside those of the models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabularies_dir: Option<PathBuf>,
     /// Where answers are kept beyond the life of the process; nowhere if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_store: Option<StoreConfig>,
@@ -63,6 +66,7 @@ struct RawConfig {
     step_tokens: NonZeroUsize,
     max_tokens_default: NonZeroU32,
     http: HttpConfig,
+    vocabularies_dir: Option<PathBuf>,
     response_store: Option<StoreConfig>,
 }
 
@@ -80,6 +84,7 @@ impl Default for RawConfig {
             step_tokens: nonzero_usize(engine.step_tokens),
             max_tokens_default: nonzero_u32(1_024),
             http: HttpConfig::default(),
+            vocabularies_dir: None,
             response_store: None,
         }
     }
@@ -126,6 +131,7 @@ impl Config {
             step_tokens: raw.step_tokens,
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
+            vocabularies_dir: raw.vocabularies_dir,
             response_store: raw.response_store,
         };
         config.check_bounds()?;

@@ -22,6 +22,7 @@ mod stall;
 mod state;
 mod stored;
 mod stream;
+mod vocabularies;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Responses: bytes that are complete, or a stream of events.
 
-use farthing_core::error::ApiError;
+use farthing_core::error::{ApiError, ErrorKind};
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -16,6 +16,9 @@ const SOURCE: HeaderName = HeaderName::from_static("x-farthing-source");
 /// The model that made it.
 const MODEL: HeaderName = HeaderName::from_static("x-farthing-model");
 
+/// Says to a proxy that nothing was computed, so that it may ask another replica: a completion is
+/// not idempotent otherwise.
+const NOT_STARTED: HeaderName = HeaderName::from_static("x-farthing-not-started");
 /// The content type of server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
@@ -35,13 +38,18 @@ pub fn json(bytes: Vec<u8>) -> Response<ReplyBody> {
     full(200, "application/json", bytes)
 }
 
-/// OpenAI's error object, with `retry-after` where trying again makes sense.
+/// OpenAI's error object, with `retry-after` where trying again makes sense and
+/// `x-farthing-not-started` where a queue was full.
 pub fn error(error: &ApiError) -> Response<ReplyBody> {
     let mut response = full(error.status(), "application/json", error.body());
     if let Some(retry_after_s) = error.retry_after_s {
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+    }
+    if error.kind == ErrorKind::Overloaded {
+        let headers = response.headers_mut();
+        headers.insert(NOT_STARTED, HeaderValue::from_static("true"));
     }
     response
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_core::limits;
+use farthing_core::vocabulary::loading::VOCABULARIES_PATH;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Response};
@@ -23,6 +24,7 @@ enum Route<'a> {
     Embeddings,
     Models,
     Model(&'a str),
+    Vocabulary(&'a str),
     Healthz,
     Readyz,
     Metrics,
@@ -45,10 +47,14 @@ fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
         "/healthz" => (Route::Healthz, GET),
         "/readyz" => (Route::Readyz, GET),
         "/metrics" => (Route::Metrics, GET),
-        _ => match path.strip_prefix("/v1/models/") {
-            Some(id) if !id.is_empty() => (Route::Model(id), GET),
-            _ => return Route::Unknown,
-        },
+        _ => {
+            let below = |parent| path.strip_prefix(parent).filter(|id| !id.is_empty());
+            match (below("/v1/models/"), below(VOCABULARIES_PATH)) {
+                (Some(id), _) => (Route::Model(id), GET),
+                (_, Some(name)) => (Route::Vocabulary(name), GET),
+                (None, None) => return Route::Unknown,
+            }
+        }
     };
     let fits = match *method {
         Method::GET | Method::HEAD => allowed == GET,
@@ -178,6 +184,7 @@ impl Call<'_> {
             }
             Route::Models => Ok(models::list(self.state)),
             Route::Model(id) => models::one(self.state, id),
+            Route::Vocabulary(name) => self.state.vocabularies.answer(name, self.headers),
             Route::Healthz => Ok(health::live()),
             Route::Readyz => health::ready(self.state),
             Route::Metrics => Ok(health::metrics(self.state)),
@@ -222,6 +229,8 @@ mod tests {
         check(Method::POST, "/v1/embeddings", Route::Embeddings);
         check(Method::GET, "/v1/models", Route::Models);
         check(Method::GET, "/v1/models/a/b", Route::Model("a/b"));
+        let vocabulary = "/farthing/v1/vocabularies/o200k_base";
+        check(Method::GET, vocabulary, Route::Vocabulary("o200k_base"));
         check(Method::HEAD, "/healthz", Route::Healthz);
         check(Method::GET, "/readyz", Route::Readyz);
         check(Method::GET, "/metrics", Route::Metrics);
@@ -245,6 +254,7 @@ mod tests {
             "/",
             "//v1/models",
             "/v1/models/",
+            "/farthing/v1/vocabularies/",
             "/v1/%6dodels",
             "/V1/models",
             "/v1/x/../models",

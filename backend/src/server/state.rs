@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::identity::Salts;
 use super::log;
+use super::vocabularies::Vocabularies;
 use crate::config::{Config, ModelKind};
 use crate::embed::{self, EmbedHandle};
 use crate::engine::{self, EngineHandle};
@@ -35,6 +36,8 @@ pub struct State {
     pub salts: Salts,
     /// Answers that outlive the process.
     pub store: Option<Arc<dyn ResponseStore>>,
+    /// What filters count prompts with.
+    pub vocabularies: Vocabularies,
     /// Which file each chat model's answers come from, by its id. Empty without a store.
     pub revisions: HashMap<String, String>,
 }
@@ -75,6 +78,8 @@ impl State {
                 &[("model", &source.id), ("elapsed_ms", &elapsed_ms)],
             );
         }
+        let infos = chat.iter().map(|model| model.info.as_ref());
+        let vocabularies = Vocabularies::load(infos, config.vocabularies_dir.as_deref())?;
         let engine = engine::start(chat, config.engine());
         let ids = config.models.iter().map(|source| source.id.clone());
         let metrics = Arc::new(Metrics::new(ids));
@@ -85,6 +90,7 @@ impl State {
             prompt_places: Arc::new(Semaphore::new(limits::PROMPT_QUEUE_MAX)),
             salts: Salts::new()?,
             store,
+            vocabularies,
             revisions,
             config,
         })

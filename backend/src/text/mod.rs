@@ -8,6 +8,7 @@ mod calendar;
 mod chat_template;
 mod control_marks;
 mod detokenizer;
+mod framing;
 mod gguf_source;
 mod stop;
 mod template_functions;
@@ -18,5 +19,6 @@ pub use chat_template::{ChatPrompt, ChatTemplate, GenerationPrompt, no_chat_temp
 pub use control_marks::MarkedText;
 pub use detokenizer::Detokenizer;
 pub use farthing_core::bpe::Specials;
+pub use framing::vocabulary_file;
 pub use stop::{StopMatcher, StopState};
 pub use tokenizer::{Tokenizer, TokenizerSource};

@@ -174,6 +174,11 @@ impl Tokenizer {
         self.control.binary_search(&id).is_ok()
     }
 
+    /// The token that begins a prompt, if the model wants one.
+    pub(super) fn prompt_start(&self) -> Option<u32> {
+        self.prompt_start
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos

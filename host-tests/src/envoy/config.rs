@@ -103,6 +103,20 @@ impl EnvoyConfig {
         pointer(filter, "/typed_config/config").ok_or_else(|| lacks("typed_config.config"))
     }
 
+    /// Lets Envoy read its listeners from elsewhere: there are no static ones any more.
+    pub fn set_dynamic_resources(&mut self, resources: Value) -> Result<(), HarnessError> {
+        let fixed = self.at("/static_resources")?.as_mapping_mut();
+        fixed
+            .ok_or_else(|| lacks("static_resources"))?
+            .remove("listeners");
+        let root = self.root.as_mapping_mut().ok_or_else(|| lacks("root"))?;
+        root.insert("dynamic_resources".into(), resources);
+        let node = [("id", "farthing-edge"), ("cluster", "farthing-edge")];
+        let node = node.map(|(name, value)| (Value::from(name), Value::from(value)));
+        root.insert("node".into(), Value::Mapping(node.into_iter().collect()));
+        Ok(())
+    }
+
     /// Removes the filter: the same Envoy without us, which benchmarks compare with.
     pub fn remove_filter(&mut self) -> Result<(), HarnessError> {
         let filters = self.http_connection_manager()?.get_mut("http_filters");

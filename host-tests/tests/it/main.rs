@@ -1,6 +1,7 @@
 //! One test binary: one link, and tests that share an Envoy can do so.
 
 mod abi;
+mod deployment;
 mod envoy;
 mod tidy;
 mod wasm_host;

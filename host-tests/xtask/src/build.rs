@@ -81,10 +81,14 @@ pub fn cargo_command() -> Command {
 }
 
 fn cargo(what: &str, arguments: &[&str], interrupt: &Interrupt) -> Result<(), XtaskError> {
+    show(what, cargo_command().args(arguments), interrupt)
+}
+
+/// Runs a build and shows that it is alive.
+pub fn show(what: &str, command: &mut Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
     let mut activity = Activity::new(what);
-    let mut command = cargo_command();
-    command.args(arguments).env("CARGO_TERM_COLOR", "never");
-    let finished = subprocess::run(&mut command, interrupt, |line| activity.look(line))?;
+    command.env("CARGO_TERM_COLOR", "never");
+    let finished = subprocess::run(command, interrupt, |line| activity.look(line))?;
     activity.clear();
     finished.require_success(&format!("building {what}"))?;
     eprintln!(

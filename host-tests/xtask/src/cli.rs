@@ -3,6 +3,9 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+/// What CI has time for.
+pub const FUZZ_SECONDS: u64 = 10;
+
 /// Farthing's commands: each fetches and builds what it needs.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
@@ -21,8 +24,12 @@ pub enum Command {
     Up(UpOptions),
     /// Send a small real workload through the stack and print what each request cost
     Demo(DemoOptions),
+    /// Write the reference of the filter's configuration from its types
+    Reference,
     /// Run every test: Rust, the openai package as a client, and the demo
     Test,
+    /// Give the readers of requests, streams, configurations and cache entries made-up inputs
+    Fuzz(FuzzOptions),
     /// Run a benchmark with its peer beside it
     Bench(BenchOptions),
     /// Make the price catalogue of the filter from LiteLLM's table
@@ -64,6 +71,16 @@ pub struct PricesOptions {
     /// The release of LiteLLM that it is from
     #[arg(long, value_name = "VERSION")]
     pub release: String,
+}
+
+#[derive(Args)]
+pub struct FuzzOptions {
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = FUZZ_SECONDS)]
+    pub seconds: u64,
+    /// Run this target only
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
 }
 
 #[derive(Args)]

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
-//! makes a file of the repository.
+//! and [`reference`] make files of the repository.
 
 #![forbid(unsafe_code)]
 
@@ -13,8 +13,10 @@ mod cli;
 mod demo;
 mod error;
 mod fetch;
+mod fuzz;
 mod machine;
 mod prices;
+mod reference;
 mod runs;
 mod signals;
 mod stack;
@@ -46,7 +48,9 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Build => build::everything(interrupt),
         Command::Up(options) => up::run(&options, interrupt),
         Command::Demo(options) => demo::run(&options, interrupt),
+        Command::Reference => reference::write(),
         Command::Test => test::run(interrupt),
+        Command::Fuzz(options) => fuzz::run(&options, interrupt).map(drop),
         Command::Bench(options) => bench::run(&options, interrupt),
         Command::Prices(options) => prices::run(&options),
     }

@@ -2,11 +2,11 @@
 //! client of the whole stack, and the demo, which checks itself.
 
 use crate::build::{self, TEST_GROUPS, cargo_command};
-use crate::cli::DemoOptions;
+use crate::cli::{DemoOptions, FUZZ_SECONDS, FuzzOptions};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
 use crate::stack::{Stack, StackOptions};
-use crate::{demo, fetch, subprocess};
+use crate::{demo, fetch, fuzz, subprocess};
 use farthing_host_tests::paths;
 use serde_json::json;
 use std::path::Path;
@@ -36,6 +36,7 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
         ("rust tests", tally(rust_tests(interrupt))?),
         ("openai client", tally(client_tests(&packages, interrupt))?),
         ("demo", tally(demo_run(interrupt))?),
+        ("fuzz targets", tally(fuzz_run(interrupt))?),
     ];
     println!();
     let mut total = Tally::default();
@@ -109,6 +110,20 @@ fn demo_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     demo::send(&DemoOptions { json: None }, interrupt)?;
     Ok(Tally {
         passed: 1,
+        failed: 0,
+    })
+}
+
+/// Every fuzz target for a while; a finding fails all of them.
+fn fuzz_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: the fuzz targets");
+    let options = FuzzOptions {
+        seconds: FUZZ_SECONDS,
+        target: None,
+    };
+    let tried = fuzz::run(&options, interrupt)?;
+    Ok(Tally {
+        passed: tried.len() as u64,
         failed: 0,
     })
 }

@@ -230,6 +230,8 @@ pub struct Line<'a> {
     /// Are the tokens an estimate, because no usage came back?
     pub estimated: bool,
     pub reserved_nanousd: u64,
+    /// For a budget in tokens.
+    pub reserved_tokens: u64,
     pub cost_nanousd: u64,
     pub as_asked_nanousd: u64,
     /// Below zero where a dearer model answered than the one asked for.

@@ -22,4 +22,5 @@ pub mod route;
 pub mod store;
 pub mod tenant;
 pub mod tokens;
+pub mod vocabulary;
 pub mod wire;

@@ -189,14 +189,19 @@ pub const CACHE_PER_VM_BYTES_MAX: usize = 8 << 20;
 /// Longest budget window, 31 days.
 pub const BUDGET_WINDOW_S_MAX: u32 = 31 * 24 * 60 * 60;
 
+/// Strongest shadow price of a budget: at a thousand a model that costs anything more is out of
+/// reach as soon as the budget runs low.
+pub const BUDGET_LOW_PRICE_MAX: f64 = 1_000.0;
+
 // The filter's shared store.
 
 /// Attempts of one compare-and-swap loop. Workers are few and a write takes microseconds.
 pub const CAS_ATTEMPTS_MAX: usize = 64;
-/// Tenants that can have an open budget window at the same time.
-pub const BUDGET_SLOTS: u32 = 4_096;
-/// Slots that a tenant's record may lie in: a longer search would cost more than it finds.
-pub const BUDGET_PROBES_MAX: u32 = 16;
+/// Buckets of the table of tenants that the configuration does not name.
+pub const BUDGET_BUCKETS: u32 = 512;
+/// Such tenants that can have a budget of their own in one bucket: all of its records are copied
+/// with each change, about a kilobyte.
+pub const BUDGET_BUCKET_RECORDS_MAX: usize = 16;
 /// Requests whose bytes one worker remembers to answer their repeats sooner.
 pub const REPEAT_SLOTS: usize = 1_024;
 /// Bytes of a request's canonical form that are gathered before they are hashed.
@@ -272,9 +277,24 @@ pub const SELF_CHECK_REPROBE_S: u64 = 30;
 
 /// Bytes of all tokens of a vocabulary together; the largest real ones have under 3 MB.
 pub const BPE_VOCABULARY_BYTES_MAX: usize = 64 << 20;
-/// Longest piece whose merges are found by scanning; longer ones use a heap. Nearly every word of
-/// prose and code is shorter, and up to here the scan is faster.
-pub const BPE_SHORT_PIECE_BYTES: usize = 48;
+/// Bytes of a piece that are merged at once; longer pieces are merged in windows of this size, in
+/// which looking for the next merge is cheap.
+pub const BPE_WINDOW_BYTES: usize = 32;
+/// Pieces whose counts one worker remembers, at 32 bytes each.
+pub const BPE_MEMO_ENTRIES: usize = 1_024;
+/// A vocabulary file; that of o200k_base has 1.6 MB.
+pub const VOCABULARY_FILE_BYTES_MAX: usize = 8 << 20;
+/// Control and user-defined tokens of one vocabulary; Llama 3 has 256.
+pub const VOCABULARY_SPECIALS_MAX: usize = 4_096;
+/// Vocabulary files of a backend's folder.
+pub const VOCABULARY_FILES_MAX: usize = 64;
+/// How often a worker looks after vocabularies that it has not loaded.
+pub const VOCABULARY_TICK_MS: u64 = 50;
+/// Longest wait between two attempts to fetch a vocabulary, one minute: a backend that is down for
+/// long is asked now and then.
+pub const VOCABULARY_RETRY_MS_MAX: u64 = 60_000;
+/// Largest deadline of one attempt that a configuration may ask for.
+pub const VOCABULARY_TIMEOUT_MS_MAX: u32 = 60_000;
 /// A model's chat template; the longest real ones have about 20 KiB.
 pub const CHAT_TEMPLATE_BYTES_MAX: usize = 256 << 10;
 /// Fuel of one rendering: about one unit an instruction and one for each 64 bytes that it makes, so

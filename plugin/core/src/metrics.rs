@@ -23,6 +23,24 @@ pub enum Metric {
     /// Answered with an error by the filter itself, budget refusals aside.
     Rejected,
     BudgetExhausted,
+    /// Set aside when requests were admitted: what became of it, the four below say.
+    BudgetReservedNanousd,
+    /// Of what was set aside: what requests cost, within it.
+    BudgetSettledNanousd,
+    /// Of what was set aside: what requests did not cost.
+    BudgetRefundedNanousd,
+    /// Of what was set aside: what was still so when its window had ended.
+    BudgetExpiredNanousd,
+    /// What requests cost beyond what was set aside for them.
+    BudgetOverrunNanousd,
+    /// The same for budgets in tokens.
+    BudgetReservedTokens,
+    BudgetSettledTokens,
+    BudgetRefundedTokens,
+    BudgetExpiredTokens,
+    BudgetOverrunTokens,
+    /// Requests that a budget running low moved to a cheaper model.
+    BudgetMoved,
     PromptTokens,
     CompletionTokens,
     CostNanousd,
@@ -48,10 +66,18 @@ pub enum Metric {
     Aborts,
     /// Requests settled from an estimate because no usage came back.
     UsageEstimated,
+    /// Prompts counted by their model's vocabulary, and those estimated.
+    PromptsCounted,
+    PromptsEstimated,
+    /// Counted prompts of which the upstream says another number: a model names the wrong
+    /// vocabulary, or its upstream adds to prompts.
+    PromptsMiscounted,
     /// Reservations that could not be settled because other workers kept writing.
     SettleContended,
     /// Gauge: 1 while the start-up self-check has failed, 0 again once a body proves it wrong.
     SelfCheckFailed,
+    /// Gauge: vocabularies that this worker has loaded.
+    VocabulariesLoaded,
     ModelRequests(ModelIndex),
     ModelPromptTokens(ModelIndex),
     ModelCompletionTokens(ModelIndex),
@@ -72,7 +98,7 @@ pub struct Definition {
     pub kind: Kind,
 }
 
-const FIXED: [(Metric, &str, Kind); 29] = [
+const FIXED: [(Metric, &str, Kind); 44] = [
     (Metric::Requests, "farthing_requests_total", Kind::Counter),
     (Metric::Hits, "farthing_hits_total", Kind::Counter),
     (
@@ -96,6 +122,61 @@ const FIXED: [(Metric, &str, Kind); 29] = [
     (
         Metric::BudgetExhausted,
         "farthing_budget_exhausted_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetReservedNanousd,
+        "farthing_budget_reserved_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetSettledNanousd,
+        "farthing_budget_settled_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetRefundedNanousd,
+        "farthing_budget_refunded_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetExpiredNanousd,
+        "farthing_budget_expired_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetOverrunNanousd,
+        "farthing_budget_overrun_nanousd_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetReservedTokens,
+        "farthing_budget_reserved_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetSettledTokens,
+        "farthing_budget_settled_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetRefundedTokens,
+        "farthing_budget_refunded_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetExpiredTokens,
+        "farthing_budget_expired_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetOverrunTokens,
+        "farthing_budget_overrun_tokens_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::BudgetMoved,
+        "farthing_budget_moved_total",
         Kind::Counter,
     ),
     (
@@ -188,6 +269,26 @@ const FIXED: [(Metric, &str, Kind); 29] = [
         Metric::SettleContended,
         "farthing_settle_contended_total",
         Kind::Counter,
+    ),
+    (
+        Metric::PromptsCounted,
+        "farthing_prompts_counted_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::PromptsEstimated,
+        "farthing_prompts_estimated_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::PromptsMiscounted,
+        "farthing_prompts_miscounted_total",
+        Kind::Counter,
+    ),
+    (
+        Metric::VocabulariesLoaded,
+        "farthing_vocabularies_loaded",
+        Kind::Gauge,
     ),
     (
         Metric::SelfCheckFailed,

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 const STREAM: &str = "stream";
 const MS_PER_S: u64 = 1_000;
 
-fn table(name: &str) -> Value {
+/// A table of the decisions.
+pub fn table(name: &str) -> Value {
     let folder = paths::workspace_root().join("plugin/core/tests/golden/decisions");
     let text = std::fs::read_to_string(folder.join(name)).expect("a golden table");
     serde_json::from_str(&text).expect("a golden table is JSON")
@@ -185,7 +186,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 }
 
 /// JSON merge patch (RFC 7396).
-fn merge(into: &mut Value, patch: &Value) {
+pub fn merge(into: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *into = patch.clone();
         return;

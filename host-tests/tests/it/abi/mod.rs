@@ -3,7 +3,7 @@
 
 mod bounds;
 mod case;
-mod golden;
+pub mod golden;
 pub mod proxy;
 mod random_orders;
 mod transcript;

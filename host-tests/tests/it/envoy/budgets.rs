@@ -2,10 +2,11 @@
 
 use super::bodies::{chat, completion};
 use super::edge::{
-    Edge, LIMITED_NANOUSD, SMALL, SMALL_INPUT_NANOUSD, SMALL_OUTPUT_NANOUSD, wait_until,
+    Edge, LIMITED_NANOUSD, SMALL, SMALL_INPUT_NANOUSD, SMALL_OUTPUT_NANOUSD, wait_until, yaml,
 };
-use farthing_host_tests::client::Response;
+use farthing_host_tests::client::{Connection, Response};
 use farthing_host_tests::stub::{Gate, Piece};
+use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -100,4 +101,113 @@ fn others_are_not_touched_by_a_spent_budget() {
         edge.ask("unlimited", &chat(SMALL, "another tenant")).status,
         200
     );
+}
+
+/// 1,000 requests in flight at once on four workers, against a budget for about ten: no sum of
+/// reservations goes beyond it, none is lost, and the counters say what became of each.
+#[test]
+fn a_thousand_at_once_on_four_workers_do_not_overspend() {
+    const REQUESTS: usize = 1_000;
+    const BUDGET_NANOUSD: u64 = 16_000;
+    let edge = Edge::start(4, |config| {
+        let budget = json!({"window_s": 86_400, "usd": format!("0.{BUDGET_NANOUSD:09}")});
+        config
+            .set_plugin_field("budget", yaml(budget))
+            .expect("a plugin configuration");
+    });
+    let gate = Gate::default();
+    let mut answer = completion("spent");
+    answer.pieces.insert(0, Piece::Gate(gate.clone()));
+    let mut connections = Vec::with_capacity(REQUESTS);
+    for number in 0..REQUESTS {
+        let prompt = format!("thousand {number:04}");
+        edge.script(&prompt, answer.clone());
+        let body = chat(SMALL, &prompt).to_string();
+        let mut connection = Connection::open(edge.address()).expect("Envoy listens");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", "Bearer thousand"),
+        ];
+        connection
+            .send("POST", "/v1/chat/completions", &headers, body.as_bytes())
+            .expect("sent");
+        connections.push(connection);
+    }
+    let refused = || edge.metric("farthing_budget_exhausted_total");
+    wait_until("every request is decided on", || {
+        refused() + edge.small.requests_total() >= REQUESTS as u64
+    });
+    let reserved = edge.metric("farthing_budget_reserved_nanousd_total");
+    assert!(reserved <= BUDGET_NANOUSD, "{reserved}");
+    gate.open();
+    let statuses: Vec<u16> = connections
+        .iter_mut()
+        .map(|connection| connection.receive().expect("an answer").status)
+        .collect();
+    let admitted = statuses.iter().filter(|status| **status == 200).count();
+    assert!((5..=20).contains(&admitted), "{admitted}");
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(admitted + refused, REQUESTS);
+    // There was no room for one more.
+    let least = reserved / admitted as u64;
+    assert!(
+        reserved + least > BUDGET_NANOUSD,
+        "{reserved} by {admitted}"
+    );
+    edge.wait_for_metric("farthing_cost_nanousd_total", 800 * admitted as u64);
+    let flow = |what: &str| edge.metric(&format!("farthing_budget_{what}_nanousd_total"));
+    assert_eq!(flow("reserved"), reserved);
+    assert_eq!(flow("settled") + flow("refunded"), reserved);
+    assert_eq!(flow("settled"), 800 * admitted as u64);
+    assert_eq!(flow("expired") + flow("overrun"), 0);
+}
+
+#[test]
+fn a_budget_may_count_tokens() {
+    let edge = Edge::start(1, |config| {
+        let budget = json!({"window_s": 86_400, "tokens": 100});
+        config
+            .set_plugin_field("budget", yaml(budget))
+            .expect("a plugin configuration");
+    });
+    // Each takes 30 tokens in the end, and more than 40 until then.
+    let statuses: Vec<u16> = (0..4)
+        .map(|number| {
+            edge.ask("a", &chat(SMALL, &format!("{number} tokens")))
+                .status
+        })
+        .collect();
+    assert_eq!(statuses, [200, 200, 429, 429]);
+    edge.wait_for_metric("farthing_budget_settled_tokens_total", 60);
+    assert_eq!(edge.metric("farthing_budget_settled_nanousd_total"), 0);
+}
+
+/// While a budget runs low, fewer and fewer requests go to the dear model; when the first one is
+/// refused, none has gone there for a while.
+#[test]
+fn a_low_budget_leaves_the_dear_model_before_it_refuses() {
+    const HARD: &str = "Prove step by step that quicksort takes O(n log n) comparisons on average, \
+        derive the recurrence, and compare it with merge sort and heap sort in detail.";
+    let edge = Edge::start(2, |config| {
+        let budget = json!({"window_s": 86_400, "usd": "0.0003",
+            "low": {"share": 0.5, "price": 1}});
+        config
+            .set_plugin_field("budget", yaml(budget))
+            .expect("a plugin configuration");
+    });
+    let mut tiers = Vec::new();
+    let refusal = loop {
+        let prompt = format!("{HARD} ({})", tiers.len());
+        let answer = edge.ask("a", &chat("auto", &prompt));
+        if answer.status != 200 {
+            break answer;
+        }
+        tiers.push(answer.header("x-farthing-tier").unwrap_or_default() == "large");
+    };
+    assert_eq!(refusal.status, 429, "{}", refusal.text());
+    assert!(tiers.len() > 20, "{tiers:?}");
+    assert!(tiers[..5].iter().all(|large| *large), "{tiers:?}");
+    let last = &tiers[tiers.len() * 3 / 4..];
+    assert!(last.iter().all(|large| !large), "{tiers:?}");
+    assert!(edge.metric("farthing_budget_moved_total") > 0);
 }

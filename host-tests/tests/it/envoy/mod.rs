@@ -1,10 +1,10 @@
 //! Real Envoy with the real filter, between our client and scripted upstreams.
 
-mod bodies;
+pub mod bodies;
 mod budgets;
 mod caching;
 mod configurations;
-mod edge;
+pub mod edge;
 mod errors;
 mod failures;
 mod ledger;

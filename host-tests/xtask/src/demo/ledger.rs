@@ -1,5 +1,5 @@
-//! The filter's ledger, read back from Envoy's access log: what a streamed answer cost is known only
-//! when it has ended, too late for a header.
+//! The filter's ledger, read back from Envoy's access log: what a streamed answer cost is known
+//! only when it has ended, too late for a header.
 
 use farthing_host_tests::envoy::Envoy;
 use farthing_host_tests::ledger;

@@ -128,7 +128,7 @@ mod tests {
                 "cache_creation_input_token_cost_above_1hr": 6e-6,
                 "input_cost_per_token_above_200k_tokens": 6e-6,
                 "output_cost_per_token_above_200k_tokens": 2.25e-5}),
-            "3/15/0.3/3.75/6 >200000:6/22.5/6",
+            "3/15/0.3/3.75/6 >200000:6/22.5",
         );
         // What a tier does not say is what the usual one says, but for what would be cheaper.
         check(

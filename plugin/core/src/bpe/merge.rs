@@ -1,241 +1,153 @@
 //! The merge step: within one piece, the adjacent pair of lowest rank is joined, leftmost first,
 //! until no pair has a rank.
 //!
-//! Two ways to the same result. A short piece (nearly all of them) scans its pairs for the lowest
-//! rank at each merge: quadratic, but over at most [`BPE_SHORT_PIECE_BYTES`] bytes. A long piece
-//! keeps the pairs in a heap and the tokens in a linked list: O(n log n) on any input, so a
-//! mebibyte of underscores costs little more a byte than prose.
+//! A piece is merged window by window, in memory that stays in the cache. What a window gives is
+//! the piece's own result up to the window's last tokens, if its first token does not merge with
+//! the token before it. That is enough: let A and B be texts, each merged alone, and let the last
+//! token of A and the first of B, merged alone together, stay as they are. Were there a merge
+//! across their border in AB, the first such would join parts of just these two tokens, and no
+//! merge before it would have crossed their outer edges; so it would happen in the two alone as
+//! well. Most pieces are shorter than one window. A window whose border does not hold is widened
+//! and merged with a heap, so that no input costs more than n log n.
 
-use crate::limits::BPE_SHORT_PIECE_BYTES;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use super::merge_long::LongWindow;
+use super::merge_short::{self, ShortWindow};
+use super::token_table::{NONE, TokenTable};
+use crate::limits::BPE_WINDOW_BYTES;
 
-/// No merge, no neighbour, or a token that was merged into the one to its left.
-const NONE: u32 = u32::MAX;
-
-/// `left` followed by `right` becomes `merged`; the rank is the position in the table.
-#[derive(Debug, Clone, Copy)]
-struct Rule {
-    left: u32,
-    right: u32,
-    merged: u32,
-}
-
-/// All merges by rank, and the rank of a pair: 20 bytes a merge.
-#[derive(Debug)]
-pub(super) struct MergeTable {
-    rules: Vec<Rule>,
-    /// Ranks by hash of the pair, open addressing with linear probing, at most half full.
-    slots: Vec<u32>,
-}
-
-/// One token of a short piece, with the rank of the pair that it starts.
-#[derive(Debug, Clone, Copy)]
-struct Symbol {
-    id: u32,
-    rank: u32,
-}
-
-/// One token of a long piece, linked to its neighbours.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    id: u32,
-    previous: u32,
-    next: u32,
+/// What to merge: a part of a text, with the tokens of lower rank than `ranks`.
+#[derive(Clone, Copy)]
+pub(super) struct Merge<'a> {
+    pub(super) table: &'a TokenTable,
+    pub(super) text: &'a [u8],
+    pub(super) ranks: u32,
 }
 
 /// Memory that is used again for every piece of a text.
 #[derive(Debug, Default)]
 pub(super) struct MergeScratch {
-    symbols: Vec<Symbol>,
-    nodes: Vec<Node>,
-    /// Candidate merges, lowest rank first, then leftmost: `rank << 32 | position`.
-    heap: BinaryHeap<Reverse<u64>>,
+    window: Window,
+    /// The two tokens at a border.
+    border: Window,
+    /// Where the tokens end that are settled.
+    ends: Vec<usize>,
 }
 
-impl MergeTable {
-    /// An empty table with room for `merges` entries.
-    pub(super) fn with_capacity(merges: usize) -> MergeTable {
-        let slots = vec![NONE; (merges * 2).next_power_of_two().max(2)];
-        MergeTable {
-            rules: Vec::with_capacity(merges),
-            slots,
-        }
-    }
+/// A stretch of text and where its tokens end.
+#[derive(Debug, Default)]
+struct Window {
+    start: usize,
+    end: usize,
+    ends: Vec<usize>,
+    short: ShortWindow,
+    long: LongWindow,
+}
 
-    /// Appends the merge of the next rank. A pair that already has a rank keeps it, and so does a
-    /// table that is full.
-    pub(super) fn insert(&mut self, left: u32, right: u32, merged: u32) {
-        let rank = self.rules.len();
-        if rank * 2 >= self.slots.len() || self.rank(left, right) != NONE {
-            // The rank is used up all the same: ranks are positions in the list of merges.
-            self.rules.push(Rule {
-                left: NONE,
-                right: NONE,
-                merged: NONE,
-            });
-            return;
-        }
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(left, right) & mask;
-        while self.slots.get(at).is_some_and(|slot| *slot != NONE) {
-            at = (at + 1) & mask;
-        }
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = rank as u32;
-        }
-        self.rules.push(Rule {
-            left,
-            right,
-            merged,
-        });
-    }
-
-    /// The rank of a pair, `NONE` (higher than every rank) when it does not merge.
-    fn rank(&self, left: u32, right: u32) -> u32 {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash(left, right) & mask;
-        while let Some(&rank) = self.slots.get(at) {
-            match self.rules.get(rank as usize) {
-                Some(rule) if rule.left == left && rule.right == right => return rank,
-                Some(_) => at = (at + 1) & mask,
-                None => return NONE,
-            }
-        }
-        NONE
-    }
-
-    /// Merges the tokens of one piece (at first its single bytes) and appends the result to `out`.
-    pub(super) fn merge(
+impl Merge<'_> {
+    /// The ends of the tokens of `text[start..end]`; stops early once there are more than `limit`.
+    pub(super) fn ends<'s>(
         &self,
-        ids: impl Iterator<Item = u32>,
-        scratch: &mut MergeScratch,
-        out: &mut Vec<u32>,
-    ) {
-        let symbols = &mut scratch.symbols;
-        symbols.clear();
-        for id in ids {
-            if let Some(last) = symbols.last_mut() {
-                last.rank = self.rank(last.id, id);
-            }
-            symbols.push(Symbol { id, rank: NONE });
-        }
-        if symbols.len() <= BPE_SHORT_PIECE_BYTES {
-            self.merge_short(symbols);
-            out.extend(symbols.iter().map(|symbol| symbol.id));
-        } else {
-            self.merge_long(scratch);
-            out.extend(
-                scratch
-                    .nodes
-                    .iter()
-                    .map(|node| node.id)
-                    .filter(|id| *id != NONE),
-            );
-        }
-    }
-
-    fn merge_short(&self, symbols: &mut Vec<Symbol>) {
-        loop {
-            let ranks = symbols.iter().map(|symbol| symbol.rank).enumerate();
-            let Some((at, rank)) = ranks.min_by_key(|(_, rank)| *rank) else {
-                return;
-            };
-            let Some(rule) = self.rules.get(rank as usize) else {
-                return;
-            };
-            symbols.remove(at + 1);
-            let after = symbols
-                .get(at + 1)
-                .map_or(NONE, |right| self.rank(rule.merged, right.id));
-            if let Some(symbol) = symbols.get_mut(at) {
-                *symbol = Symbol {
-                    id: rule.merged,
-                    rank: after,
-                };
-            }
-            if let Some(before) = at.checked_sub(1).and_then(|at| symbols.get_mut(at)) {
-                before.rank = self.rank(before.id, rule.merged);
-            }
-        }
-    }
-
-    fn merge_long(&self, scratch: &mut MergeScratch) {
+        start: usize,
+        end: usize,
+        limit: usize,
+        scratch: &'s mut MergeScratch,
+    ) -> &'s [usize] {
         let MergeScratch {
-            symbols,
-            nodes,
-            heap,
+            window,
+            border,
+            ends,
         } = scratch;
-        nodes.clear();
-        nodes.extend(
-            (0..)
-                .zip(symbols.iter())
-                .map(|(at, symbol): (u32, _)| Node {
-                    id: symbol.id,
-                    previous: at.wrapping_sub(1),
-                    next: at.wrapping_add(1),
-                }),
-        );
-        let candidates = (0..)
-            .zip(symbols.iter())
-            .filter(|(_, symbol)| symbol.rank != NONE);
-        let mut entries = std::mem::take(heap).into_vec();
-        entries.clear();
-        entries.extend(candidates.map(|(at, symbol)| Reverse(candidate(symbol.rank, at))));
-        *heap = BinaryHeap::from(entries);
-        while let Some(Reverse(entry)) = heap.pop() {
-            let (rank, at) = ((entry >> 32) as u32, entry as u32);
-            let Some(merged) = self.join(nodes, rank, at) else {
-                continue;
-            };
-            for left in [merged.previous, at] {
-                let rank = self.pair_rank(nodes, left);
-                if rank != NONE {
-                    heap.push(Reverse(candidate(rank, left)));
+        window.forget();
+        border.forget();
+        if end - start <= BPE_WINDOW_BYTES {
+            window.merge(self, start, end);
+            return &window.ends;
+        }
+        ends.clear();
+        // Where the next window ends. It only grows, and grows whenever a window is of no use, so
+        // there is an end to looking back.
+        let mut reach = start + BPE_WINDOW_BYTES;
+        while ends.len() <= limit {
+            let from = ends.last().copied().unwrap_or(start);
+            let until = reach.min(end);
+            window.merge(self, from, until);
+            let found = window.ends.as_slice();
+            let holds = border.holds(self, ends, start, found.first().copied());
+            if holds && until == end {
+                ends.extend_from_slice(found);
+                break;
+            }
+            // The last tokens of a window may change with what follows.
+            let settled_until = until - (until - from) / 4;
+            let settled = found.partition_point(|end| *end <= settled_until);
+            let last = found.get(..settled).and_then(<[usize]>::last);
+            match last.filter(|_| holds) {
+                Some(last) => {
+                    // Wide enough for a few tokens such as these.
+                    let wanted = (last - from).div_ceil(settled) * 4;
+                    reach = reach.max(last + wanted.max(BPE_WINDOW_BYTES));
+                    ends.extend(found.iter().take(settled));
+                }
+                None => {
+                    if !holds {
+                        ends.pop();
+                    }
+                    let from = ends.last().copied().unwrap_or(start);
+                    reach = until + (until - from);
                 }
             }
         }
+        ends
     }
 
-    /// Applies the merge of `rank` at `at`, if the pair there still is the one it was found for.
-    fn join(&self, nodes: &mut [Node], rank: u32, at: u32) -> Option<Node> {
-        let rule = self.rules.get(rank as usize)?;
-        let left = *nodes.get(at as usize)?;
-        let right = *nodes.get(left.next as usize)?;
-        if (left.id, right.id) != (rule.left, rule.right) {
-            return None;
+    /// The rank of `text[start..end]` if it may be merged into, or [`NONE`].
+    #[inline]
+    pub(super) fn rank(&self, start: usize, end: usize) -> u32 {
+        match self.table.rank(self.text, start, end) {
+            rank if rank < self.ranks => rank,
+            _ => NONE,
         }
-        let merged = Node {
-            id: rule.merged,
-            previous: left.previous,
-            next: right.next,
-        };
-        *nodes.get_mut(at as usize)? = merged;
-        nodes.get_mut(left.next as usize)?.id = NONE;
-        if let Some(after) = nodes.get_mut(right.next as usize) {
-            after.previous = at;
-        }
-        Some(merged)
-    }
-
-    /// The rank of the pair that starts at `at`.
-    fn pair_rank(&self, nodes: &[Node], at: u32) -> u32 {
-        let Some(left) = nodes.get(at as usize) else {
-            return NONE;
-        };
-        let Some(right) = nodes.get(left.next as usize) else {
-            return NONE;
-        };
-        self.rank(left.id, right.id)
     }
 }
 
-fn candidate(rank: u32, at: u32) -> u64 {
-    u64::from(rank) << 32 | u64::from(at)
-}
+impl Window {
+    /// Is of no text any more.
+    fn forget(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.ends.clear();
+    }
 
-/// Fibonacci hashing of the pair (Knuth, The Art of Computer Programming, 6.4).
-fn hash(left: u32, right: u32) -> usize {
-    let key = u64::from(left) << 32 | u64::from(right);
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    fn merge(&mut self, merge: &Merge<'_>, start: usize, end: usize) {
+        let (bytes, before) = (end - start, self.end - self.start);
+        let repeats =
+            bytes == before && merge.text.get(start..end) == merge.text.get(self.start..self.end);
+        if repeats && start >= self.start {
+            // What repeats need not be merged again.
+            let shift = start - self.start;
+            self.ends.iter_mut().for_each(|end| *end += shift);
+        } else {
+            self.ends.clear();
+            if bytes <= merge_short::BYTES_MAX {
+                self.short.merge(merge, start, end, &mut self.ends);
+            } else {
+                self.long.merge(merge, start, end, &mut self.ends);
+            }
+        }
+        (self.start, self.end) = (start, end);
+    }
+
+    /// Do the last settled token and the one that ends at `next_end` stay as they are?
+    fn holds(
+        &mut self,
+        merge: &Merge<'_>,
+        settled: &[usize],
+        start: usize,
+        next_end: Option<usize>,
+    ) -> bool {
+        let (Some((&middle, before)), Some(next_end)) = (settled.split_last(), next_end) else {
+            return true;
+        };
+        self.merge(merge, before.last().copied().unwrap_or(start), next_end);
+        self.ends.as_slice() == [middle, next_end]
+    }
 }

@@ -165,7 +165,7 @@ fn bad_vocabularies_are_refused() {
         &[],
         &[1],
         "mystery",
-        "tokenizer.ggml.pre is \"mystery\"",
+        "the pre-tokenizer is \"mystery\"",
     );
     check(&[], &[], &[], "gpt-2", "no tokens");
     check(

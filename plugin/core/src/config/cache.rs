@@ -55,11 +55,17 @@ pub enum RouteCache {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawCache {
+    /// Is there a cache?
     enabled: bool,
+    /// How long an answer may be repeated.
     ttl_s: WholeNumber,
+    /// Answers that all workers of an Envoy share.
     slots: WholeNumber,
+    /// Larger answers are not stored.
     entry_bytes_max: WholeNumber,
+    /// May answers at a temperature above 0 be repeated?
     sampled: SampledCaching,
+    /// Answers that each worker has for itself, in front of those; 0 for none.
     per_vm_entries: WholeNumber,
 }
 
@@ -80,9 +86,14 @@ impl Default for RawCache {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawRouteCache {
+    /// `false` switches the cache off for this route. Default: as in `cache`.
     enabled: Option<bool>,
+    /// How long an answer may be repeated. Default: as in `cache`.
     ttl_s: Option<WholeNumber>,
+    /// May answers at a temperature above 0 be repeated? Default: as in `cache`.
     sampled: Option<SampledCaching>,
+    /// A group: tenants of routes that name the same one see each other's answers. Default: each
+    /// tenant sees its own.
     shared: Option<String>,
 }
 

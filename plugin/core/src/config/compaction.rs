@@ -17,6 +17,7 @@ pub enum CompactionConfig {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawCompaction {
+    /// Do repeated system text and null fields go?
     pub enabled: bool,
 }
 

@@ -2,6 +2,7 @@
 //! [`Config::parse`]; `value` reads the two encodings, `raw` names the fields and their defaults,
 //! `validate` checks and resolves them.
 
+mod budget;
 mod cache;
 mod checks;
 mod compaction;
@@ -10,15 +11,19 @@ mod passthrough;
 mod prices;
 mod raw;
 mod routes;
+mod tree;
 mod validate;
 mod value;
+mod vocabularies;
 
+pub use budget::BudgetConfig;
 pub use cache::{CacheConfig, CachePolicy, RouteCache, SampledCaching};
 pub use compaction::CompactionConfig;
 pub use ledger::LedgerTransport;
 pub use passthrough::Passthrough;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
+pub use vocabularies::VocabularySource;
 
 use std::fmt;
 
@@ -27,7 +32,6 @@ use serde::Deserialize;
 use raw::RawConfig;
 
 use crate::keyed_hash::HashKeys;
-use crate::money::Nanousd;
 use crate::price::Price;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
@@ -49,6 +53,8 @@ pub struct Config {
     /// The first that matches a request applies to it.
     pub routes: Vec<RouteConfig>,
     pub compaction: CompactionConfig,
+    /// Who serves the vocabularies that models name.
+    pub vocabularies: Option<VocabularySource>,
     /// What may pass unjudged.
     pub passthrough: Passthrough,
     /// Where that goes.
@@ -62,6 +68,14 @@ impl Config {
         let tree = value::decode(bytes)?;
         let raw = raw::deserialize(tree)?;
         validate::validate(raw)
+    }
+
+    /// Refuses vocabularies that neither this build holds, whose names are given, nor anyone serves.
+    ///
+    /// # Errors
+    /// The first such model, by its path.
+    pub fn check_vocabularies(&self, embedded: &[&str]) -> Result<(), ConfigError> {
+        vocabularies::check_obtainable(&self.models, self.vocabularies.as_ref(), embedded)
     }
 
     pub fn model(&self, index: ModelIndex) -> Option<&Model> {
@@ -121,6 +135,8 @@ pub struct Model {
     pub price: Price,
     pub price_origin: PriceOrigin,
     pub tools: ToolSupport,
+    /// Counts its prompts exactly. None: they are estimated.
+    pub vocabulary: Option<String>,
     /// What its chat calls the limit of an answer; none: as the client says.
     pub max_tokens_field: Option<MaxTokensField>,
 }
@@ -210,25 +226,6 @@ pub enum TenantSource {
 pub struct NamedCredential {
     pub name: String,
     pub digest: CredentialDigest,
-}
-
-/// What each tenant may spend in each window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetConfig {
-    pub window_s: u32,
-    /// For tenants without an amount of their own.
-    pub default: Nanousd,
-    pub tenants: Vec<(String, Nanousd)>,
-}
-
-impl BudgetConfig {
-    /// The amount a tenant of that name may spend in one window.
-    pub fn limit(&self, name: Option<&str>) -> Nanousd {
-        self.tenants
-            .iter()
-            .find(|(tenant, _)| Some(tenant.as_str()) == name)
-            .map_or(self.default, |(_, amount)| *amount)
-    }
 }
 
 /// Completion tokens a request may ask for.

@@ -22,13 +22,15 @@ pub enum PriceOrigin {
 pub(super) struct RawPrice {
     /// A model of the built-in catalogue.
     pub catalogue: Option<String>,
+    /// For a million prompt tokens. Default: the catalogue's, and needed without one.
     pub input_usd_per_mtok: Option<Usd>,
+    /// For a million completion tokens. Default: the catalogue's, and needed without one.
     pub output_usd_per_mtok: Option<Usd>,
-    /// Default: as the input.
+    /// For a million prompt tokens that the provider had cached. Default: as the input.
     pub cache_read_usd_per_mtok: Option<Usd>,
-    /// Default: as the input.
+    /// For a million prompt tokens that the provider puts into its cache. Default: as the input.
     pub cache_write_usd_per_mtok: Option<Usd>,
-    /// Default: as `cache_write_usd_per_mtok`.
+    /// For the same, where it keeps them for an hour. Default: as `cache_write_usd_per_mtok`.
     pub cache_write_1h_usd_per_mtok: Option<Usd>,
 }
 

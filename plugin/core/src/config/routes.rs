@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::cache::{RawRouteCache, route_cache};
 use super::checks::{count, header_value};
 use super::compaction::{RawRouteCompaction, whitespace};
+use super::raw::RawTenantSource;
 use super::{CacheConfig, ConfigError, RawConfig, RouteCache};
 use crate::compaction::Whitespace;
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
@@ -72,22 +73,29 @@ impl RouteMatch {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawRoute {
+    /// Stands in the ledger.
     pub name: String,
+    /// Which requests it is for: those that every list admits. A list that is left out admits all.
     #[serde(default, rename = "match")]
     pub matches: RawRouteMatch,
+    /// Policies that decide and record what they would have done, but do not act.
     #[serde(default)]
     pub shadow: Vec<Policy>,
+    /// What more is taken out of a request here.
     #[serde(default)]
     pub compaction: RawRouteCompaction,
+    /// What is different about the cache here. Default: nothing.
     pub cache: Option<RawRouteCache>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawRouteMatch {
+    /// Models that clients ask for, virtual ones too.
     pub models: Vec<String>,
+    /// Names of tenants.
     pub tenants: Vec<String>,
-    /// Such as `/v1/chat/completions`.
+    /// Paths of endpoints, such as `/v1/chat/completions`.
     pub paths: Vec<String>,
 }
 
@@ -97,26 +105,33 @@ pub(super) fn routes(
     cache: Option<&CacheConfig>,
 ) -> Result<Vec<RouteConfig>, ConfigError> {
     count("routes", raw.routes.len(), ROUTES_MAX)?;
-    let mut routes: Vec<RouteConfig> = Vec::with_capacity(raw.routes.len());
-    for (position, raw) in std::mem::take(&mut raw.routes).into_iter().enumerate() {
+    let written = std::mem::take(&mut raw.routes);
+    let mut routes: Vec<RouteConfig> = Vec::with_capacity(written.len());
+    for (position, route) in written.into_iter().enumerate() {
         let path = format!("routes[{position}]");
-        let name = header_value(format!("{path}.name"), raw.name)?;
+        let name = header_value(format!("{path}.name"), route.name)?;
         if routes.iter().any(|route| route.name == name) {
             let problem = format!("is the name of an earlier route, \"{name}\"");
             return Err(ConfigError::new(format!("{path}.name"), problem));
         }
         routes.push(RouteConfig {
             name,
-            matches: route_match(&path, raw.matches)?,
-            shadow: raw.shadow,
-            whitespace: whitespace(raw.compaction),
-            cache: route_cache(&path, raw.cache, cache)?,
+            matches: route_match(&path, route.matches, raw)?,
+            shadow: route.shadow,
+            whitespace: whitespace(route.compaction),
+            cache: route_cache(&path, route.cache, cache)?,
         });
     }
     Ok(routes)
 }
 
-fn route_match(path: &str, raw: RawRouteMatch) -> Result<RouteMatch, ConfigError> {
+/// A name that nothing in the rest of the configuration has would match no request, ever: it is a
+/// mistake that would otherwise be silent.
+fn route_match(
+    path: &str,
+    raw: RawRouteMatch,
+    config: &RawConfig,
+) -> Result<RouteMatch, ConfigError> {
     let path = format!("{path}.match");
     count(
         &format!("{path}.models"),
@@ -128,6 +143,27 @@ fn route_match(path: &str, raw: RawRouteMatch) -> Result<RouteMatch, ConfigError
         raw.tenants.len(),
         ROUTE_MATCHES_MAX,
     )?;
+    for (position, name) in raw.models.iter().enumerate() {
+        let known = config.models.iter().any(|model| model.id == *name)
+            || config.virtual_models.contains_key(name);
+        if !known {
+            let problem = format!("`{name}` is not one of `models` or `virtual_models`");
+            return Err(ConfigError::new(
+                format!("{path}.models[{position}]"),
+                problem,
+            ));
+        }
+    }
+    for (position, name) in raw.tenants.iter().enumerate() {
+        let named = config.tenant.names.iter().any(|named| named.name == *name);
+        if !named && config.tenant.source == RawTenantSource::Credential {
+            let problem = format!("`{name}` is not one of `tenant.names`");
+            return Err(ConfigError::new(
+                format!("{path}.tenants[{position}]"),
+                problem,
+            ));
+        }
+    }
     let mut endpoints = Vec::with_capacity(raw.paths.len());
     for (position, spelled) in raw.paths.iter().enumerate() {
         let Some(endpoint) = Endpoint::from_path(spelled) else {

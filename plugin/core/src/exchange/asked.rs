@@ -2,6 +2,7 @@
 //! request is upstream: a worker holds many, and linear memory never shrinks.
 
 use crate::price::ServiceTier;
+use crate::tokens::Basis;
 use crate::wire::{Endpoint, Prompt, PromptExtent, Request};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) struct Asked {
     pub answers: u64,
     /// What compaction took out of the prompt.
     pub compacted: Compacted,
+    /// How its length was known: `exact` or `estimated`.
+    pub tokens_basis: &'static str,
     /// Was the prompt all there?
     pub extent: PromptExtent,
     /// The group of tenants that share cached answers to this.
@@ -60,7 +63,7 @@ impl Compacted {
 }
 
 impl Asked {
-    pub(super) fn of(request: &Request, compacted: Compacted) -> Asked {
+    pub(super) fn of(request: &Request, basis: &Basis, compacted: Compacted) -> Asked {
         let prompts = match &request.prompt {
             Prompt::Messages(_) => 1,
             Prompt::Text(texts) => texts.len(),
@@ -76,6 +79,7 @@ impl Asked {
             service_tier: request.service_tier,
             answers: u64::from(request.sampling.n).saturating_mul(prompts as u64),
             compacted,
+            tokens_basis: basis.as_str(),
             extent: request.extent,
             sharing_group: None,
         }

@@ -5,15 +5,15 @@ use super::answer::Answer;
 use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
-use crate::budget::Reservation;
+use crate::budget::{Reservation, Unit};
 use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
+use crate::ledger::Shadow;
 use crate::metrics::Metric;
-use crate::money::Nanousd;
 use crate::route::Route;
 use crate::tenant::Tenant;
-use crate::tokens::Count;
+use crate::tokens::Basis;
 use crate::wire::rewrite::{MaxTokensRewrite, Rewrite};
 use crate::wire::{Endpoint, Request};
 
@@ -22,7 +22,7 @@ use crate::wire::{Endpoint, Request};
 pub(super) struct InFlight {
     pub asked: Asked,
     pub route: Route,
-    pub count: Count,
+    pub basis: Basis,
     /// Taken when it is settled. None where there are no budgets.
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
@@ -35,25 +35,25 @@ pub(super) struct InFlight {
     pub age_s: u64,
     /// Taken when it lands: identical requests wait for it.
     pub leads: Option<Leader>,
-    /// What a cache that only records would have saved.
-    pub shadow_saved: Option<Nanousd>,
+    /// What policies that only record would have done.
+    pub shadow: Shadow,
     pub answer: Answer,
 }
 
 impl InFlight {
     /// One that reserves nothing, stores nothing and leads nobody.
-    pub(super) fn new(asked: Asked, route: Route, count: Count) -> InFlight {
+    pub(super) fn new(asked: Asked, route: Route, basis: Basis) -> InFlight {
         InFlight {
             asked,
             route,
-            count,
+            basis,
             reservation: None,
             store_under: None,
             ttl_s: 0,
             storable_s: None,
             age_s: 0,
             leads: None,
-            shadow_saved: None,
+            shadow: Shadow::default(),
             answer: Answer::Awaited,
         }
     }
@@ -69,10 +69,10 @@ impl InFlight {
         self.asked.endpoint
     }
 
-    pub(super) fn reserved(&self) -> Nanousd {
-        self.reservation
-            .as_ref()
-            .map_or(Nanousd::ZERO, Reservation::amount)
+    /// What is set aside, with its unit.
+    pub(super) fn reserved(&self) -> Option<(Unit, u64)> {
+        let reservation = self.reservation.as_ref()?;
+        Some((reservation.unit(), reservation.amount()))
     }
 
     /// Must the usage event be taken out, because only we asked for it?

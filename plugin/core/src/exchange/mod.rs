@@ -12,6 +12,7 @@
 //!   comes with trailers, make one more call with what is held and [`EndOfStream::Yes`];
 //! * [`Exchange::on_done`] exactly once when the stream is gone, whatever happened before.
 
+mod admission;
 mod answer;
 mod arrival;
 mod asked;
@@ -21,12 +22,14 @@ mod effect;
 mod env;
 mod forward;
 mod headers;
+mod plan;
 mod prefix;
 mod repeats;
 mod reply;
 mod request;
 mod response;
 mod self_check;
+mod send;
 mod settle;
 mod vm;
 mod waiting;

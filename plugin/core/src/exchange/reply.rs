@@ -1,6 +1,7 @@
 //! Replies that the filter makes itself: refusals, and answers from the cache.
 
 use super::{Asked, Caller, Effect, LocalReply};
+use crate::budget::Unit;
 use crate::cache::Entry;
 use crate::config::{Config, Model, PriceOrigin};
 use crate::error::{ApiError, ErrorKind, ErrorShape};
@@ -160,7 +161,7 @@ pub(super) fn hit(
             route,
         )
     };
-    let line = with_sums(line, Nanousd::ZERO, &hit.tokens, &sums);
+    let line = with_sums(line, None, &hit.tokens, &sums);
     effects.push(Effect::Ledger(line.to_json()));
     let content_type = if asked.stream {
         "text/event-stream"
@@ -176,6 +177,7 @@ pub(super) fn hit(
         served,
         Source::EdgeCache,
         hit.tokens.prompt,
+        asked.tokens_basis,
     ));
     headers.extend(price_tags(&sums));
     let body = hit.body;
@@ -192,12 +194,14 @@ pub(super) fn describe(
     model: &Model,
     source: Source,
     prompt_tokens: u64,
-) -> [(&'static str, String); 5] {
+    tokens_basis: &str,
+) -> [(&'static str, String); 6] {
     [
         ("x-farthing-source", source.as_str().to_owned()),
         ("x-farthing-model", model.id.clone()),
         ("x-farthing-tier", model.tier.clone()),
         ("x-farthing-prompt-tokens", prompt_tokens.to_string()),
+        ("x-farthing-tokens", tokens_basis.to_owned()),
         ("x-farthing-request-id", caller.request_id.clone()),
     ]
 }
@@ -260,6 +264,7 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         service_tier: ServiceTier::Standard.as_str(),
         estimated: false,
         reserved_nanousd: 0,
+        reserved_tokens: 0,
         cost_nanousd: 0,
         as_asked_nanousd: 0,
         saved_nanousd: 0,
@@ -284,16 +289,21 @@ pub(super) fn routed<'a>(line: Line<'a>, model: &'a Model, route: &Route) -> Lin
 
 pub(super) fn with_sums<'a>(
     line: Line<'a>,
-    reserved: Nanousd,
+    reserved: Option<(Unit, u64)>,
     tokens: &Tokens,
     sums: &Sums,
 ) -> Line<'a> {
+    let reserved_in = |unit: Unit| match reserved {
+        Some((reserved_unit, amount)) if reserved_unit == unit => amount,
+        _ => 0,
+    };
     Line {
         prompt_tokens: tokens.prompt,
         cache_read_tokens: tokens.cache_read,
         cache_write_tokens: tokens.cache_write.saturating_add(tokens.cache_write_1h),
         completion_tokens: tokens.completion,
-        reserved_nanousd: reserved.0,
+        reserved_nanousd: reserved_in(Unit::Nanousd),
+        reserved_tokens: reserved_in(Unit::Tokens),
         cost_nanousd: sums.cost.0,
         as_asked_nanousd: sums.as_asked.0,
         saved_nanousd: sums.saved().0,

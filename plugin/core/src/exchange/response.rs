@@ -74,7 +74,8 @@ fn describe(in_flight: &InFlight, caller: &Caller, vm: &Vm, head: Head) -> Vec<E
     let Some(model) = vm.config.model(in_flight.route.model) else {
         return Vec::new();
     };
-    reply::describe(caller, model, head.source, in_flight.route.prompt_tokens)
+    let (tokens, basis) = (in_flight.route.prompt_tokens, in_flight.asked.tokens_basis);
+    reply::describe(caller, model, head.source, tokens, basis)
         .map(|(name, value)| Effect::SetResponseHeader { name, value })
         .into()
 }

@@ -3,9 +3,11 @@
 
 use std::rc::Rc;
 
+use super::admission;
 use super::answer::{Answer, Head};
 use super::forward::InFlight;
 use super::{Caller, Effect, Env, Level, Vm, reply};
+use crate::budget::Settled;
 use crate::cache::flight::Landing;
 use crate::cache::{Bytes, Entry, Levels};
 use crate::config::{Model, PriceOrigin};
@@ -13,7 +15,7 @@ use crate::ledger::{Bill, Generation, Line, Shadow, Source, Sums};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
 use crate::price::{ServiceTier, Tokens};
-use crate::store::Updated;
+use crate::tokens::Basis;
 use crate::wire::{PromptExtent, Usage};
 
 /// How an answer ended.
@@ -119,6 +121,15 @@ impl Outcome {
         bill.sums()
     }
 
+    /// Tokens that somebody worked for: none, if a cache had the answer or the upstream failed.
+    fn generated_tokens(&self) -> u64 {
+        match self.ending {
+            Ending::Failed => 0,
+            _ if self.head.source.is_cache() => 0,
+            _ => self.tokens.total(),
+        }
+    }
+
     /// Did the answer end where the cap on its length did?
     fn is_capped(&self, in_flight: &InFlight) -> bool {
         let wish = in_flight.asked.max_tokens.unwrap_or(u32::MAX);
@@ -158,7 +169,9 @@ pub(super) fn settle(
     in_flight.land(&mut vm.flights, landing);
     let mut effects = Vec::new();
     if let Some(reservation) = in_flight.reservation.take()
-        && reservation.settle(env.store, sums.cost) == Updated::Contended
+        && let tokens = outcome.generated_tokens()
+        && admission::settle(reservation, env, sums.cost, tokens, &mut effects)
+            == Settled::Contended
     {
         let message = "a reservation could not be settled; it stays until its window ends";
         effects.push(Effect::Log {
@@ -171,7 +184,15 @@ pub(super) fn settle(
         && !outcome.head.source.is_cache()
         && in_flight.asked.extent == PromptExtent::Whole
     {
-        vm.learn(env, in_flight.route.model, &in_flight.count, prompt_tokens);
+        match &in_flight.basis {
+            Basis::Estimated(count) => {
+                vm.learn(env, in_flight.route.model, count, prompt_tokens);
+            }
+            Basis::Exact(counted) if *counted != prompt_tokens => {
+                effects.push(Effect::count(Metric::PromptsMiscounted));
+            }
+            Basis::Exact(_) => {}
+        }
     }
     effects.extend(reply::count_savings(outcome.head.source, &sums));
     count(in_flight, vm, outcome, &sums, &mut effects);
@@ -187,9 +208,8 @@ pub(super) fn settle(
             sharing_group: in_flight.asked.sharing_group.as_deref(),
             capped: outcome.is_capped(in_flight),
             shadow: Shadow {
-                cache_nanousd: in_flight.shadow_saved.map(|saved| saved.0),
                 compaction_tokens: in_flight.asked.compacted.shadow_tokens(),
-                ..Shadow::default()
+                ..std::mem::take(&mut in_flight.shadow)
             },
             ..reply::routed(line, model, &in_flight.route)
         };

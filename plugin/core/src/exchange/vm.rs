@@ -7,8 +7,11 @@ use super::self_check::SelfCheck;
 use crate::cache::PerVm;
 use crate::cache::flight::Flights;
 use crate::config::{Config, ModelIndex};
-use crate::limits::{CACHE_PER_VM_BYTES_MAX, FLIGHT_TICK_MS, FLIGHT_WAKE_MS, SELF_CHECK_TICK_MS};
+use crate::limits::{
+    CACHE_PER_VM_BYTES_MAX, FLIGHT_TICK_MS, FLIGHT_WAKE_MS, SELF_CHECK_TICK_MS, VOCABULARY_TICK_MS,
+};
 use crate::tokens::{Calibration, Count};
+use crate::vocabulary::loading::{Embedded, Vocabularies};
 
 /// The state of one VM: the configuration and what the worker remembers.
 #[derive(Debug)]
@@ -21,12 +24,21 @@ pub struct Vm {
     /// For each model what was learned when this worker last looked.
     calibrations: Vec<Option<Calibration>>,
     pub(super) repeats: Repeats,
+    /// What prompts are counted with.
+    pub vocabularies: Vocabularies,
     /// Requests so far, to tell those without an id apart.
     sequence: u64,
 }
 
 impl Vm {
+    /// A worker whose build holds no vocabulary.
     pub fn new(config: Config) -> Vm {
+        Vm::with_embedded(config, &[])
+    }
+
+    /// A worker whose build holds these vocabularies.
+    pub fn with_embedded(config: Config, embedded: &[Embedded]) -> Vm {
+        let vocabularies = Vocabularies::new(&config, embedded);
         let (entries_max, slots) =
             (config.cache.as_ref()).map_or((0, 0), |cache| (cache.per_vm_entries, cache.slots));
         let calibrations = vec![None; config.models.len()];
@@ -38,6 +50,7 @@ impl Vm {
             self_check: SelfCheck::default(),
             calibrations,
             repeats: Repeats::default(),
+            vocabularies,
             sequence: 0,
         }
     }
@@ -58,6 +71,15 @@ impl Vm {
             SELF_CHECK_TICK_MS
         } else {
             FLIGHT_TICK_MS
+        }
+    }
+
+    /// The same while no stream is held: there may be vocabularies to look after; 0 is never.
+    pub fn idle_tick_ms(&self) -> u64 {
+        if self.vocabularies.are_pending() {
+            VOCABULARY_TICK_MS
+        } else {
+            0
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::cached::Serving;
 use super::reply::{self, Hit};
-use super::request::{self, Decision, Judged};
+use super::request::{Decision, Judged};
+use super::send;
 use super::{Caller, Effect, Env, Vm};
 use crate::cache::flight::{Ticket, Verdict};
 use crate::metrics::Metric;
@@ -63,5 +64,5 @@ pub(super) fn resume(
         Verdict::Lead(leader) => Some(leader),
         Verdict::Alone => None,
     };
-    request::send_or_refuse(caller, vm, env, judged, leads, effects)
+    send::send_or_refuse(caller, vm, env, judged, leads, effects)
 }

@@ -8,6 +8,7 @@ mod features;
 
 pub use complexity::complexity;
 
+use crate::budget::Pressure;
 use crate::config::{Config, Model, ModelIndex, ToolSupport};
 use crate::error::{ApiError, ErrorKind};
 use crate::wire::{Endpoint, Request};
@@ -38,6 +39,8 @@ pub enum Reason {
     OnlyFit,
     /// By the complexity of the request.
     Complexity,
+    /// A cheaper one than that, because the budget runs low.
+    Budget,
 }
 
 impl Reason {
@@ -46,13 +49,14 @@ impl Reason {
             Reason::Pinned => "pinned",
             Reason::OnlyFit => "only_fit",
             Reason::Complexity => "complexity",
+            Reason::Budget => "budget",
         }
     }
 }
 
 /// Chooses the model of a request. The prompt has at least `prompt_tokens_min` tokens for any
 /// model, and `prompt_tokens` estimates it for one. An estimate chooses among models but refuses
-/// nothing: the upstream counts exactly.
+/// nothing: the upstream counts exactly. Under `pressure` a dear model must gain more than usual.
 ///
 /// # Errors
 /// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools that no candidate
@@ -61,6 +65,7 @@ impl Reason {
 pub fn route(
     config: &Config,
     request: &Request,
+    pressure: Pressure,
     prompt_tokens_min: u64,
     mut prompt_tokens: impl FnMut(ModelIndex) -> u64,
 ) -> Result<Route, ApiError> {
@@ -84,7 +89,9 @@ pub fn route(
         .collect();
     let fitting = likely_or_largest(&possible);
     let complexity = (fitting.len() > 1).then(|| complexity(request));
-    let wanted = complexity.map_or(0, |score| candidates.wanted_position(score));
+    let wanted = complexity.map_or(0, |score| {
+        candidates.wanted_position(pressure.discount(score))
+    });
     // The first that is at least as able as wanted, else the most able there is.
     let fit = fitting
         .iter()

@@ -14,8 +14,10 @@
 //! [`Count::tokens_min`].
 
 mod calibration;
+mod prompt;
 
 pub use calibration::Calibration;
+pub use prompt::{Basis, PromptTokens};
 
 use crate::limits::IMAGE_TOKENS_MAX;
 use crate::wire::{Message, Prompt, Request};

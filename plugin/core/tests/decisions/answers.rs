@@ -58,18 +58,7 @@ fn text_chunks() -> String {
 /// What is left in the budget of `key-a`, found by asking the store: nothing may stay reserved.
 #[track_caller]
 fn check_spent(edge: &Edge, sent: &Sent, nanousd: u64) {
-    use farthing_core::budget::{Account, Window, record};
-    use farthing_core::tenant::TenantId;
-    let hex = sent.header("x-farthing-tenant").expect("a tenant");
-    let bytes: Vec<u8> = (0..64)
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-        .collect();
-    let window = Window::at(edge.now_unix_ns / crate::edge::NS_PER_S, 3600);
-    let account = Account::Table(TenantId(bytes.try_into().unwrap()));
-    let sums = record(&edge.store, window, account)
-        .map_or((0, 0), |record| (record.reserved.0, record.spent.0));
-    assert_eq!(sums, (0, nanousd));
+    assert_eq!(edge.sums(sent), (0, nanousd));
 }
 
 #[test]

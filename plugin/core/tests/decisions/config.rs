@@ -3,7 +3,6 @@
 
 use farthing_core::config::{Config, SampledCaching, TenantSource};
 use farthing_core::limits::PLUGIN_CONFIG_BYTES_MAX;
-use farthing_core::money::Nanousd;
 use proptest::prelude::*;
 use prost::Message;
 use prost_types::value::Kind;
@@ -78,10 +77,10 @@ fn every_field_is_read_from_both_encodings() {
         assert_eq!(config.tenant.source, TenantSource::Credential);
         let budget = config.budget.as_ref().unwrap();
         assert_eq!(
-            (budget.window_s, budget.limit(None)),
-            (3600, Nanousd(5_000_000_000))
+            (budget.window_s, budget.limit(None).amount),
+            (3600, 5_000_000_000)
         );
-        assert_eq!(budget.limit(Some("acme")), Nanousd(250_000_000));
+        assert_eq!(budget.limit(Some("acme")).amount, 250_000_000);
         let cache = config.cache.as_ref().unwrap();
         assert_eq!(
             (cache.policy.ttl_s, cache.slots, cache.entry_bytes_max),
@@ -122,12 +121,28 @@ fn defaults_are_filled_in() {
     );
 }
 
+/// Each case patches the full configuration and is accepted, in both encodings.
+#[test]
+fn a_right_configuration_is_accepted() {
+    let cases: Vec<Value> =
+        serde_json::from_str(include_str!("../golden/decisions/config_right.json")).unwrap();
+    assert!(cases.len() >= 20);
+    for case in &cases {
+        let mut config: Value = serde_json::from_str(FULL).unwrap();
+        merge(&mut config, &case["patch"]);
+        for bytes in both(&config) {
+            let refused = Config::parse(&bytes).err();
+            assert_eq!(refused, None, "{}", case["what"]);
+        }
+    }
+}
+
 /// Each case patches the full configuration and is refused with that message, in both encodings.
 #[test]
 fn a_wrong_configuration_is_refused_with_the_path_of_its_field() {
     let cases: Vec<(Value, String)> =
         serde_json::from_str(include_str!("../golden/decisions/config_wrong.json")).unwrap();
-    assert!(cases.len() >= 40);
+    assert!(cases.len() >= 60);
     let mut wrong = Vec::new();
     for (patch, expected) in &cases {
         let mut config: Value = serde_json::from_str(FULL).unwrap();

@@ -1,11 +1,13 @@
 //! One worker with its store and its clock, driven the way the shell does it.
 
+use farthing_core::budget::{self, Account, Limit, Unit, Window};
 use farthing_core::config::Config;
 use farthing_core::exchange::{
     BodyNeed, Effect, EndOfStream, Env, Exchange, Flow, Headers, LocalReply, Vm,
 };
 use farthing_core::metrics::Metric;
 use farthing_core::store::MemoryStore;
+use farthing_core::tenant::TenantId;
 use serde_json::Value;
 
 pub const NS_PER_S: u64 = 1_000_000_000;
@@ -174,6 +176,21 @@ impl Edge {
             )
         });
         self.record.extend(kept.cloned());
+    }
+
+    /// What the tenant of a request has reserved and spent, in an hour's budget of dollars.
+    pub fn sums(&self, sent: &Sent) -> (u64, u64) {
+        let hex = sent.header("x-farthing-tenant").expect("a tenant");
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let id: Vec<u8> = (0..64).step_by(2).map(byte).collect();
+        let account = Account::Table(TenantId(id.try_into().unwrap()));
+        let window = Window::at(self.now_unix_ns / NS_PER_S, 3600);
+        let limit = Limit {
+            unit: Unit::Nanousd,
+            amount: 0,
+        };
+        let record = budget::read(&self.store, window, account, limit).record();
+        record.map_or((0, 0), |record| (record.reserved, record.spent))
     }
 
     /// Sum of a counter.

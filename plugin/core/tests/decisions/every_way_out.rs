@@ -37,8 +37,8 @@ fn sums(store: &dyn SharedStore, keys: &[String]) -> (u64, u64) {
         .unwrap();
     let (record, _) = store.get(key).unwrap();
     let number = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
-    // Magic, tenant, window, reserved, spent.
-    (number(4 + 32 + 8), number(4 + 32 + 16))
+    // Magic, tenant, unit, window, reserved, spent.
+    (number(4 + 32 + 1 + 8), number(4 + 32 + 1 + 16))
 }
 
 proptest! {

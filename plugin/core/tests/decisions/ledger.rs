@@ -1,10 +1,13 @@
 //! The ledger's sums: what was saved is split among the decisions without a rest, whatever the
 //! prices are.
 
+use crate::edge::{CHAT, CONFIG, Edge};
 use farthing_core::ledger::{Bill, Generation, Sums};
+use farthing_core::metrics::Metric;
 use farthing_core::price::{Price, Rates, ServiceTier, Tokens};
 use proptest::prelude::*;
 use proptest::sample::select;
+use serde_json::{Value, json};
 
 fn flat(input: u64, output: u64) -> Price {
     Price::flat(Rates::plain(input * 1_000_000, output * 1_000_000))
@@ -100,4 +103,108 @@ proptest! {
         prop_assert_eq!(i128::from(sums.cost.0) + parts, i128::from(sums.as_asked.0));
         prop_assert_eq!(sums.cost.0 == 0 || generation == Generation::Paid, true);
     }
+}
+
+fn edge(change: impl FnOnce(&mut Value)) -> Edge {
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    change(&mut config);
+    Edge::new(&config.to_string())
+}
+
+/// Asks for `large` with these fields, and lets it answer with this usage; returns the ledger.
+fn ledger_of(edge: &mut Edge, fields: Value, answer: Value) -> Value {
+    let mut body = json!({"model": "large", "messages": [{"role": "user", "content": "Why?"}]});
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    let mut sent = edge.post(CHAT, &body.to_string());
+    let head = [(":status", "200"), ("content-type", "application/json")];
+    edge.answer(&mut sent, &head, &[answer.to_string().as_bytes()]);
+    edge.last_line()
+}
+
+#[track_caller]
+fn check_line(line: &Value, expected: &Value) {
+    for (pointer, value) in expected.as_object().unwrap() {
+        assert_eq!(line.pointer(pointer), Some(value), "{pointer} of {line}");
+    }
+}
+
+#[test]
+fn a_catalogue_price_knows_caches_tiers_and_overrides() {
+    let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 500,
+        "prompt_tokens_details": {"cached_tokens": 400}});
+    let mut edge = edge(|config| {
+        config["models"][1]["price"] = json!({"catalogue": "gpt-4o-mini"});
+        config["virtual_models"] = json!({});
+    });
+    let line = ledger_of(&mut edge, json!({}), json!({"usage": usage}));
+    check_line(
+        &line,
+        &json!({"/cost_nanousd": 420_000, "/cache_read_tokens": 400,
+            "/service_tier": "default", "/price_default": false}),
+    );
+    // What served it counts, not what was asked for.
+    let line = ledger_of(
+        &mut edge,
+        json!({"service_tier": "flex"}),
+        json!({"service_tier": "priority", "usage": usage}),
+    );
+    check_line(
+        &line,
+        &json!({"/cost_nanousd": 600 * 250 + 400 * 125 + 500 * 1_000, "/service_tier": "priority"}),
+    );
+    let line = ledger_of(
+        &mut edge,
+        json!({"service_tier": "batch"}),
+        json!({"usage": usage}),
+    );
+    check_line(&line, &json!({"/cost_nanousd": 1_000 * 75 + 500 * 300}));
+
+    let mut edge = self::edge(|config| {
+        config["models"][1]["price"] =
+            json!({"catalogue": "gpt-4o-mini", "input_usd_per_mtok": "0.2"});
+        config["virtual_models"] = json!({});
+    });
+    let line = ledger_of(&mut edge, json!({}), json!({"usage": usage}));
+    check_line(
+        &line,
+        &json!({"/cost_nanousd": 600 * 200 + 400 * 75 + 500 * 600}),
+    );
+}
+
+#[test]
+fn a_model_without_a_price_has_the_default_one_and_says_so() {
+    let mut edge = edge(|config| {
+        config["models"][1].as_object_mut().unwrap().remove("price");
+        config["default_price"] = json!({"input_usd_per_mtok": 1, "output_usd_per_mtok": 2});
+    });
+    let answer = json!({"usage": {"prompt_tokens": 10, "completion_tokens": 5}});
+    let line = ledger_of(&mut edge, json!({}), answer);
+    check_line(
+        &line,
+        &json!({"/cost_nanousd": 20_000, "/price_default": true}),
+    );
+    assert_eq!(edge.counted(Metric::PriceDefault), 1);
+}
+
+/// The cap is 1,000 tokens of 0.60 dollars a million.
+#[test]
+fn a_cap_is_credited_only_with_what_is_known() {
+    let mut edge = edge(|_| {});
+    let answer = |tokens: u64| json!({"usage": {"prompt_tokens": 9, "completion_tokens": tokens}});
+    let wish = json!({"max_tokens": 3_000});
+    let line = ledger_of(&mut edge, wish.clone(), answer(400));
+    check_line(
+        &line,
+        &json!({"/capped": false, "/saved_by/cap_nanousd": 0}),
+    );
+    let line = ledger_of(&mut edge, wish, answer(1_000));
+    check_line(&line, &json!({"/capped": true, "/saved_by/cap_nanousd": 0}));
+    let forced = json!({"max_tokens": 3_000, "ignore_eos": true});
+    let line = ledger_of(&mut edge, forced, answer(1_000));
+    check_line(
+        &line,
+        &json!({"/capped": true, "/saved_by/cap_nanousd": 2_000 * 600}),
+    );
 }

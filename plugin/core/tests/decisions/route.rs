@@ -1,6 +1,7 @@
 //! Where requests go: rules first, then complexity.
 
 use crate::edge::CONFIG;
+use farthing_core::budget::Pressure;
 use farthing_core::config::{Config, ModelIndex};
 use farthing_core::error::ErrorKind;
 use farthing_core::route::{Reason, complexity, route};
@@ -31,12 +32,18 @@ fn check(body: Value, tokens: u64, expected: Expected<'_>) {
 #[track_caller]
 fn check_estimated(body: Value, least: u64, tokens: u64, expected: Expected<'_>) {
     let config = config();
-    let routed = route(&config, &request(&body), least, |_: ModelIndex| tokens)
-        .map(|route| {
-            let model = config.model(route.model).unwrap().id.clone();
-            (model, route.reason, route.max_tokens)
-        })
-        .map_err(|error| error.kind);
+    let routed = route(
+        &config,
+        &request(&body),
+        Pressure::NONE,
+        least,
+        |_: ModelIndex| tokens,
+    )
+    .map(|route| {
+        let model = config.model(route.model).unwrap().id.clone();
+        (model, route.reason, route.max_tokens)
+    })
+    .map_err(|error| error.kind);
     let expected = expected.map(|(model, reason, max)| (model.to_owned(), reason, max));
     assert_eq!(routed, expected, "{body}");
 }
@@ -175,7 +182,7 @@ fn easy_questions_go_to_the_cheap_model_and_hard_ones_to_the_dear_one() {
     for (texts, wanted) in [(&EASY[..], "small"), (&HARD[..], "large")] {
         for text in texts {
             let config = config();
-            let route = route(&config, &ask(text), 0, |_: ModelIndex| 100).unwrap();
+            let route = route(&config, &ask(text), Pressure::NONE, 0, |_: ModelIndex| 100).unwrap();
             let model = &config.model(route.model).unwrap().id;
             assert_eq!(model, wanted, "{:.3} {text}", complexity(&ask(text)));
         }

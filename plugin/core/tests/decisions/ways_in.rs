@@ -2,9 +2,7 @@
 //! usage, capped in its own field, cached where that is safe and replayed in its own events.
 
 use crate::edge::{CONFIG, Edge, Sent};
-use farthing_core::budget::{Account, Window, record};
 use farthing_core::limits::IMAGE_TOKENS_MAX;
-use farthing_core::tenant::TenantId;
 use serde_json::{Value, json};
 
 const EMBEDDINGS: &str = "/v1/embeddings";
@@ -91,16 +89,6 @@ fn stream(path: &str, whole: bool) -> String {
     events.into_iter().take(sent).map(event).collect()
 }
 
-/// What the tenant of a request has reserved and spent.
-fn sums(edge: &Edge, sent: &Sent) -> (u64, u64) {
-    let hex = sent.header("x-farthing-tenant").expect("a tenant");
-    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-    let id: Vec<u8> = (0..64).step_by(2).map(byte).collect();
-    let window = Window::at(edge.now_unix_ns / crate::edge::NS_PER_S, 3600);
-    let account = Account::Table(TenantId(id.try_into().unwrap()));
-    record(&edge.store, window, account).map_or((0, 0), |it| (it.reserved.0, it.spent.0))
-}
-
 fn forwarded(sent: &Sent, original: &str) -> Value {
     let body = sent.replaced_body().unwrap_or(original.as_bytes());
     serde_json::from_slice(body).unwrap()
@@ -112,7 +100,7 @@ fn whole_answers_are_settled_from_their_usage_and_repeated() {
         let mut edge = edge();
         let body = ask(path, json!({}));
         let mut sent = edge.post(path, &body);
-        assert!(sums(&edge, &sent).0 > 0, "{path} reserves");
+        assert!(edge.sums(&sent).0 > 0, "{path} reserves");
         let full = answer(path).to_string();
         let seen = edge.answer(&mut sent, &JSON, &[full.as_bytes()]);
         assert_eq!(
@@ -135,7 +123,7 @@ fn whole_answers_are_settled_from_their_usage_and_repeated() {
         let repeated: Value = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!((reply.status, repeated), (200, answer(path)));
         // 20 nano-dollars a token in, 40 out.
-        assert_eq!(sums(&edge, &sent), (0, 40 * 20 + completion * 40), "{path}");
+        assert_eq!(edge.sums(&sent), (0, 40 * 20 + completion * 40), "{path}");
     }
 }
 
@@ -160,7 +148,7 @@ fn streams_are_settled_from_their_usage_and_replayed_in_their_own_events() {
         let line = edge.last_line();
         let counted = ["prompt_tokens", "completion_tokens", "aborted"].map(|key| &line[key]);
         assert_eq!(counted, [&json!(40), &json!(3), &json!(false)]);
-        assert_eq!(sums(&edge, &sent), (0, 40 * 20 + 3 * 40), "{path}");
+        assert_eq!(edge.sums(&sent), (0, 40 * 20 + 3 * 40), "{path}");
         // What was streamed answers the plain request, and the other way round.
         let whole = edge.post(path, &ask(path, json!({})));
         let whole: Value = serde_json::from_slice(&whole.reply().unwrap().body).unwrap();
@@ -188,7 +176,7 @@ fn a_stream_without_its_end_is_aborted_and_not_stored() {
         let line = edge.last_line();
         assert_eq!(line["aborted"], true, "{path}");
         assert!(line["completion_tokens"].as_u64().unwrap() > 0, "{line}");
-        let (reserved, spent) = sums(&edge, &sent);
+        let (reserved, spent) = edge.sums(&sent);
         assert!(reserved == 0 && spent > 0, "{path}");
         assert!(edge.post(path, &body).reply().is_none());
     }
@@ -295,7 +283,7 @@ fn what_cannot_be_counted_is_reserved_at_its_most() {
         let mut edge = edge();
         let mut sent = edge.post(path, &body.to_string());
         assert!(sent.reply().is_none(), "{:?}", sent.reply());
-        let reserved = sums(&edge, &sent).0;
+        let reserved = edge.sums(&sent).0;
         // 150 nano-dollars a token, and little text beside it.
         assert!(
             (tokens * 150..(tokens + 50) * 150).contains(&reserved),

@@ -1,4 +1,5 @@
-//! The bodies of the edge benchmark: an ordinary chat of any size, and the worst that fit the limit.
+//! The bodies of the edge benchmark: an ordinary chat of any size, and the worst that fit the
+//! limit.
 
 use crate::bench::load::SERIAL;
 
@@ -77,7 +78,7 @@ pub fn adversarial() -> Vec<(&'static str, Vec<u8>)> {
     const ROOM: usize = (1 << 20) - 400;
     let said = |text: String| around(&format!(r#"[{{"role":"user","content":"{text}"}}]"#), "");
     let fill = |part: &str| said(part.repeat(ROOM / part.len()));
-    let keys: String = (0..ROOM / 14)
+    let keys: String = (0..ROOM / 12)
         .map(|key| format!(r#","k{key:06}":0"#))
         .collect();
     let nested = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));

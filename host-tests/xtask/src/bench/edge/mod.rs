@@ -1,5 +1,5 @@
-//! What the filter costs: Envoy with it, beside the same Envoy without it, beside Envoy answering by
-//! itself, and beside other gateways. All have the same upstream and the same clients, and take
+//! What the filter costs: Envoy with it, beside the same Envoy without it, beside Envoy answering
+//! by itself, and beside other gateways. All have the same upstream and the same clients, and take
 //! turns within each round, so that a noisy moment of the machine meets all of them.
 
 mod answers;

@@ -103,6 +103,8 @@ impl Client {
                 && let Some((intended, index)) = self.under_way.take()
             {
                 let status = self.framer.status();
+                // Of the others only a refusal closes: they need not be searched.
+                self.closed = status != 200 && self.framer.says_close();
                 progress = Progress::Answered {
                     intended,
                     index,

@@ -54,6 +54,13 @@ impl Framer {
             .unwrap_or(0)
     }
 
+    /// Whether the message says that its connection ends with it, as Envoy says with every 400.
+    pub fn says_close(&self) -> bool {
+        self.head
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.trim_ascii().eq_ignore_ascii_case(b"connection: close"))
+    }
+
     /// Takes bytes and shows the body among them to `data`. Answers how many bytes it took when the
     /// message ended with them, `None` when it took all and the message goes on.
     pub fn feed(

@@ -2,6 +2,7 @@
 
 mod models;
 
+use super::budget::budget;
 use super::checks::{count, header_name, header_value, within};
 use models::{models, virtual_models};
 
@@ -9,17 +10,12 @@ use super::cache::cache;
 use super::compaction::compaction;
 use super::passthrough::passthrough;
 use super::prices::price;
-use super::raw::{RawBudget, RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
+use super::raw::{RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
-use super::{
-    BudgetConfig, Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig,
-    TenantSource,
-};
-use crate::limits::{
-    BUDGET_WINDOW_S_MAX, MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
-    TENANT_BYTES_MAX,
-};
-use crate::tenant::{self, CredentialDigest};
+use super::vocabularies::vocabularies;
+use super::{Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig, TenantSource};
+use crate::limits::{MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+use crate::tenant::CredentialDigest;
 
 type Checked<T> = Result<T, ConfigError>;
 
@@ -33,10 +29,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
     let models = models(raw.models, default_price.as_ref())?;
     let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
     let tenant = tenant(raw.tenant)?;
-    let budget = raw
-        .budget
-        .map(|budget| self::budget(budget, &tenant))
-        .transpose()?;
+    let budget = raw.budget.map(|raw| budget(raw, &tenant)).transpose()?;
     let passthrough_cluster = match raw.passthrough_cluster {
         Some(cluster) => header_value("passthrough_cluster", cluster)?,
         None => models
@@ -55,6 +48,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         ledger: raw.ledger,
         routes,
         compaction: compaction(raw.compaction),
+        vocabularies: vocabularies(raw.vocabularies)?,
         passthrough: passthrough(raw.passthrough)?,
         passthrough_cluster,
     })
@@ -108,31 +102,6 @@ fn tenant(raw: RawTenant) -> Checked<TenantConfig> {
         names.push(NamedCredential { name, digest });
     }
     Ok(TenantConfig { source, names })
-}
-
-fn budget(raw: RawBudget, tenant: &TenantConfig) -> Checked<BudgetConfig> {
-    count("budget.tenants", raw.tenants.len(), NAMED_TENANTS_MAX)?;
-    let mut tenants = Vec::with_capacity(raw.tenants.len());
-    for (name, usd) in raw.tenants {
-        let path = format!("budget.tenants.{name}");
-        let named = tenant.names.iter().any(|named| named.name == name);
-        match &tenant.source {
-            TenantSource::Credential if !named => {
-                return Err(ConfigError::new(path, "is not one of `tenant.names`"));
-            }
-            TenantSource::Header(_) if !tenant::is_tenant_name(&name) => {
-                let problem = format!("must be 1 to {TENANT_BYTES_MAX} bytes of visible text");
-                return Err(ConfigError::new(path, problem));
-            }
-            _ => tenants.push((name, usd.0)),
-        }
-    }
-    let window_s = within("budget.window_s", raw.window_s, 1, BUDGET_WINDOW_S_MAX)?;
-    Ok(BudgetConfig {
-        window_s,
-        default: raw.usd.0,
-        tenants,
-    })
 }
 
 fn max_tokens(raw: RawMaxTokens) -> Checked<MaxTokens> {

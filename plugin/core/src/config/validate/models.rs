@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::checks::{count, header_value, model_name, within};
 use super::super::prices::model_price;
 use super::super::raw::RawModel;
+use super::super::vocabularies::vocabulary_name;
 use super::super::{Model, ModelIndex, ToolSupport, VirtualModel};
 use super::{Checked, ConfigError};
 use crate::limits::{MAX_TOKENS_MAX, PLUGIN_MODELS_MAX, VIRTUAL_MODELS_MAX};
@@ -54,6 +55,9 @@ pub(super) fn models(raw: Vec<RawModel>, default: Option<&Price>) -> Checked<Vec
             } else {
                 ToolSupport::Unsupported
             },
+            vocabulary: (raw.vocabulary)
+                .map(|name| vocabulary_name(path("vocabulary"), name))
+                .transpose()?,
             max_tokens_field: raw.max_tokens_field,
         });
     }

@@ -1,0 +1,207 @@
+//! What `envoy/production.yaml` promises.
+
+use super::production_edge::ProductionEdge;
+use crate::envoy::bodies::{chat, completion};
+use crate::envoy::edge::{SMALL, wait_until};
+use farthing_host_tests::client;
+use farthing_host_tests::envoy::EnvoyConfig;
+use farthing_host_tests::paths;
+use farthing_host_tests::stub::Answer;
+use std::collections::BTreeSet;
+
+/// What the backend says of a request that it has not begun.
+const NOT_STARTED: &str = "x-farthing-not-started";
+
+#[test]
+fn it_serves_over_tls_with_restricted_capabilities() {
+    let edge = ProductionEdge::start(|_, _| completion("over TLS"));
+    let sources = [0, 1].map(|_| {
+        let answered = edge.ask(&chat(SMALL, "twice"));
+        assert_eq!(answered.response.status, 200);
+        let content = &answered.response.json()["choices"][0]["message"]["content"];
+        assert_eq!(content, "over TLS");
+        answered
+            .response
+            .header("x-farthing-source")
+            .map(str::to_string)
+    });
+    let expected = ["model", "edge-cache"].map(|source| Some(source.to_string()));
+    assert_eq!(sources, expected, "a repeat needs shared data");
+    let plain = client::get(edge.envoy.address(), "/healthz");
+    assert!(plain.is_err(), "plain HTTP was answered: {plain:?}");
+
+    check_metrics_listener(&edge);
+    check_drain(&edge);
+    check_renewal(&edge);
+}
+
+/// Prometheus gets the metrics, and nobody gets more of the admin interface.
+fn check_metrics_listener(edge: &ProductionEdge) {
+    let metrics = edge.listener("metrics");
+    let page = client::get(metrics, "/stats/prometheus")
+        .expect("an answer")
+        .text();
+    assert!(page.contains("\nfarthing_requests_total{} 2\n"), "{page}");
+    assert_eq!(
+        client::get(metrics, "/ready").expect("an answer").status,
+        200
+    );
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/config_dump"),
+        ("GET", "/stats"),
+        ("GET", "/stats/prometheus/../../config_dump"),
+        ("GET", "//config_dump"),
+        ("POST", "/quitquitquit"),
+        ("POST", "/stats/prometheus"),
+    ] {
+        let answer = client::request(metrics, method, path, &[], b"").expect("an answer");
+        assert_eq!(answer.status, 404, "{method} {path}");
+    }
+}
+
+/// A load balancer is told before anything is closed.
+fn check_drain(edge: &ProductionEdge) {
+    let health = || edge.send("GET /healthz HTTP/1.1", b"").response.status;
+    assert_eq!(health(), 200);
+    let admin = edge.envoy.admin_address();
+    client::request(admin, "POST", "/healthcheck/fail", &[], b"").expect("an answer");
+    assert_eq!(health(), 503);
+    let served = edge.ask(&chat(SMALL, "while draining")).response.status;
+    assert_eq!(served, 200, "who comes nevertheless is served");
+    client::request(admin, "POST", "/healthcheck/ok", &[], b"").expect("an answer");
+    assert_eq!(health(), 200);
+}
+
+fn check_renewal(edge: &ProductionEdge) {
+    let renewed = edge.renew_certificate();
+    wait_until("the new certificate is shown", || {
+        edge.send("GET /healthz HTTP/1.1", b"").certificate == renewed.der
+    });
+}
+
+#[test]
+fn a_prefix_meets_its_replica_and_other_prefixes_the_others() {
+    let edge = ProductionEdge::start(|replica, _| completion(&replica.to_string()));
+    let replica_of = |prompt: &str| {
+        let mut body = chat(SMALL, prompt);
+        body["temperature"] = 1.into();
+        let answer = edge.ask(&body).response.json();
+        answer["choices"][0]["message"]["content"].clone()
+    };
+    let mut replicas = BTreeSet::new();
+    for topic in 0..12 {
+        let prompt = format!("topic {topic}");
+        let first = replica_of(&prompt);
+        assert_eq!(replica_of(&prompt), first, "{prompt}");
+        replicas.insert(first.to_string());
+    }
+    assert_eq!(replicas.len(), 2, "all prefixes met one replica");
+}
+
+/// A prompt says what the first replica that is asked does; the next one would answer.
+#[test]
+fn only_what_was_not_begun_is_sent_again() {
+    let edge = ProductionEdge::start(|_, request| {
+        let body = request.json();
+        match body["messages"][0]["content"].as_str().unwrap_or_default() {
+            "busy" => Answer::json(429, "{}").header(NOT_STARTED, "true"),
+            "overloaded" => Answer::json(429, "{}"),
+            "failed" => Answer::json(500, "{}"),
+            "gone" => Answer::reset(),
+            _ => completion("served"),
+        }
+    });
+    for (prompt, attempts, status) in [
+        ("fine", 1, 200),
+        ("busy", 3, 429),
+        ("overloaded", 1, 429),
+        ("failed", 1, 500),
+        ("gone", 1, 503),
+    ] {
+        let before: usize = edge.asked().iter().sum();
+        let answered = edge.ask(&chat(SMALL, prompt));
+        assert_eq!(answered.response.status, status, "{prompt}");
+        let asked = edge.asked().iter().sum::<usize>() - before;
+        assert_eq!(asked, attempts, "{prompt}");
+    }
+    assert!(
+        edge.asked().iter().all(|asked| *asked > 0),
+        "a busy replica is not asked again"
+    );
+}
+
+#[test]
+fn a_failing_replica_is_taken_out() {
+    let edge = ProductionEdge::start(|replica, _| match replica {
+        0 => Answer::json(
+            503,
+            r#"{"error":{"message":"broken","type":"server_error"}}"#,
+        ),
+        _ => completion("the other"),
+    });
+    let mut topics = 0..;
+    wait_until("the failing replica is ejected", || {
+        let topic = topics.next().unwrap_or_default();
+        edge.ask(&chat(SMALL, &format!("topic {topic}")));
+        edge.stat("cluster.backend.membership_healthy") == 1
+    });
+    assert_eq!(
+        edge.stat("cluster.backend.outlier_detection.ejections_active"),
+        1
+    );
+    // Envoy tells its workers of changes within one second together.
+    wait_until("no request meets it any more", || {
+        let serves = |topic| {
+            let answered = edge.ask(&chat(SMALL, &format!("after {topic}")));
+            answered.response.status == 200
+        };
+        (0..12).all(serves)
+    });
+}
+
+/// The list in the file is what the filter calls and is called for: what the other tests let it
+/// call, and the callbacks that it answers.
+#[test]
+fn capabilities_are_those_that_the_filter_uses() {
+    let mut config = EnvoyConfig::shipped("production.yaml").unwrap_or_else(|e| panic!("{e}"));
+    let plugin = config.plugin().expect("a plugin");
+    let allowed = &plugin["vm_config"]["capability_restriction_config"]["allowed_capabilities"];
+    let allowed = allowed.as_mapping().expect("capabilities");
+    let allowed: BTreeSet<&str> = allowed.keys().filter_map(|name| name.as_str()).collect();
+    let source = |path: &str| {
+        let text = std::fs::read_to_string(paths::workspace_root().join(path));
+        text.unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    // What our own host of the filter offers; a call to anything else traps there.
+    let host = source("host-tests/tests/it/wasm_host/abi.rs");
+    let calls = host.split('"').filter(|word| word.starts_with("proxy_"));
+    // The SDK asks for the level only where it has a logger of its own.
+    let calls: BTreeSet<&str> = calls
+        .filter(|name| *name != "proxy_get_log_level")
+        .collect();
+    let listed: BTreeSet<&str> = allowed
+        .iter()
+        .copied()
+        .filter(|name| name.starts_with("proxy_") && !name.starts_with("proxy_on_"))
+        .collect();
+    assert_eq!(listed, calls);
+    // A callback that our traits implement, by its name there.
+    let shell = [source("plugin/src/root.rs"), source("plugin/src/filter.rs")].concat();
+    let methods = shell.split("fn ").filter_map(|rest| rest.split('(').next());
+    let callbacks: BTreeSet<String> = methods
+        .map(|name| name.replace("on_http_re", "on_re"))
+        .filter(|name| name.starts_with("on_"))
+        .map(|name| format!("proxy_{name}"))
+        .collect();
+    let listed: BTreeSet<&str> = allowed
+        .iter()
+        .copied()
+        .filter(|name| name.starts_with("proxy_on_"))
+        .collect();
+    let missing: Vec<&String> = callbacks
+        .iter()
+        .filter(|name| !listed.contains(name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
