@@ -1,5 +1,5 @@
-//! Packages of other ecosystems, in folders of their own: each is made from a file of pins, and made
-//! anew when that file changes.
+//! Packages of other ecosystems, in folders of their own: each is made from a file of pins, and
+//! made anew when that file changes.
 
 use super::stamp;
 use crate::error::XtaskError;

@@ -47,7 +47,8 @@ pub fn run(options: &PricesOptions) -> Result<(), XtaskError> {
         return Err(unreadable("is not an object".to_owned()));
     };
     let source = format!(
-        "# from LiteLLM {} (MIT), model_prices_and_context_window_backup.json, sha256 {}",
+        "# from LiteLLM {} (MIT licence, Copyright (c) 2023 Berri AI):\n\
+         # model_prices_and_context_window_backup.json, sha256 {}",
         options.release,
         hexadecimal(&Sha256::digest(&bytes))
     );

@@ -22,9 +22,12 @@ pub struct VocabularySource {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawVocabularies {
+    /// Envoy cluster of the backend that serves them.
     pub cluster: String,
+    /// Deadline of one attempt.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: WholeNumber,
+    /// Wait after the first failure; it doubles with each further one.
     #[serde(default = "retry_ms")]
     pub retry_ms: WholeNumber,
 }
