@@ -2,6 +2,7 @@
 //! its time, within its bounds.
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use farthing_backend::config::StoreConfig;
@@ -81,6 +82,11 @@ fn row(store: &DiskStore, what: &str) -> u64 {
 #[test]
 fn answers_outlive_the_process_until_they_expire() {
     let path = filled("outlive", 10, 500);
+    let mode = std::fs::metadata(&path)
+        .expect("the file")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600, "others may read answers");
     let store = open(&path);
     for number in 0..10 {
         assert_eq!(

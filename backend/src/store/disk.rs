@@ -2,7 +2,9 @@
 //! any moment. A file that is damaged is set aside and a new one begun: what is in it can be
 //! computed again.
 
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +37,9 @@ pub(super) const NEXT: &str = "next";
 
 /// What every file of this database begins with, by its format's description.
 const FILE_MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Read and write for the owner.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Answers in a file.
 pub struct DiskStore {
@@ -71,6 +76,7 @@ impl DiskStore {
                 let fields: [(&str, &dyn std::fmt::Display); 2] =
                     [("reason", &reason), ("moved_to", &aside.display())];
                 crate::server::log::event("response_store_damaged", &fields);
+                check_magic(path).map_err(failed)?;
                 open(path)
             }
             opened => opened,
@@ -145,13 +151,17 @@ impl Drop for DiskStore {
     }
 }
 
-/// A file with another beginning is somebody's, and the path a mistake.
+/// Makes the file if it is not there, for nobody else to read: answers are in it as they were
+/// given. A file with another beginning is somebody's, and the path a mistake.
 fn check_magic(path: &Path) -> Result<(), String> {
-    let mut file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.to_string()),
-    };
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(OWNER_ONLY)
+        .open(path);
+    let mut file = opened.map_err(|error| error.to_string())?;
     let mut start = Vec::with_capacity(FILE_MAGIC.len());
     let read = Read::by_ref(&mut file)
         .take(FILE_MAGIC.len() as u64)

@@ -1,10 +1,10 @@
-//! The exact cache's key: a keyed hash over everything that can change the answer, in an encoding where
-//! no two different requests give the same bytes. Every part is preceded by a type tag and its
-//! length; object keys are sorted; numbers are values, not spellings.
+//! The exact cache's key: a keyed hash over everything that can change the answer, in an encoding
+//! where no two different requests give the same bytes. Every part is preceded by a type tag and
+//! its length; object keys are sorted; numbers are values, not spellings.
 //!
-//! In: the deployment's secret, a version, the tenant, the endpoint, the model actually served, the `max_tokens` actually
-//! sent, every other field of the request, those we do not know included, and of its head what
-//! travels upstream and may change the answer ([`RequestHead`]). Out: `model` (the
+//! In: the deployment's secret, a version, the tenant, the endpoint, the model actually served, the
+//! `max_tokens` actually sent, every other field of the request, those we do not know included, and
+//! of its head what travels upstream and may change the answer ([`RequestHead`]). Out: `model` (the
 //! served one stands for it), `stream` and `stream_options`, which change only how an answer is
 //! replayed. A top-level null equals an absent field, as in the OpenAI API; nested ones are kept,
 //! because there we do not know.

@@ -1,5 +1,5 @@
-//! One cached answer and its stored form: magic with version, the full key, CBOR, checksum. Whatever
-//! does not open exactly is a miss.
+//! One cached answer and its stored form: magic with version, the full key, CBOR, checksum.
+//! Whatever does not open exactly is a miss.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -39,11 +39,11 @@ impl Entry {
         self.answer.0.len().saturating_add(size_of::<Entry>())
     }
 
-    /// What an entry is worth that was asked for so often: the square root of what it saves for each
-    /// KiB, times that number to the power of one and a half. How often a request came tells more of
-    /// how often it will come than its cost does, and costs differ by a factor of a thousand. (The
-    /// exponents are those with which `cargo xtask bench cache` finds more hits than LRU has and
-    /// still saves most.) A small entry takes a slot as a larger one does, so all below
+    /// What an entry is worth that was asked for so often: the square root of what it saves for
+    /// each KiB, times that number to the power of one and a half. How often a request came tells
+    /// more of how often it will come than its cost does, and costs differ by a factor of a
+    /// thousand. (The exponents are those with which `cargo xtask bench cache` finds more hits than
+    /// LRU has and still saves most.) A small entry takes a slot as a larger one does, so all below
     /// `CACHE_WORTH_BYTES_MIN` weigh alike; what costs nothing is still worth its time.
     pub(super) fn worth(&self, times: u8) -> u64 {
         let bytes = self.bytes().max(CACHE_WORTH_BYTES_MIN) as u64;

@@ -1,10 +1,10 @@
 //! The exact cache: a small cache of each worker in front of a ring of fixed slots in the shared
 //! store, which has no delete and no expiry of its own. [`Levels`] is the way in; [`control`] reads
-//! what the client wishes, [`storable_s`] what the upstream allows, and [`flight`] lets requests wait
-//! for an answer that is already under way.
+//! what the client wishes, [`storable_s`] what the upstream allows, and [`flight`] lets requests
+//! wait for an answer that is already under way.
 //!
-//! Together the levels are a W-TinyLFU cache (Einziger, Eytan, Friedman, Manes 2021): the worker's own
-//! is the window that takes whatever is new, the ring admits by worth.
+//! Together the levels are a W-TinyLFU cache (Einziger, Friedman, Manes 2017): the worker's
+//! own is the window that takes whatever is new, the ring admits by worth.
 
 pub mod control;
 mod entry;

@@ -1,6 +1,6 @@
 //! The ring in the shared store: `slots` keys for ever, each answer at home in a few of them. Where
-//! all homes are taken, what is worth least goes, and a newcomer that is worth less than that is not
-//! admitted. Reading and writing touch `CACHE_PROBES` keys at most.
+//! all homes are taken, what is worth least goes, and a newcomer that is worth less than that is
+//! not admitted. Reading and writing touch `CACHE_PROBES` keys at most.
 
 use super::Levels;
 use super::entry::Entry;

@@ -1,7 +1,7 @@
 //! How often each key was asked for lately, roughly and in little memory: a count-min sketch with
-//! conservative update (Estan, Varghese 2002) that is halved now and then, as TinyLFU does (Einziger,
-//! Friedman, Manes 2017). It lives in the worker's memory, because a count in the shared store would
-//! cost a write of the whole entry at every hit.
+//! conservative update (Estan, Varghese 2002) that is halved now and then, as TinyLFU does
+//! (Einziger, Friedman, Manes 2017). It lives in the worker's memory, because a count in the shared
+//! store would cost a write of the whole entry at every hit.
 
 use crate::cache_key::CacheKey;
 use crate::limits::{

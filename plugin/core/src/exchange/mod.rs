@@ -199,8 +199,8 @@ impl Exchange {
     /// Looks after a stream that is held, from the worker's tick (every [`Vm::tick_ms`]): is its
     /// headers' time up, so that the start-up self-check lets it go, or is there a verdict on its
     /// waiting? Call it for each stream with the time of that call, because the body of one that is
-    /// let go is expected right after it. A [`Flow::Continue`] means: apply the effects, then resume
-    /// the request.
+    /// let go is expected right after it. A [`Flow::Continue`] means: apply the effects, then
+    /// resume the request.
     pub fn on_tick(&mut self, vm: &mut Vm, env: &Env<'_>) -> Step {
         if let Phase::Waiting(waiting) = &self.phase {
             let verdict = vm.flights.verdict(&waiting.ticket, env.now_unix_ns);
