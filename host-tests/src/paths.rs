@@ -62,6 +62,17 @@ pub fn models() -> PathBuf {
     from_env("FARTHING_MODELS").unwrap_or_else(|| farthing_dir().join("models"))
 }
 
+/// The tokens of a provider's models, as tiktoken has them.
+pub fn tiktoken(encoding: &str) -> PathBuf {
+    let file = format!("{encoding}.tiktoken");
+    farthing_dir().join("tiktoken").join(file)
+}
+
+/// The folder of the vocabulary files that are made of them.
+pub fn vocabularies() -> PathBuf {
+    farthing_dir().join("vocabularies")
+}
+
 /// One model: a GGUF file, or a folder for the embedding model.
 pub fn model(id: &str) -> PathBuf {
     let gguf = models().join(format!("{id}.gguf"));

@@ -211,3 +211,13 @@ fn scalar(random: &mut Random) -> char {
         }
     }
 }
+
+/// So many characters of an alphabet.
+#[allow(dead_code, reason = "not every test that has this module needs it")]
+pub fn random_text(seed: u64, alphabet: &str, characters: usize) -> String {
+    let letters: Vec<char> = alphabet.chars().collect();
+    let mut random = Random(seed);
+    (0..characters)
+        .map(|_| letters[random.below(letters.len())])
+        .collect()
+}

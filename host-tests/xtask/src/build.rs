@@ -1,8 +1,9 @@
 //! Builds the backend and the filter with the workspace's own profiles.
 
+use crate::cli::BuildOptions;
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
-use crate::subprocess;
+use crate::{fetch, subprocess, vocabulary};
 use farthing_host_tests::paths;
 use std::env;
 use std::io::{IsTerminal, Write, stderr};
@@ -14,6 +15,17 @@ const REMINDER_AFTER: Duration = Duration::from_secs(30);
 /// Longer lines of cargo would wrap and could not be overwritten.
 const LINE_CHARS_MAX: usize = 70;
 
+/// How cargo builds the filter.
+pub const FILTER: [&str; 7] = [
+    "build",
+    "--profile",
+    "wasm",
+    "--package",
+    "farthing-plugin",
+    "--target",
+    "wasm32-wasip1",
+];
+
 /// The crates with native tests: those the backend is made of, and those around it. Each group is
 /// one run of cargo, which then resolves the features of our dependencies as it does for the
 /// backend and for xtask alone, and compiles none of them twice.
@@ -22,16 +34,33 @@ pub const TEST_GROUPS: [&[&str]; 2] = [
     &["farthing-host-tests", "xtask"],
 ];
 
+/// Builds what the stack is made of, the filter with the vocabularies that the options name.
+pub fn run(options: &BuildOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
+    if !options.embed.is_empty() {
+        fetch::vocabularies(interrupt)?;
+        let files = options.embed.iter().map(|name| vocabulary::path(name));
+        let list = env::join_paths(files)
+            .map_err(|error| XtaskError::Config(format!("--embed: {error}")))?;
+        let mut command = cargo_command();
+        command.args(FILTER).env("FARTHING_EMBED", list);
+        show("the filter", &mut command, interrupt)?;
+        return backend(interrupt);
+    }
+    everything(interrupt)
+}
+
 /// Builds what the stack is made of, unless the environment names a build of the user's own.
 pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
-    if env::var_os("FARTHING_BIN").is_none() {
-        cargo(
-            "the backend",
-            &["build", "--release", "--package", "farthing-backend"],
-            interrupt,
-        )?;
-    }
+    backend(interrupt)?;
     filter(interrupt)
+}
+
+fn backend(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    if env::var_os("FARTHING_BIN").is_some() {
+        return Ok(());
+    }
+    let arguments = ["build", "--release", "--package", "farthing-backend"];
+    cargo("the backend", &arguments, interrupt)
 }
 
 /// Builds the tests, and with them the backend, which the tests of its crate start.
@@ -61,16 +90,7 @@ pub fn filter(interrupt: &Interrupt) -> Result<(), XtaskError> {
     if env::var_os("FARTHING_WASM").is_some() {
         return Ok(());
     }
-    let arguments = [
-        "build",
-        "--profile",
-        "wasm",
-        "--package",
-        "farthing-plugin",
-        "--target",
-        "wasm32-wasip1",
-    ];
-    cargo("the filter", &arguments, interrupt)
+    cargo("the filter", &FILTER, interrupt)
 }
 
 /// The cargo that runs us, in the workspace.

@@ -19,7 +19,7 @@ pub enum Command {
     /// Fetch Envoy, the models and the wasm target, where they are missing
     Fetch,
     /// Build the backend and the filter
-    Build,
+    Build(BuildOptions),
     /// Run the stack in the foreground until SIGINT or SIGTERM
     Up(UpOptions),
     /// Send a small real workload through the stack and print what each request cost
@@ -32,6 +32,8 @@ pub enum Command {
     Fuzz(FuzzOptions),
     /// Run a benchmark with its peer beside it
     Bench(BenchOptions),
+    /// Make the vocabulary files of OpenAI's encodings, o200k_base and cl100k_base
+    Vocabulary,
     /// Make the price catalogue of the filter from LiteLLM's table
     Prices(PricesOptions),
 }
@@ -54,6 +56,13 @@ pub struct UpOptions {
     /// The folder of the model files
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BuildOptions {
+    /// Put these vocabularies into the filter, so that it need not fetch them
+    #[arg(long, value_name = "NAME")]
+    pub embed: Vec<String>,
 }
 
 #[derive(Args)]

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
-//! and [`reference`] make files of the repository.
+//! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod stack;
 mod subprocess;
 mod test;
 mod up;
+mod vocabulary;
 
 use crate::cli::{Cli, Command};
 use crate::error::XtaskError;
@@ -45,7 +46,8 @@ fn main() -> ExitCode {
 fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
     match command {
         Command::Fetch => fetch::everything(interrupt),
-        Command::Build => build::everything(interrupt),
+        Command::Build(options) => build::run(&options, interrupt),
+        Command::Vocabulary => fetch::vocabularies(interrupt),
         Command::Up(options) => up::run(&options, interrupt),
         Command::Demo(options) => demo::run(&options, interrupt),
         Command::Reference => reference::write(),

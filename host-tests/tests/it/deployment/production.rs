@@ -1,16 +1,29 @@
 //! What `envoy/production.yaml` promises.
 
-use super::production_edge::ProductionEdge;
+use super::certificates::{Authority, folder};
+use super::kubernetes::pre_stop;
+use super::monitoring::metrics_asked_for;
+use super::production_edge::{ProductionEdge, configuration};
 use crate::envoy::bodies::{chat, completion};
 use crate::envoy::edge::{SMALL, wait_until};
 use farthing_host_tests::client;
-use farthing_host_tests::envoy::EnvoyConfig;
+use farthing_host_tests::envoy::{Envoy, EnvoyConfig};
 use farthing_host_tests::paths;
-use farthing_host_tests::stub::Answer;
+use farthing_host_tests::stub::{Answer, StubUpstream};
 use std::collections::BTreeSet;
+use std::process::Command;
 
 /// What the backend says of a request that it has not begun.
 const NOT_STARTED: &str = "x-farthing-not-started";
+
+#[test]
+fn it_is_valid() {
+    let replicas = [0, 1].map(|_| StubUpstream::start(|_| Answer::reset()).expect("a free port"));
+    let mount = folder("tls");
+    Authority::new().certify(&["llm.example.com"]).mount(&mount);
+    let valid = Envoy::validate(&configuration(&replicas, &mount));
+    valid.unwrap_or_else(|error| panic!("{error}"));
+}
 
 #[test]
 fn it_serves_over_tls_with_restricted_capabilities() {
@@ -32,7 +45,9 @@ fn it_serves_over_tls_with_restricted_capabilities() {
 
     check_metrics_listener(&edge);
     check_drain(&edge);
+    check_dashboard(&edge);
     check_renewal(&edge);
+    check_pre_stop(&edge);
 }
 
 /// Prometheus gets the metrics, and nobody gets more of the admin interface.
@@ -60,6 +75,23 @@ fn check_metrics_listener(edge: &ProductionEdge) {
     }
 }
 
+/// What the dashboard and the alerts ask for is on the page.
+fn check_dashboard(edge: &ProductionEdge) {
+    let page = client::get(edge.listener("metrics"), "/stats/prometheus");
+    let page = page.expect("an answer").text();
+    for name in metrics_asked_for() {
+        // Recorded by Prometheus itself, or about listeners that are not in a file.
+        if name.contains(':') || name.contains("_lds_") {
+            continue;
+        }
+        let metric = name.trim_end_matches("_bucket");
+        assert!(
+            page.contains(&format!("# TYPE {metric} ")),
+            "Envoy has no {name}"
+        );
+    }
+}
+
 /// A load balancer is told before anything is closed.
 fn check_drain(edge: &ProductionEdge) {
     let health = || edge.send("GET /healthz HTTP/1.1", b"").response.status;
@@ -78,6 +110,28 @@ fn check_renewal(edge: &ProductionEdge) {
     wait_until("the new certificate is shown", || {
         edge.send("GET /healthz HTTP/1.1", b"").certificate == renewed.der
     });
+}
+
+/// What Kubernetes runs before it ends Envoy, without the waiting.
+fn check_pre_stop(edge: &ProductionEdge) {
+    let admin = edge.envoy.admin_address().port().to_string();
+    let script = pre_stop().replace("/9901", &format!("/{admin}"));
+    let script: String = script
+        .lines()
+        .filter(|line| !line.contains("sleep"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let before = edge.send("GET /healthz HTTP/1.1", b"").response.status;
+    assert_eq!(before, 200);
+    let status = Command::new("bash")
+        .args(["-c", &script])
+        .status()
+        .expect("bash");
+    assert!(status.success(), "{status}");
+    wait_until("Envoy says that it leaves", || {
+        edge.stat("server.live") == 0
+    });
+    assert_eq!(edge.send("GET /healthz HTTP/1.1", b"").response.status, 503);
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Edge {
             Provider::start(authority.certify(&[&name_of(name)]), &answer.to_string())
         });
         let config = configuration(&providers, &authority.write());
+        Envoy::validate(&config).unwrap_or_else(|error| panic!("{error}"));
         let envoy = Envoy::start(&config, &EnvoyOptions::new(1));
         let envoy = envoy.unwrap_or_else(|error| panic!("{error}"));
         Edge { envoy, providers }

