@@ -22,9 +22,12 @@ pub struct VocabularySource {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RawVocabularies {
+    /// Envoy cluster of a backend that hands them out.
     pub cluster: String,
+    /// Deadline of one attempt, in milliseconds.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: WholeNumber,
+    /// Wait after the first failure, in milliseconds; it doubles with each further one.
     #[serde(default = "retry_ms")]
     pub retry_ms: WholeNumber,
 }
