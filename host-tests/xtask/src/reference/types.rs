@@ -212,7 +212,7 @@ impl Types {
         let known = match name.as_str() {
             "String" => "text",
             "bool" => "`true` or `false`",
-            "f64" | "f32" => "number",
+            "f64" | "f32" | "Fraction" => "number",
             "WholeNumber" | "u64" | "u32" | "u16" | "u8" | "usize" => "whole number",
             "Usd" => "dollars, as a number or as text",
             _ => match self.structs.get(&name) {

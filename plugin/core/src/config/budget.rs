@@ -51,8 +51,8 @@ pub(super) struct RawBudget {
     /// Amounts of single tenants, by name.
     #[serde(default)]
     pub tenants: BTreeMap<String, RawLimit>,
-    /// Prefers cheaper tiers before anything is refused. Default: nothing changes until the budget
-    /// is spent.
+    /// Moves requests to cheaper models before anything is refused. Default: nothing changes until
+    /// the budget is spent.
     pub low: Option<RawLow>,
 }
 
@@ -69,7 +69,8 @@ pub(super) struct RawLimit {
 pub(super) struct RawLow {
     /// The share of the budget that is left when it begins.
     pub share: Fraction,
-    /// How strongly dear models are avoided when nothing is left; before, in proportion.
+    /// Strength: with a share `r` of the budget and `w` of the window left, a dear model must gain
+    /// `1 + price * (1 + w) * (share / r - 1)` times as much as usual.
     pub price: Fraction,
 }
 
