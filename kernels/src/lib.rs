@@ -15,6 +15,7 @@ mod activations;
 mod add;
 mod attention;
 mod block;
+pub mod cuda;
 mod dequantize;
 mod disjoint;
 mod dtype;

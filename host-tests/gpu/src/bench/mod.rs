@@ -1,0 +1,38 @@
+//! One file of timings for each operation.
+
+use crate::stopwatch::Stopwatch;
+use farthing_kernels::cuda::CudaError;
+
+/// How long one operation takes at one shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timing {
+    pub operation: &'static str,
+    /// The model or the matrix that the shape is from.
+    pub shape: String,
+    /// Rows (tokens, sequences) of the call.
+    pub rows: usize,
+    pub time_us: f64,
+    /// The fewest bytes that must move through the card's memory.
+    pub bytes: f64,
+    /// Floating-point operations, a multiplication and an addition being two.
+    pub operations: f64,
+    /// Whether memory or arithmetic bounds it.
+    pub bound: Bound,
+    /// The share of that bound to reach, if one is set.
+    pub target: Option<f64>,
+}
+
+/// What bounds an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    Memory,
+    Arithmetic,
+}
+
+/// Timings of one operation.
+pub type Bench<D> = fn(&mut D) -> Result<Vec<Timing>, CudaError>;
+
+/// Every operation's timings by name.
+pub fn all<D: Stopwatch>() -> Vec<(&'static str, Bench<D>)> {
+    vec![]
+}

@@ -1,0 +1,55 @@
+//! One file of checks for each operation.
+
+use crate::random::Random;
+use farthing_kernels::cuda::{CudaError, Device};
+
+/// How large the shapes of a check are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What the emulator does in a second or two; odd shapes and every branch.
+    Small,
+    /// Those and the shapes of real models.
+    Full,
+}
+
+/// What one comparison found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub operation: &'static str,
+    /// The shape and variant, for a reader.
+    pub case: String,
+    /// The distance from the reference; what is no number anywhere makes it no number.
+    pub error: f64,
+    /// What rounding may make of it.
+    pub tolerance: f64,
+}
+
+impl Outcome {
+    /// Whether the outputs are right; not a number is not.
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// `|out - reference| / |reference|` in the Euclidean norm.
+pub fn relative_error(out: &[f32], reference: &[f32]) -> f64 {
+    assert_eq!(out.len(), reference.len(), "one element each");
+    let (mut difference, mut size) = (0.0, 0.0);
+    for (out, reference) in out.iter().zip(reference) {
+        difference += (f64::from(*out) - f64::from(*reference)).powi(2);
+        size += f64::from(*reference).powi(2);
+    }
+    if size == 0.0 {
+        difference.sqrt()
+    } else {
+        (difference / size).sqrt()
+    }
+}
+
+/// Checks of one operation.
+pub type Check<D> = fn(&mut D, Extent, &mut Random) -> Result<Vec<Outcome>, CudaError>;
+
+/// Every operation's checks by name.
+pub fn all<D: Device>() -> Vec<(&'static str, Check<D>)> {
+    vec![]
+}
