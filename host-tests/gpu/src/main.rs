@@ -1,0 +1,3 @@
+//! The run on a card.
+
+fn main() {}
