@@ -79,7 +79,7 @@ impl ShortTokens {
     fn home(&self, key: u64) -> usize {
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let hash = hash ^ hash >> 29;
-        ((hash >> 32) * self.0.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.0.len() as u64) >> 32) as usize
     }
 
     #[inline]

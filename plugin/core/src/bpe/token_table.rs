@@ -223,7 +223,7 @@ impl TokenTable {
     /// Where the search for a hash begins: its upper half, scaled to the slots.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.slots.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.slots.len() as u64) >> 32) as usize
     }
 
     #[inline]
