@@ -52,7 +52,7 @@ pub fn vocabulary_file(tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -
     let copy = Bpe::from_table(bpe.to_table(), specials, bpe.pre_tokenizer());
     // It was built from such a table before.
     let copy = copy.expect("a vocabulary's own table is one");
-    let framing = framing.map(Framing::Template);
+    let framing = framing.map(Box::new).map(Framing::Template);
     Vocabulary::new(copy, tokenizer.prompt_start().is_some(), framing).to_file()
 }
 

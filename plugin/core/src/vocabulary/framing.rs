@@ -25,8 +25,8 @@ pub enum Framing {
         /// For the start of the answer.
         reply: u32,
     },
-    /// The words of a template.
-    Template(TemplateFraming),
+    /// The words of a template, apart because they are far more than the numbers above.
+    Template(Box<TemplateFraming>),
 }
 
 /// Words before the first message, between two and after the last, for every role that they depend

@@ -27,7 +27,7 @@ fn small() -> Vocabulary {
         starts: [const { None }; 4].map(|_: Option<String>| Some("\u{fdd0}user\n".to_owned())),
         ..TemplateFraming::default()
     };
-    Vocabulary::new(bpe, true, Some(Framing::Template(framing)))
+    Vocabulary::new(bpe, true, Some(Framing::Template(Box::new(framing))))
 }
 
 fn read(bytes: Vec<u8>) -> Result<Vocabulary, VocabularyError> {
