@@ -18,7 +18,7 @@ const ROUTER: &str = "envoy.filters.http.router";
 /// The documents of the file.
 fn documents() -> Vec<Value> {
     let text = fs::read_to_string(paths::envoy_config("istio.yaml")).expect("the file");
-    let documents = Deserializer::from_str(&text).map(|document| Value::deserialize(document));
+    let documents = Deserializer::from_str(&text).map(Value::deserialize);
     documents.collect::<Result<_, _>>().expect("YAML")
 }
 

@@ -22,7 +22,7 @@ fn read(file_name: &str) -> String {
 
 fn resources() -> Vec<Value> {
     let text = read("kubernetes.yaml");
-    let documents = Deserializer::from_str(&text).map(|document| Value::deserialize(document));
+    let documents = Deserializer::from_str(&text).map(Value::deserialize);
     documents.collect::<Result<_, _>>().expect("YAML")
 }
 
