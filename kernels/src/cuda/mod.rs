@@ -14,6 +14,7 @@ mod error;
 pub mod gemm_large;
 pub mod gemm_small;
 pub mod gemv;
+pub mod kv_layout;
 mod launch;
 pub mod prefill_attention;
 pub mod rms_norm;
@@ -23,6 +24,8 @@ mod sources;
 pub mod swiglu;
 pub mod weights;
 
+pub use card::{Card, CardBuffer, HalfFormat, MatmulShape, compile};
 pub use device::{Device, Properties};
 pub use error::CudaError;
 pub use launch::{Arg, Launch};
+pub use sources::Target;
