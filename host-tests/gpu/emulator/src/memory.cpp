@@ -1,0 +1,248 @@
+// What a kernel touches, and copies in the background.
+//
+// The compiler makes each access of a kernel call a function of this file first (build.rs), which
+// lets pass what is on the threads' stacks, in the block's shared memory, in a buffer that was an
+// argument, or a constant of the program.
+
+#include "machine.h"
+
+#include <cstring>
+#include <link.h>
+#include <sys/mman.h>
+
+// The kernels' shared variables of fixed size, between these.
+extern uint8_t __start_farthing_shared[] __attribute__((weak));
+extern uint8_t __stop_farthing_shared[] __attribute__((weak));
+
+namespace emulator {
+
+// Where the program's own data lies.
+static uintptr_t image_start, image_end;
+
+static int find_image(dl_phdr_info *info, size_t, void *) {
+    uintptr_t start = UINTPTR_MAX, end = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const auto &segment = info->dlpi_phdr[i];
+        if (segment.p_type == PT_LOAD) {
+            const uintptr_t first = info->dlpi_addr + segment.p_vaddr;
+            start = first < start ? first : start;
+            end = first + segment.p_memsz > end ? first + segment.p_memsz : end;
+        }
+    }
+    const uintptr_t own = (uintptr_t)&machine;
+    if (own < start || own >= end) {
+        return 0;
+    }
+    image_start = start;
+    image_end = end;
+    return 1;
+}
+
+bool prepare_memory() {
+    if (machine.shared) {
+        return true;
+    }
+    dl_iterate_phdr(find_image, nullptr);
+    void *shared = mmap(nullptr, SHARED_BYTES_MAX + 2 * GUARD_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
+        return false;
+    }
+    machine.shared = (uint8_t *)shared + GUARD_BYTES;
+    return image_end != 0;
+}
+
+uint8_t *dynamic_shared() { return machine.shared; }
+
+void poison_shared() {
+    std::memset(machine.shared, POISON, machine.shared_bytes + GUARD_BYTES);
+    if (__start_farthing_shared) {
+        std::memset(__start_farthing_shared, POISON,
+                    __stop_farthing_shared - __start_farthing_shared);
+    }
+}
+
+bool shared_guard_is_whole() {
+    const uint8_t *guard = machine.shared + machine.shared_bytes;
+    for (size_t i = 0; i < GUARD_BYTES; i++) {
+        if (guard[i] != POISON) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// === Checks ===
+
+static bool within(uintptr_t address, size_t bytes, uintptr_t start, size_t size) {
+    return address - start < size && size - (address - start) >= bytes;
+}
+
+static bool in_shared(uintptr_t address, size_t bytes) {
+    const uintptr_t start = (uintptr_t)__start_farthing_shared;
+    return within(address, bytes, (uintptr_t)machine.shared, machine.shared_bytes) ||
+           within(address, bytes, start, (uintptr_t)__stop_farthing_shared - start);
+}
+
+[[noreturn]] static void fail_outside(uintptr_t address, size_t bytes, const char *purpose) {
+    const uintptr_t shared = (uintptr_t)machine.shared;
+    if (within(address, 1, shared - GUARD_BYTES, SHARED_BYTES_MAX + 2 * GUARD_BYTES)) {
+        fail("%s of %zu bytes at %td of the block's %zu bytes of shared memory", purpose, bytes,
+             address - shared, machine.shared_bytes);
+    }
+    const Range *nearest = nullptr;
+    uintptr_t distance = UINTPTR_MAX;
+    for (uint32_t i = 0; i < machine.range_count; i++) {
+        const Range &range = machine.ranges[i];
+        const uintptr_t before = range.start - address, after = address - range.start - range.bytes;
+        const uintptr_t gap = before < after ? before : after;
+        // An access that starts inside and ends outside is at no distance.
+        const uintptr_t off = within(address, 1, range.start, range.bytes) ? 0 : gap;
+        if (off < distance) {
+            nearest = &range;
+            distance = off;
+        }
+    }
+    if (address < PAGE_BYTES) {
+        fail("%s of %zu bytes at a null pointer (+%zu)", purpose, bytes, (size_t)address);
+    }
+    if (!nearest || distance > (size_t(1) << 30)) {
+        fail("%s of %zu bytes at %#zx, which is in no buffer", purpose, bytes, (size_t)address);
+    }
+    fail("%s of %zu bytes at offset %td of argument %u, whose buffer has %zu bytes", purpose, bytes,
+         address - nearest->start, nearest->argument, nearest->bytes);
+}
+
+static inline void check(uintptr_t address, size_t bytes, const char *purpose) {
+    static uint32_t last;
+    if (within(address, bytes, (uintptr_t)machine.stacks, STACK_BYTES * THREADS_MAX) ||
+        within(address, bytes, (uintptr_t)machine.shared, machine.shared_bytes)) {
+        return;
+    }
+    if (last < machine.range_count &&
+        within(address, bytes, machine.ranges[last].start, machine.ranges[last].bytes)) {
+        return;
+    }
+    for (uint32_t i = 0; i < machine.range_count; i++) {
+        if (within(address, bytes, machine.ranges[i].start, machine.ranges[i].bytes)) {
+            last = i;
+            return;
+        }
+    }
+    if (!within(address, bytes, image_start, image_end - image_start)) {
+        fail_outside(address, bytes, purpose);
+    }
+}
+
+static void check_alignment(uintptr_t address, size_t align, const char *purpose) {
+    if (address % align != 0) {
+        fail("misaligned: %s needs an address that is a multiple of %zu, this one is %zu off",
+             purpose, align, (size_t)(address % align));
+    }
+}
+
+void check_access(const void *address, size_t bytes, size_t align, const char *purpose) {
+    check_alignment((uintptr_t)address, align, purpose);
+    check((uintptr_t)address, bytes, purpose);
+}
+
+void check_shared(const void *address, size_t bytes, size_t align, const char *purpose) {
+    check_alignment((uintptr_t)address, align, purpose);
+    if (!in_shared((uintptr_t)address, bytes)) {
+        fail_outside((uintptr_t)address, bytes, purpose);
+    }
+}
+
+// === Copies in the background ===
+
+// The bytes come at the latest moment: what does not wait for them finds poison. That is written at
+// the earliest, so what still reads the place finds it too.
+void copy_async(void *shared, const void *global, bool valid) {
+    check_shared(shared, 16, 16, "copy_async to shared memory");
+    check_alignment((uintptr_t)global, 16, "copy_async from global memory");
+    if (valid) {
+        check((uintptr_t)global, 16, "copy_async");
+    }
+    std::memset(shared, POISON, 16);
+    machine.threads[machine.current].copies.push_back(
+        Copy{(uint8_t *)shared, (const uint8_t *)global, valid});
+}
+
+void copy_async_commit() {
+    Thread &self = machine.threads[machine.current];
+    uint32_t in_groups = 0;
+    for (uint32_t count : self.groups) {
+        in_groups += count;
+    }
+    self.groups.push_back((uint32_t)self.copies.size() - in_groups);
+}
+
+void copy_async_wait(uint32_t pending) {
+    Thread &self = machine.threads[machine.current];
+    if (self.groups.size() <= pending) {
+        return;
+    }
+    const size_t groups = self.groups.size() - pending;
+    size_t copies = 0;
+    for (size_t i = 0; i < groups; i++) {
+        copies += self.groups[i];
+    }
+    for (size_t i = 0; i < copies; i++) {
+        const Copy &copy = self.copies[i];
+        if (copy.valid) {
+            std::memcpy(copy.shared, copy.global, 16);
+        } else {
+            std::memset(copy.shared, 0, 16);
+        }
+    }
+    self.copies.erase(self.copies.begin(), self.copies.begin() + copies);
+    self.groups.erase(self.groups.begin(), self.groups.begin() + groups);
+}
+
+} // namespace emulator
+
+// === What the compiler calls ===
+
+using emulator::check;
+
+#define ACCESS(bytes)                                                                              \
+    extern "C" void __asan_load##bytes##_noabort(uintptr_t address) {                              \
+        check(address, bytes, "read");                                                             \
+    }                                                                                              \
+    extern "C" void __asan_store##bytes##_noabort(uintptr_t address) {                             \
+        check(address, bytes, "write");                                                            \
+    }
+ACCESS(1)
+ACCESS(2)
+ACCESS(4)
+ACCESS(8)
+ACCESS(16)
+
+extern "C" void __asan_loadN_noabort(uintptr_t address, size_t bytes) {
+    check(address, bytes, "read");
+}
+extern "C" void __asan_storeN_noabort(uintptr_t address, size_t bytes) {
+    check(address, bytes, "write");
+}
+extern "C" void __asan_handle_no_return() {}
+
+// What the sanitizer of undefined behaviour tells of a place.
+struct Place {
+    const char *file;
+    uint32_t line, column;
+};
+
+extern "C" void __ubsan_handle_type_mismatch_v1_abort(const Place *place, uintptr_t address) {
+    emulator::fail("misaligned access at %s:%u: the address ends in %#x", place->file, place->line,
+                   (uint32_t)(address & 255));
+}
+extern "C" void __ubsan_handle_out_of_bounds_abort(const Place *place, uintptr_t index) {
+    emulator::fail("%s:%u: an array has no element %zd", place->file, place->line, (size_t)index);
+}
+extern "C" void __ubsan_handle_shift_out_of_bounds_abort(const Place *place, uintptr_t,
+                                                         uintptr_t by) {
+    emulator::fail("%s:%u: a shift by %zd bits", place->file, place->line, (size_t)by);
+}
+extern "C" void __ubsan_handle_divrem_overflow_abort(const Place *place, uintptr_t, uintptr_t) {
+    emulator::fail("%s:%u: a division by zero", place->file, place->line);
+}

@@ -1,0 +1,10 @@
+// Every kernel, as one program: each file is compiled once, and there is one thing to load.
+#include "embedding.cu"
+#include "gemm_hopper.cu"
+#include "gemm_large.cu"
+#include "gemm_small.cu"
+#include "gemv.cu"
+#include "rms_norm.cu"
+#include "rope_kv.cu"
+#include "sample.cu"
+#include "swiglu.cu"
