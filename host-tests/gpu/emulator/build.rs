@@ -31,7 +31,13 @@ fn main() {
     );
 
     let mut runtime = compiler(&kernels, &own, &out);
-    for file in ["fibers.cpp", "memory.cpp", "launch.cpp", "collectives.cpp"] {
+    for file in [
+        "fibers.cpp",
+        "memory.cpp",
+        "launch.cpp",
+        "collectives.cpp",
+        "warpgroups.cpp",
+    ] {
         runtime.file(own.join(file));
     }
     runtime.compile("farthing_emulator_runtime");

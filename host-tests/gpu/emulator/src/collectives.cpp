@@ -97,15 +97,20 @@ static void unpack(uint32_t pair, float *low, float *high) {
     *high = widen(pair >> 16);
 }
 
+void unpack_left(float (&a)[16][16], const uint32_t *fragment, uint32_t lane) {
+    const uint32_t g = lane / 4, t = lane % 4;
+    for (uint32_t i = 0; i < 4; i++) {
+        float *place = &a[g + i % 2 * 8][2 * t + i / 2 * 8];
+        unpack(fragment[i], place, place + 1);
+    }
+}
+
 static void multiply(void *const *brought, uint32_t count) {
     float a[16][16], b[16][8];
     for (uint32_t lane = 0; lane < count; lane++) {
         const Fragments &mine = *(const Fragments *)brought[lane];
         const uint32_t g = lane / 4, t = lane % 4;
-        for (uint32_t i = 0; i < 4; i++) {
-            float *place = &a[g + i % 2 * 8][2 * t + i / 2 * 8];
-            unpack(mine.a[i], place, place + 1);
-        }
+        unpack_left(a, mine.a, lane);
         for (uint32_t i = 0; i < 2; i++) {
             const uint32_t k = 2 * t + i * 8;
             unpack(mine.b[i], &b[k][g], &b[k + 1][g]);

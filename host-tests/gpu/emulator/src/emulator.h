@@ -12,6 +12,8 @@
 #define DEVICE inline
 // A section of their own, so that they can be poisoned before every block.
 #define SHARED static __attribute__((section("farthing_shared")))
+// nvcc takes it after SHARED, g++ only the attribute.
+#define alignas(bytes) __attribute__((aligned(bytes)))
 #define SHARED_DYNAMIC(name) u8 *const name = emulator::dynamic_shared()
 
 // === Half precision ===
@@ -32,6 +34,8 @@ DEVICE float f16x2_high(u32 pair) { return emulator::widen(pair >> 16); }
 DEVICE u32 f16x2_of(float low, float high) {
     return emulator::narrow(low) | (u32)emulator::narrow(high) << 16;
 }
+
+DEVICE u32 f32_to_f16x2_bounded(float low, float high) { return f16x2_of(low, high); }
 
 // In f32 each is exact, or so near that rounding twice is rounding once.
 DEVICE u32 f16x2_add(u32 a, u32 b) {
@@ -70,6 +74,8 @@ DEVICE u32 permute_bytes(u32 low, u32 high, u32 selector) {
 DEVICE float exp2_fast(float x) { return __builtin_exp2f(x); }
 DEVICE float log2_fast(float x) { return __builtin_log2f(x); }
 DEVICE float rsqrt_fast(float x) { return 1.0f / __builtin_sqrtf(x); }
+
+DEVICE float larger(float a, float b) { return __builtin_fmaxf(a, b); }
 
 DEVICE u32 float_bits(float x) { return emulator::bits_of(x); }
 DEVICE float bits_float(u32 x) { return emulator::float_of(x); }
@@ -119,9 +125,7 @@ DEVICE u32 atomic_add_shared(u32 *counter, u32 value) {
 
 DEVICE Quad load_once(const void *address) { return *(const Quad *)address; }
 DEVICE float load_fresh(const float *address) { return *address; }
-DEVICE u32 shared_address(const void *pointer) {
-    return (u32)((const u8 *)pointer - emulator::dynamic_shared());
-}
+DEVICE u32 shared_address(const void *pointer) { return emulator::shared_address(pointer); }
 
 DEVICE void copy_async(void *shared, const void *global, bool valid) {
     emulator::copy_async(shared, global, valid);
@@ -142,4 +146,23 @@ DEVICE void load_matrices_transposed(u32 (&r)[4], const void *row) {
 }
 DEVICE void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     emulator::multiply_add(d, a, b0, b1);
+}
+
+// === Warp groups ===
+
+DEVICE void fence_tensor_reads() { emulator::fence_tensor_reads(); }
+DEVICE void group_fence() { emulator::group_fence(); }
+DEVICE void group_commit() { emulator::group_commit(); }
+template <u32 PENDING> DEVICE void group_wait() { emulator::group_wait(PENDING); }
+
+DEVICE u64 describe_matrix(const u8 *at) {
+    const u64 start = (shared_address(at) & 0x3ffff) >> 4;
+    return start | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+
+DEVICE void multiply_add_group(float (&d)[64], const u32 (&a)[4], u64 b) {
+    emulator::multiply_add_group(d, 128, a, b);
+}
+DEVICE void multiply_add_group(float (&d)[32], const u32 (&a)[4], u64 b) {
+    emulator::multiply_add_group(d, 64, a, b);
 }

@@ -234,7 +234,9 @@ bool run_block() {
         thread.purpose = nullptr;
         thread.condition = nullptr;
         thread.copies.clear();
-        thread.groups.clear();
+        thread.hidden.clear();
+        thread.products.clear();
+        thread.products_fenced = false;
     }
     for (uint32_t warp = 0; warp < m.thread_count / LANES; warp++) {
         m.warps[warp] = Group{warp * LANES, LANES, 0, nullptr};

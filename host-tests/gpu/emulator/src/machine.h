@@ -38,15 +38,64 @@ struct Copy {
     bool valid;
 };
 
+// A thread's part of a product that has not come yet.
+struct Product {
+    float *d;
+    uint32_t columns;
+    uint32_t a[4];
+    uint64_t matrix;
+};
+
+// Work of a thread in the background, in the order in which it was asked for.
+template <class T> struct Background {
+    std::vector<T> items;
+    // The number of items in each group that was closed and has not come.
+    std::vector<uint32_t> groups;
+    uint32_t in_groups = 0;
+
+    void add(const T &item) { items.push_back(item); }
+
+    void close_group() {
+        groups.push_back((uint32_t)items.size() - in_groups);
+        in_groups = (uint32_t)items.size();
+    }
+
+    // How many items must come for at most `pending` groups to be left.
+    uint32_t due(uint32_t pending) const {
+        uint32_t count = 0;
+        for (size_t i = 0; i + pending < groups.size(); i++) {
+            count += groups[i];
+        }
+        return count;
+    }
+
+    void finish(uint32_t pending) {
+        if (groups.size() > pending) {
+            const uint32_t count = due(pending);
+            items.erase(items.begin(), items.begin() + count);
+            in_groups -= count;
+            groups.erase(groups.begin(), groups.end() - pending);
+        }
+    }
+
+    void clear() {
+        items.clear();
+        groups.clear();
+        in_groups = 0;
+    }
+};
+
 struct Thread {
     Context context;
     // What it waits for, RETURNED when it has ended.
     const char *purpose;
     bool (*condition)(const void *);
     const void *context_of_condition;
-    std::vector<Copy> copies;
-    // The number of copies in each group that was closed, and of those, how many groups came.
-    std::vector<uint32_t> groups;
+    Background<Copy> copies;
+    // Where copies came since the last fence_tensor_reads.
+    std::vector<uint8_t *> hidden;
+    Background<Product> products;
+    bool products_fenced;
 };
 
 inline constexpr char RETURNED[] = "returned";
@@ -94,6 +143,12 @@ bool prepare_memory();
 // False if the block failed; the machine has the error then.
 bool run_block();
 void poison_shared();
+// The address that kernels see of shared memory, and back.
+const uint8_t *shared_pointer(uint32_t address);
+// Whether a copy came here that its thread has not shown to the tensor cores yet.
+bool is_hidden_from_tensor_cores(const uint8_t *shared);
+// Puts a lane's part of the left matrix of multiply_add in its place.
+void unpack_left(float (&a)[16][16], const uint32_t *fragment, uint32_t lane);
 bool shared_guard_is_whole();
 
 } // namespace emulator

@@ -52,10 +52,37 @@ bool prepare_memory() {
     return image_end != 0;
 }
 
+// For each sixteen bytes of dynamic shared memory, whether tensor cores may not see them yet.
+static uint8_t hidden[SHARED_BYTES_MAX / 16 + 1];
+
+static uint8_t *hidden_mark(const uint8_t *shared) {
+    const size_t offset = shared - machine.shared;
+    return offset < machine.shared_bytes ? &hidden[offset / 16] : nullptr;
+}
+
 uint8_t *dynamic_shared() { return machine.shared; }
+
+// The dynamic part starts where it may on a card: on a multiple of 128 and of no more.
+const uint32_t SHARED_ADDRESS = 128;
+
+uint32_t shared_address(const void *pointer) {
+    check_shared(pointer, 1, 1, "shared_address");
+    const size_t offset = (const uint8_t *)pointer - machine.shared;
+    if (offset < machine.shared_bytes) {
+        return SHARED_ADDRESS + (uint32_t)offset;
+    }
+    // Beyond the dynamic part, what is of fixed size.
+    const size_t fixed = (const uint8_t *)pointer - __start_farthing_shared;
+    return SHARED_ADDRESS + SHARED_BYTES_MAX + (uint32_t)fixed;
+}
+
+const uint8_t *shared_pointer(uint32_t address) {
+    return machine.shared + address - SHARED_ADDRESS;
+}
 
 void poison_shared() {
     std::memset(machine.shared, POISON, machine.shared_bytes + GUARD_BYTES);
+    std::memset(hidden, 0, machine.shared_bytes / 16 + 1);
     if (__start_farthing_shared) {
         std::memset(__start_farthing_shared, POISON,
                     __stop_farthing_shared - __start_farthing_shared);
@@ -164,39 +191,41 @@ void copy_async(void *shared, const void *global, bool valid) {
         check((uintptr_t)global, 16, "copy_async");
     }
     std::memset(shared, POISON, 16);
-    machine.threads[machine.current].copies.push_back(
+    machine.threads[machine.current].copies.add(
         Copy{(uint8_t *)shared, (const uint8_t *)global, valid});
 }
 
-void copy_async_commit() {
-    Thread &self = machine.threads[machine.current];
-    uint32_t in_groups = 0;
-    for (uint32_t count : self.groups) {
-        in_groups += count;
-    }
-    self.groups.push_back((uint32_t)self.copies.size() - in_groups);
-}
+void copy_async_commit() { machine.threads[machine.current].copies.close_group(); }
 
 void copy_async_wait(uint32_t pending) {
     Thread &self = machine.threads[machine.current];
-    if (self.groups.size() <= pending) {
-        return;
-    }
-    const size_t groups = self.groups.size() - pending;
-    size_t copies = 0;
-    for (size_t i = 0; i < groups; i++) {
-        copies += self.groups[i];
-    }
-    for (size_t i = 0; i < copies; i++) {
-        const Copy &copy = self.copies[i];
+    const uint32_t due = self.copies.due(pending);
+    for (uint32_t i = 0; i < due; i++) {
+        const Copy &copy = self.copies.items[i];
         if (copy.valid) {
             std::memcpy(copy.shared, copy.global, 16);
         } else {
             std::memset(copy.shared, 0, 16);
         }
+        if (uint8_t *mark = hidden_mark(copy.shared)) {
+            *mark = 1;
+            self.hidden.push_back(mark);
+        }
     }
-    self.copies.erase(self.copies.begin(), self.copies.begin() + copies);
-    self.groups.erase(self.groups.begin(), self.groups.begin() + groups);
+    self.copies.finish(pending);
+}
+
+void fence_tensor_reads() {
+    Thread &self = machine.threads[machine.current];
+    for (uint8_t *mark : self.hidden) {
+        *mark = 0;
+    }
+    self.hidden.clear();
+}
+
+bool is_hidden_from_tensor_cores(const uint8_t *shared) {
+    const uint8_t *mark = hidden_mark(shared);
+    return mark && *mark;
 }
 
 } // namespace emulator

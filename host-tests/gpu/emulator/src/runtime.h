@@ -53,9 +53,11 @@ uint8_t *dynamic_shared();
 void check_access(const void *address, size_t bytes, size_t align, const char *purpose);
 void check_shared(const void *address, size_t bytes, size_t align, const char *purpose);
 
+uint32_t shared_address(const void *pointer);
 void copy_async(void *shared, const void *global, bool valid);
 void copy_async_commit();
 void copy_async_wait(uint32_t pending);
+void fence_tensor_reads();
 
 // === Operations of a warp ===
 
@@ -64,6 +66,13 @@ uint32_t shuffle_xor(uint32_t value, uint32_t mask);
 uint32_t ballot(bool predicate);
 void load_matrices(uint32_t *r, const void *row, bool transposed);
 void multiply_add(float *d, const uint32_t *a, uint32_t b0, uint32_t b1);
+
+// === Operations of a warpgroup ===
+
+void group_fence();
+void group_commit();
+void group_wait(uint32_t pending);
+void multiply_add_group(float *d, uint32_t columns, const uint32_t *a, uint64_t b);
 
 // === Half precision ===
 

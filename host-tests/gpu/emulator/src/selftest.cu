@@ -31,7 +31,7 @@ KERNEL(32, 1) selftest_lanes(const u32 *in, u32 *out) {
 
 // d = a * b of one 16x8x16 tile; a row-major [16][16], b column-major [8][16], d [16][8].
 KERNEL(32, 1) selftest_multiply(const u16 *a, const u16 *b, float *d, u32 load) {
-    alignas(16) SHARED u16 tile[256];
+    SHARED alignas(16) u16 tile[256];
     const u32 lane = thread_id(), g = lane / 4, t = lane % 4;
     for (u32 i = lane; i < 256; i += WARP) {
         tile[i] = a[i];
@@ -55,7 +55,7 @@ KERNEL(32, 1) selftest_multiply(const u16 *a, const u16 *b, float *d, u32 load) 
 
 // Four 8x8 matrices one after the other, each transposed.
 KERNEL(32, 1) selftest_transpose(const u16 *in, u32 *out) {
-    alignas(16) SHARED u16 tile[256];
+    SHARED alignas(16) u16 tile[256];
     const u32 lane = thread_id();
     for (u32 i = lane; i < 256; i += WARP) {
         tile[i] = in[i];
@@ -167,4 +167,51 @@ KERNEL(32, 1) selftest_last_block(u32 *parts, u32 *counter, u32 *out) {
             *out += parts[i];
         }
     }
+}
+
+// d = a * b of one 64x16 tile by 16 x `columns`; a row-major [64][16], b one row of 16 a column,
+// [columns][16], d [64][columns]. It skips the fences that are asked for.
+template <u32 COLUMNS> DEVICE void selftest_group(const u16 *a, const u16 *b, float *d, u32 skip) {
+    SHARED_DYNAMIC(shared);
+    const u32 lane = thread_id() % WARP, g = lane / 4, t = lane % 4;
+    u8 *matrix = shared + (1024 - shared_address(shared) % 1024) % 1024;
+    for (u32 quad = thread_id(); quad < COLUMNS * 2; quad += thread_count()) {
+        // The second sixteen of the row's 64 columns.
+        const u32 row = quad / 2, piece = 2 + quad % 2;
+        copy_async(matrix + row * 128 + (piece ^ row % 8) * 16, b + quad * 8, true);
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+    if (skip != 1) {
+        fence_tensor_reads();
+    }
+    sync_block();
+    u32 fragment[4];
+    const u16 *own = a + thread_id() / WARP * 16 * 16;
+    for (u32 i = 0; i < 4; i++) {
+        fragment[i] = *(const u32 *)&own[(g + i % 2 * 8) * 16 + 2 * t + i / 2 * 8];
+    }
+    float sums[COLUMNS / 2] = {};
+    if (skip != 2) {
+        group_fence();
+    }
+    multiply_add_group(sums, fragment, describe_matrix(matrix + 32));
+    group_commit();
+    if (skip == 3) {
+        group_wait<1>();
+    } else {
+        group_wait<0>();
+    }
+    for (u32 i = 0; i < COLUMNS / 2; i++) {
+        const u32 row = thread_id() / WARP * 16 + g + i % 4 / 2 * 8;
+        d[row * COLUMNS + i / 4 * 8 + 2 * t + i % 2] = sums[i];
+    }
+}
+
+KERNEL(128, 1) selftest_group128(const u16 *a, const u16 *b, float *d, u32 skip) {
+    selftest_group<128>(a, b, d, skip);
+}
+
+KERNEL(128, 1) selftest_group64(const u16 *a, const u16 *b, float *d, u32 skip) {
+    selftest_group<64>(a, b, d, skip);
 }

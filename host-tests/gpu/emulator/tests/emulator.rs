@@ -52,6 +52,17 @@ fn noise(count: usize, seed: u32) -> Vec<u32> {
     (0..count).map(step).collect()
 }
 
+/// Every product and sum of these is exact, so that a wrong place shows.
+fn small_integers(count: usize, seed: u32) -> Vec<f32> {
+    let bits = noise(count, seed);
+    bits.iter().map(|bits| (bits % 17) as f32 - 8.0).collect()
+}
+
+fn halves(values: &[f32]) -> Vec<u16> {
+    let halves = values.iter().map(|x| f16::from_f32(*x).to_bits());
+    halves.collect()
+}
+
 /// The error that a kernel ends with; fails if there is none.
 #[track_caller]
 fn refusal(outcome: Result<(), CudaError>) -> String {
@@ -99,18 +110,8 @@ fn lanes_exchange_values() {
 #[test]
 fn tensor_cores_multiply() {
     let mut device = Emulator::default();
-    // Small integers: every product and sum is exact, so a wrong place shows.
-    let small = |seed| -> Vec<f32> {
-        let bits = noise(256, seed);
-        bits.iter().map(|bits| (bits % 17) as f32 - 8.0).collect()
-    };
-    let (a, b) = (small(2), small(3));
-    let halves = |values: &[f32]| -> Vec<u16> {
-        values.iter().map(|x| f16::from_f32(*x).to_bits()).collect()
-    };
-    let (left, right) = (halves(&a), halves(&b[..128]));
-    let left = upload_halves(&mut device, &left);
-    let right = upload_halves(&mut device, &right);
+    let (a, b) = (small_integers(256, 2), small_integers(128, 3));
+    let [left, right] = [&a, &b].map(|values| upload_halves(&mut device, &halves(values)));
     for load in [0, 1] {
         let out = device.filled(128 * 4, 0xff).expect("memory");
         let arguments = [
@@ -128,6 +129,43 @@ fn tensor_cores_multiply() {
                 got, sum,
                 "row {row}, column {column}, load_matrices: {load}"
             );
+        }
+    }
+}
+
+#[test]
+fn warpgroups_multiply_with_shared_memory() {
+    let mut device = Emulator::default();
+    let (a, b) = (small_integers(64 * 16, 8), small_integers(128 * 16, 9));
+    let [left, right] = [&a, &b].map(|values| upload_halves(&mut device, &halves(values)));
+    for (kernel, columns) in [("selftest_group64", 64), ("selftest_group128", 128)] {
+        for skip in 0..4 {
+            let out = device.filled(64 * columns * 4, 0xff).expect("memory");
+            let mut launch = one_block(kernel, 128);
+            launch.shared_bytes = (columns * 128 + 1024) as u32;
+            let arguments = [
+                Arg::Buffer(&left),
+                Arg::Buffer(&right),
+                Arg::Buffer(&out),
+                Arg::U32(skip),
+            ];
+            let outcome = run(&mut device, launch, &arguments);
+            if let Some(words) = ["", "without a fence_tensor_reads", "without a group_fence"]
+                .get(skip as usize)
+                .filter(|words| !words.is_empty())
+            {
+                let reason = refusal(outcome);
+                assert!(reason.contains(words), "{reason}");
+                continue;
+            }
+            outcome.expect("a product");
+            for (index, word) in words(&mut device, &out).into_iter().enumerate() {
+                let (row, column) = (index / columns, index % columns);
+                let sum: f32 = (0..16).map(|k| a[row * 16 + k] * b[column * 16 + k]).sum();
+                // Without a wait the sums have not come.
+                let expected = if skip == 3 { 0.0 } else { sum };
+                assert_eq!(f32::from_bits(word), expected, "{kernel}, {row}, {column}");
+            }
         }
     }
 }
