@@ -35,6 +35,7 @@ fn main() {
         "fibers.cpp",
         "memory.cpp",
         "launch.cpp",
+        "races.cpp",
         "collectives.cpp",
         "warpgroups.cpp",
     ] {

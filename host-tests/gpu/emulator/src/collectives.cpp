@@ -80,7 +80,8 @@ template <bool TRANSPOSED> static void distribute(void *const *brought, uint32_t
 }
 
 void load_matrices(uint32_t *r, const void *row, bool transposed) {
-    check_shared(row, 16, 16, "load_matrices");
+    machine.place = (uintptr_t)__builtin_return_address(0);
+    check_shared(row, 16, 16, Access::READ, "load_matrices");
     Rows mine{r, (const uint8_t *)row};
     meet(warp_group(), transposed ? "load_matrices_transposed" : "load_matrices",
          transposed ? distribute<true> : distribute<false>, &mine);

@@ -91,12 +91,8 @@ DEVICE u32 grid_x() { return emulator::grid_size(0); }
 DEVICE u32 grid_y() { return emulator::grid_size(1); }
 DEVICE u32 grid_z() { return emulator::grid_size(2); }
 
-DEVICE void sync_block() {
-    emulator::meet(emulator::block_group(), "sync_block", nullptr, nullptr);
-}
-DEVICE void sync_warp() {
-    emulator::meet(emulator::warp_group(), "sync_warp", nullptr, nullptr);
-}
+DEVICE void sync_block() { emulator::sync_block(); }
+DEVICE void sync_warp() { emulator::sync_warp(); }
 
 DEVICE u32 shuffle_xor(u32 value, u32 mask) { return emulator::shuffle_xor(value, mask); }
 DEVICE u32 shuffle(u32 value, u32 lane) { return emulator::shuffle(value, lane); }
@@ -111,14 +107,9 @@ DEVICE u32 count_bits(u32 bits) { return __builtin_popcount(bits); }
 
 // Blocks run one after the other, and a thread until it waits.
 DEVICE void fence_device() {}
-DEVICE u32 atomic_add(u32 *counter, u32 value) {
-    const u32 before = *counter;
-    *counter = before + value;
-    return before;
-}
+DEVICE u32 atomic_add(u32 *counter, u32 value) { return emulator::atomic_add(counter, value); }
 DEVICE u32 atomic_add_shared(u32 *counter, u32 value) {
-    emulator::check_shared(counter, 4, 4, "atomic_add_shared");
-    return atomic_add(counter, value);
+    return emulator::atomic_add_shared(counter, value);
 }
 
 // === Memory ===

@@ -184,6 +184,14 @@ void meet(Group &group, const char *purpose, Act act, void *mine) {
     machine.ready[warp] &= ~(1u << machine.current % LANES);
 }
 
+void sync_block() {
+    meet(machine.block_group, "sync_block", [](void *const *, uint32_t) { order_block(); }, nullptr);
+}
+
+void sync_warp() {
+    meet(warp_group(), "sync_warp", [](void *const *, uint32_t) { order_warp(); }, nullptr);
+}
+
 void wait_until(const char *purpose, bool (*ready)(const void *), const void *context) {
     if (ready(context)) {
         return;
@@ -246,7 +254,9 @@ bool run_block() {
     }
     m.ready_warps = m.thread_count == THREADS_MAX ? ~0u : (1u << m.thread_count / LANES) - 1;
     m.failed = false;
+    m.place = 0;
     m.current = 0;
+    order_block();
     m.current = next_ready();
     go(&m.outside, &m.threads[m.current].context);
     if (m.failed) {

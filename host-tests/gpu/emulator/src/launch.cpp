@@ -82,6 +82,7 @@ static bool run(const Request &request) {
     m.range_count = request.range_count;
     m.entry = enter;
     std::memcpy(m.grid, request.grid, sizeof m.grid);
+    prepare_races();
     for (m.block[2] = 0; m.block[2] < m.grid[2]; m.block[2]++) {
         for (m.block[1] = 0; m.block[1] < m.grid[1]; m.block[1]++) {
             for (m.block[0] = 0; m.block[0] < m.grid[0]; m.block[0]++) {
@@ -104,9 +105,11 @@ static bool run(const Request &request) {
 } // namespace emulator
 
 // 0, or what lib.rs makes an error of: 1 no such kernel, 2 what `error` says.
+// `place` is where in the program that was, as far as it is known.
 extern "C" uint32_t farthing_emulator_launch(const emulator::Request *request, char *error,
-                                             size_t size) {
+                                             size_t size, uint64_t *place) {
     using namespace emulator;
+    *place = 0;
     running = find(request->kernel);
     if (!running) {
         return 1;
@@ -124,6 +127,7 @@ extern "C" uint32_t farthing_emulator_launch(const emulator::Request *request, c
     }
     if (!run(*request)) {
         std::snprintf(error, size, "%s", machine.error);
+        *place = offset_in_image(machine.place);
         return 2;
     }
     return 0;

@@ -109,6 +109,8 @@ struct Range {
 
 struct Machine {
     const char *kernel;
+    // Where the program last touched memory.
+    uintptr_t place;
     uint32_t grid[3];
     uint32_t block[3];
     uint32_t thread_count;
@@ -123,6 +125,10 @@ struct Machine {
     // Which lanes of each warp, and which warps, have somebody to run.
     uint32_t ready[THREADS_MAX / LANES];
     uint32_t ready_warps;
+    // Counts barriers; when the block and its warps last had one (races.cpp).
+    uint32_t clock;
+    uint32_t block_time;
+    uint32_t warp_times[THREADS_MAX / LANES];
     Group block_group;
     Group warps[THREADS_MAX / LANES];
     Group warpgroups[THREADS_MAX / WARPGROUP];
@@ -143,6 +149,21 @@ bool prepare_memory();
 // False if the block failed; the machine has the error then.
 bool run_block();
 void poison_shared();
+uint64_t offset_in_image(uintptr_t place);
+// The kernels' shared variables of fixed size.
+uint8_t *fixed_shared();
+size_t fixed_shared_bytes();
+
+enum class Access { READ, WRITE, ATOMIC };
+// End the launch if these bytes are not in shared memory, or not aligned to `align`.
+void check_shared(const void *address, size_t bytes, size_t align, Access access,
+                  const char *purpose);
+// Ends the launch if others touched these bytes without a barrier.
+void note_access(const void *shared, size_t bytes, Access access);
+void prepare_races();
+// All of the block, or the running thread's warp, have met.
+void order_block();
+void order_warp();
 // The address that kernels see of shared memory, and back.
 const uint8_t *shared_pointer(uint32_t address);
 // Whether a copy came here that its thread has not shown to the tensor cores yet.

@@ -38,6 +38,10 @@ static int find_image(dl_phdr_info *info, size_t, void *) {
     return 1;
 }
 
+uint64_t offset_in_image(uintptr_t place) {
+    return place > image_start && place < image_end ? place - image_start : 0;
+}
+
 bool prepare_memory() {
     if (machine.shared) {
         return true;
@@ -61,18 +65,19 @@ static uint8_t *hidden_mark(const uint8_t *shared) {
 }
 
 uint8_t *dynamic_shared() { return machine.shared; }
+uint8_t *fixed_shared() { return __start_farthing_shared; }
+size_t fixed_shared_bytes() { return __stop_farthing_shared - __start_farthing_shared; }
 
 // The dynamic part starts where it may on a card: on a multiple of 128 and of no more.
 const uint32_t SHARED_ADDRESS = 128;
 
 uint32_t shared_address(const void *pointer) {
-    check_shared(pointer, 1, 1, "shared_address");
     const size_t offset = (const uint8_t *)pointer - machine.shared;
     if (offset < machine.shared_bytes) {
         return SHARED_ADDRESS + (uint32_t)offset;
     }
     // Beyond the dynamic part, what is of fixed size.
-    const size_t fixed = (const uint8_t *)pointer - __start_farthing_shared;
+    const size_t fixed = (const uint8_t *)pointer - fixed_shared();
     return SHARED_ADDRESS + SHARED_BYTES_MAX + (uint32_t)fixed;
 }
 
@@ -83,9 +88,8 @@ const uint8_t *shared_pointer(uint32_t address) {
 void poison_shared() {
     std::memset(machine.shared, POISON, machine.shared_bytes + GUARD_BYTES);
     std::memset(hidden, 0, machine.shared_bytes / 16 + 1);
-    if (__start_farthing_shared) {
-        std::memset(__start_farthing_shared, POISON,
-                    __stop_farthing_shared - __start_farthing_shared);
+    if (fixed_shared_bytes() > 0) {
+        std::memset(fixed_shared(), POISON, fixed_shared_bytes());
     }
 }
 
@@ -106,9 +110,8 @@ static bool within(uintptr_t address, size_t bytes, uintptr_t start, size_t size
 }
 
 static bool in_shared(uintptr_t address, size_t bytes) {
-    const uintptr_t start = (uintptr_t)__start_farthing_shared;
     return within(address, bytes, (uintptr_t)machine.shared, machine.shared_bytes) ||
-           within(address, bytes, start, (uintptr_t)__stop_farthing_shared - start);
+           within(address, bytes, (uintptr_t)fixed_shared(), fixed_shared_bytes());
 }
 
 [[noreturn]] static void fail_outside(uintptr_t address, size_t bytes, const char *purpose) {
@@ -140,14 +143,21 @@ static bool in_shared(uintptr_t address, size_t bytes) {
          address - nearest->start, nearest->argument, nearest->bytes);
 }
 
-static inline void check(uintptr_t address, size_t bytes, const char *purpose) {
+static const char *name_of(Access access) {
+    return access == Access::READ ? "read" : access == Access::WRITE ? "write" : "atomic addition";
+}
+
+static inline void check(uintptr_t address, size_t bytes, Access access) {
     static uint32_t last;
-    if (within(address, bytes, (uintptr_t)machine.stacks, STACK_BYTES * THREADS_MAX) ||
-        within(address, bytes, (uintptr_t)machine.shared, machine.shared_bytes)) {
+    if (within(address, bytes, (uintptr_t)machine.stacks, STACK_BYTES * THREADS_MAX)) {
         return;
     }
     if (last < machine.range_count &&
         within(address, bytes, machine.ranges[last].start, machine.ranges[last].bytes)) {
+        return;
+    }
+    if (in_shared(address, bytes)) {
+        note_access((const void *)address, bytes, access);
         return;
     }
     for (uint32_t i = 0; i < machine.range_count; i++) {
@@ -157,7 +167,7 @@ static inline void check(uintptr_t address, size_t bytes, const char *purpose) {
         }
     }
     if (!within(address, bytes, image_start, image_end - image_start)) {
-        fail_outside(address, bytes, purpose);
+        fail_outside(address, bytes, name_of(access));
     }
 }
 
@@ -168,16 +178,30 @@ static void check_alignment(uintptr_t address, size_t align, const char *purpose
     }
 }
 
-void check_access(const void *address, size_t bytes, size_t align, const char *purpose) {
-    check_alignment((uintptr_t)address, align, purpose);
-    check((uintptr_t)address, bytes, purpose);
-}
-
-void check_shared(const void *address, size_t bytes, size_t align, const char *purpose) {
+void check_shared(const void *address, size_t bytes, size_t align, Access access,
+                  const char *purpose) {
     check_alignment((uintptr_t)address, align, purpose);
     if (!in_shared((uintptr_t)address, bytes)) {
         fail_outside((uintptr_t)address, bytes, purpose);
     }
+    note_access(address, bytes, access);
+}
+
+uint32_t atomic_add(uint32_t *counter, uint32_t value) {
+    machine.place = (uintptr_t)__builtin_return_address(0);
+    check_alignment((uintptr_t)counter, 4, "atomic_add");
+    check((uintptr_t)counter, 4, Access::ATOMIC);
+    const uint32_t before = *counter;
+    *counter = before + value;
+    return before;
+}
+
+uint32_t atomic_add_shared(uint32_t *counter, uint32_t value) {
+    machine.place = (uintptr_t)__builtin_return_address(0);
+    check_shared(counter, 4, 4, Access::ATOMIC, "atomic_add_shared");
+    const uint32_t before = *counter;
+    *counter = before + value;
+    return before;
 }
 
 // === Copies in the background ===
@@ -185,10 +209,11 @@ void check_shared(const void *address, size_t bytes, size_t align, const char *p
 // The bytes come at the latest moment: what does not wait for them finds poison. That is written at
 // the earliest, so what still reads the place finds it too.
 void copy_async(void *shared, const void *global, bool valid) {
-    check_shared(shared, 16, 16, "copy_async to shared memory");
+    machine.place = (uintptr_t)__builtin_return_address(0);
+    check_shared(shared, 16, 16, Access::WRITE, "copy_async to shared memory");
     check_alignment((uintptr_t)global, 16, "copy_async from global memory");
     if (valid) {
-        check((uintptr_t)global, 16, "copy_async");
+        check((uintptr_t)global, 16, Access::READ);
     }
     std::memset(shared, POISON, 16);
     machine.threads[machine.current].copies.add(
@@ -198,10 +223,12 @@ void copy_async(void *shared, const void *global, bool valid) {
 void copy_async_commit() { machine.threads[machine.current].copies.close_group(); }
 
 void copy_async_wait(uint32_t pending) {
+    machine.place = (uintptr_t)__builtin_return_address(0);
     Thread &self = machine.threads[machine.current];
     const uint32_t due = self.copies.due(pending);
     for (uint32_t i = 0; i < due; i++) {
         const Copy &copy = self.copies.items[i];
+        note_access(copy.shared, 16, Access::WRITE);
         if (copy.valid) {
             std::memcpy(copy.shared, copy.global, 16);
         } else {
@@ -232,26 +259,31 @@ bool is_hidden_from_tensor_cores(const uint8_t *shared) {
 
 // === What the compiler calls ===
 
-using emulator::check;
+using emulator::Access;
 
-#define ACCESS(bytes)                                                                              \
+static inline void watch(uintptr_t address, size_t bytes, Access access, void *place) {
+    emulator::machine.place = (uintptr_t)place;
+    emulator::check(address, bytes, access);
+}
+
+#define WATCH(bytes)                                                                               \
     extern "C" void __asan_load##bytes##_noabort(uintptr_t address) {                              \
-        check(address, bytes, "read");                                                             \
+        watch(address, bytes, Access::READ, __builtin_return_address(0));                          \
     }                                                                                              \
     extern "C" void __asan_store##bytes##_noabort(uintptr_t address) {                             \
-        check(address, bytes, "write");                                                            \
+        watch(address, bytes, Access::WRITE, __builtin_return_address(0));                         \
     }
-ACCESS(1)
-ACCESS(2)
-ACCESS(4)
-ACCESS(8)
-ACCESS(16)
+WATCH(1)
+WATCH(2)
+WATCH(4)
+WATCH(8)
+WATCH(16)
 
 extern "C" void __asan_loadN_noabort(uintptr_t address, size_t bytes) {
-    check(address, bytes, "read");
+    watch(address, bytes, Access::READ, __builtin_return_address(0));
 }
 extern "C" void __asan_storeN_noabort(uintptr_t address, size_t bytes) {
-    check(address, bytes, "write");
+    watch(address, bytes, Access::WRITE, __builtin_return_address(0));
 }
 extern "C" void __asan_handle_no_return() {}
 

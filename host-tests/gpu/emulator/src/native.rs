@@ -3,6 +3,7 @@
 use crate::Buffer;
 use farthing_kernels::cuda::{CudaError, Launch};
 use std::ffi::{CStr, CString, c_char};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 /// A kernel's argument: its kind (`registry.h` has the letters), its bits, and its buffer.
@@ -44,7 +45,12 @@ struct Request {
 }
 
 unsafe extern "C" {
-    fn farthing_emulator_launch(request: *const Request, error: *mut c_char, size: usize) -> u32;
+    fn farthing_emulator_launch(
+        request: *const Request,
+        error: *mut c_char,
+        size: usize,
+        place: *mut u64,
+    ) -> u32;
 }
 
 /// The C++ side has one device.
@@ -79,13 +85,19 @@ pub(crate) fn launch(launch: &Launch, arguments: &[Argument<'_>]) -> Result<(), 
         ranges: ranges.as_ptr(),
         range_count: ranges.len() as u32,
     };
-    let mut error = [0u8; 1024];
+    let (mut error, mut place) = ([0u8; 1024], 0);
     let one_at_a_time = DEVICE.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the request's pointers outlive the call, the strings end with 0 and the lengths are
     // those of the vectors; the lock keeps others out. Buffers are made of cells, so they may be
     // written; what is outside them is not, for every access is checked (memory.cpp).
-    let outcome =
-        unsafe { farthing_emulator_launch(&request, error.as_mut_ptr().cast(), error.len()) };
+    let outcome = unsafe {
+        farthing_emulator_launch(
+            &request,
+            error.as_mut_ptr().cast(),
+            error.len(),
+            &raw mut place,
+        )
+    };
     drop(one_at_a_time);
     match outcome {
         0 => Ok(()),
@@ -94,8 +106,33 @@ pub(crate) fn launch(launch: &Launch, arguments: &[Argument<'_>]) -> Result<(), 
             let reason = CStr::from_bytes_until_nul(&error).unwrap_or_default();
             Err(CudaError::Driver {
                 action: format!("run {}", launch.kernel),
-                reason: reason.to_string_lossy().into_owned(),
+                reason: format!("{}{}", reason.to_string_lossy(), line_of(place)),
             })
         }
+    }
+}
+
+/// The line of a kernel at this place in the program, if there is one and binutils can tell.
+fn line_of(place: u64) -> String {
+    let program = std::env::current_exe().ok().filter(|_| place != 0);
+    let line = program.and_then(|program| {
+        // The call that comes back to this place.
+        let mut command = Command::new("addr2line");
+        command
+            .arg("-e")
+            .arg(program)
+            .arg("-is")
+            .arg(format!("{:#x}", place - 1));
+        command.output().ok()
+    });
+    let text = line.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    // The innermost first, then what it was inlined into.
+    let text = text.unwrap_or_default();
+    let ours = |line: &&str| !line.contains("??") && !line.contains("registry.h");
+    let lines: Vec<&str> = text.lines().filter(ours).collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", lines.join(", in "))
     }
 }

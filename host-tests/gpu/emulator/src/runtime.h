@@ -42,6 +42,9 @@ Group &warpgroup();
 // before any goes on. `purpose` names the operation: all must have come for the same.
 typedef void (*Act)(void *const *brought, uint32_t count);
 void meet(Group &group, const char *purpose, Act act, void *mine);
+// The barriers of the block and of the warp; only they put accesses to shared memory in order.
+void sync_block();
+void sync_warp();
 
 // Waits until other threads have made `ready` true.
 void wait_until(const char *purpose, bool (*ready)(const void *), const void *context);
@@ -49,9 +52,8 @@ void wait_until(const char *purpose, bool (*ready)(const void *), const void *co
 // === Memory ===
 
 uint8_t *dynamic_shared();
-// End the launch if these bytes are not the kernel's, or not aligned to `align`.
-void check_access(const void *address, size_t bytes, size_t align, const char *purpose);
-void check_shared(const void *address, size_t bytes, size_t align, const char *purpose);
+uint32_t atomic_add(uint32_t *counter, uint32_t value);
+uint32_t atomic_add_shared(uint32_t *counter, uint32_t value);
 
 uint32_t shared_address(const void *pointer);
 void copy_async(void *shared, const void *global, bool valid);

@@ -123,6 +123,28 @@ KERNEL(64, 1) selftest_early_return(u32 *out) {
     out[thread_id()] = shuffle_xor(thread_id(), 1);
 }
 
+// Lane l reads what lane l + `by` wrote, after the barrier that is asked for, and then writes again.
+KERNEL(64, 1) selftest_race(u32 *out, u32 by, u32 barrier, u32 again) {
+    SHARED u16 values[64];
+    const u32 id = thread_id();
+    values[id] = id;
+    const auto wait = [&]() {
+        if (barrier == 1) {
+            sync_warp();
+        } else if (barrier == 2) {
+            sync_block();
+        }
+    };
+    wait();
+    out[id] = values[(id + by) % 64];
+    if (again >= 1) {
+        if (again == 2) {
+            wait();
+        }
+        values[id] = 0;
+    }
+}
+
 // Writes one element at an offset, which may lie outside.
 KERNEL(32, 1) selftest_write(u32 *out, u64 offset) {
     if (thread_id() == 3) {

@@ -33,6 +33,13 @@ static const uint8_t *piece(uint64_t descriptor, uint32_t row, uint32_t offset) 
     return shared_pointer(address);
 }
 
+static void check_piece(const uint8_t *from) {
+    check_shared(from, 16, 16, Access::READ, "multiply_add_group");
+    if (is_hidden_from_tensor_cores(from)) {
+        fail("multiply_add_group reads what was copied without a fence_tensor_reads");
+    }
+}
+
 static void same_matrix(void *const *brought, uint32_t count) {
     for (uint32_t i = 1; i < count; i++) {
         if (((Product *)brought[i])->matrix != ((Product *)brought[0])->matrix) {
@@ -48,6 +55,11 @@ void multiply_add_group(float *d, uint32_t columns, const uint32_t *a, uint64_t 
     }
     if ((b & 0x3fff) << 4 & 0x380) {
         fail("multiply_add_group: eight rows of a matrix start on a multiple of 1024 bytes");
+    }
+    machine.place = (uintptr_t)__builtin_return_address(0);
+    for (uint32_t row = machine.current % LANES; row < columns; row += LANES) {
+        check_piece(piece(b, row, 0));
+        check_piece(piece(b, row, 16));
     }
     Product product{d, columns, {a[0], a[1], a[2], a[3]}, b};
     meet(warpgroup(), columns == 64 ? "multiply_add_group, 64 columns" : "multiply_add_group",
@@ -67,10 +79,7 @@ static void multiply(void *const *brought, uint32_t count) {
     for (uint32_t column = 0; column < columns; column++) {
         for (uint32_t half = 0; half < 2; half++) {
             const uint8_t *from = piece(first.matrix, column, half * 16);
-            check_shared(from, 16, 16, "multiply_add_group");
-            if (is_hidden_from_tensor_cores(from)) {
-                fail("multiply_add_group reads what was copied without a fence_tensor_reads");
-            }
+            note_access(from, 16, Access::READ);
             uint16_t halves[8];
             std::memcpy(halves, from, 16);
             for (uint32_t k = 0; k < 8; k++) {

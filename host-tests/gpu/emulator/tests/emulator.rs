@@ -333,6 +333,34 @@ fn divergence_is_an_error() {
 }
 
 #[test]
+fn races_are_errors() {
+    let mut device = Emulator::default();
+    let out = device.filled(64 * 4, 0).expect("memory");
+    // Lanes apart, barrier (0 none, 1 warp, 2 block), writes again (1 without a barrier, 2 with).
+    let cases = [
+        (0, 0, 1, true),
+        (1, 0, 0, false),
+        (1, 1, 0, false),
+        (32, 1, 0, false),
+        (32, 2, 0, true),
+        (1, 2, 1, false),
+        (32, 2, 1, false),
+        (32, 2, 2, true),
+    ];
+    for (by, barrier, again, ordered) in cases {
+        let [by, barrier, again] = [by, barrier, again].map(Arg::U32);
+        let arguments = [Arg::Buffer(&out), by, barrier, again];
+        let outcome = run(&mut device, one_block("selftest_race", 64), &arguments);
+        if ordered {
+            outcome.expect("order");
+        } else {
+            let reason = refusal(outcome);
+            assert!(reason.contains("race: it "), "{reason}");
+        }
+    }
+}
+
+#[test]
 fn what_is_outside_a_buffer_cannot_be_reached() {
     let mut device = Emulator::default();
     let out = device.filled(40, 0).expect("memory");
