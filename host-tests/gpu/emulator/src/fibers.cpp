@@ -27,7 +27,9 @@ asm(".text\n"
     "    popq %r12\n"
     "    popq %rbx\n"
     "    popq %rbp\n"
-    "    ret\n"
+    // A jump, for the processor would foretell a return to where this was called from.
+    "    popq %rcx\n"
+    "    jmpq *%rcx\n"
     ".size farthing_switch,.-farthing_switch\n");
 extern "C" void farthing_switch(emulator::Context *from, emulator::Context *to);
 #endif
@@ -114,6 +116,7 @@ static void leave() {
         return;
     }
     machine.current = next;
+    machine.turn_accesses = 0;
     go(&from.context, next == NONE ? &machine.outside : &machine.threads[next].context);
 }
 
@@ -255,6 +258,7 @@ bool run_block() {
     m.ready_warps = m.thread_count == THREADS_MAX ? ~0u : (1u << m.thread_count / LANES) - 1;
     m.failed = false;
     m.place = 0;
+    m.turn_accesses = 0;
     m.current = 0;
     order_block();
     m.current = next_ready();

@@ -20,6 +20,8 @@ const size_t STACK_BYTES = 128 * 1024;
 // More than any card gives a block.
 const size_t SHARED_BYTES_MAX = 256 * 1024;
 const size_t GUARD_BYTES = 4096;
+// A thread that touches memory so often without waiting for others does not end.
+const uint64_t TURN_ACCESSES_MAX = 1 << 28;
 // What poisons shared memory: not a number, as f16 and as f32.
 const uint8_t POISON = 0xff;
 
@@ -111,6 +113,8 @@ struct Machine {
     const char *kernel;
     // Where the program last touched memory.
     uintptr_t place;
+    // Accesses since the running thread's turn began.
+    uint64_t turn_accesses;
     uint32_t grid[3];
     uint32_t block[3];
     uint32_t thread_count;

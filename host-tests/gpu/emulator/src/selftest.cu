@@ -145,6 +145,13 @@ KERNEL(64, 1) selftest_race(u32 *out, u32 by, u32 barrier, u32 again) {
     }
 }
 
+// Waits for what nobody writes.
+KERNEL(32, 1) selftest_endless(const u32 *flag, u32 *out) {
+    while (*(volatile const u32 *)flag == 0) {
+    }
+    out[0] = 1;
+}
+
 // Writes one element at an offset, which may lie outside.
 KERNEL(32, 1) selftest_write(u32 *out, u64 offset) {
     if (thread_id() == 3) {

@@ -361,6 +361,16 @@ fn races_are_errors() {
 }
 
 #[test]
+fn what_does_not_end_is_an_error() {
+    let mut device = Emulator::default();
+    let flag = device.filled(4, 0).expect("memory");
+    let arguments = [Arg::Buffer(&flag), Arg::Buffer(&flag)];
+    let outcome = run(&mut device, one_block("selftest_endless", 32), &arguments);
+    let reason = refusal(outcome);
+    assert!(reason.contains("it does not end"), "{reason}");
+}
+
+#[test]
 fn what_is_outside_a_buffer_cannot_be_reached() {
     let mut device = Emulator::default();
     let out = device.filled(40, 0).expect("memory");
