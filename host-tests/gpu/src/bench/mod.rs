@@ -1,5 +1,8 @@
 //! One file of timings for each operation.
 
+mod decode_attention;
+mod prefill_attention;
+
 use crate::stopwatch::Stopwatch;
 use farthing_kernels::cuda::CudaError;
 
@@ -34,5 +37,8 @@ pub type Bench<D> = fn(&mut D) -> Result<Vec<Timing>, CudaError>;
 
 /// Every operation's timings by name.
 pub fn all<D: Stopwatch>() -> Vec<(&'static str, Bench<D>)> {
-    vec![]
+    vec![
+        ("decode_attention", decode_attention::bench),
+        ("prefill_attention", prefill_attention::bench),
+    ]
 }
