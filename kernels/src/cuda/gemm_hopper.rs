@@ -1,0 +1,46 @@
+//! Many tokens times packed weights on Hopper (`gemm_hopper.cu`; the reference is
+//! [`super::product::reference`]).
+
+use super::gemm_small::{GEMM_8, GEMM_16, GEMM_32, GEMM_64};
+use super::gemv::GEMV;
+use super::product::Family;
+
+/// Up to this much is lost to start the stages on a multiple of it.
+const ALIGNMENT: usize = 1024;
+
+/// The kernels whose units have 128 tokens.
+pub const HOPPER_128: Family = Family {
+    kernels: [
+        "gemm_hopper128_nibble_affine",
+        "gemm_hopper128_nibble_symmetric",
+        "gemm_hopper128_byte_symmetric",
+        "gemm_hopper128_byte_half_groups",
+    ],
+    tokens_max: usize::MAX,
+    unit_row_blocks: 4,
+    unit_tokens: 128,
+    chunk_tiles: 2,
+    blocks: 1,
+    board_bytes: ALIGNMENT,
+    stages: [6, 6, 5, 5],
+    stage_token_rows: 2 * 128,
+    stage_tiles: 4 * 2,
+    rings: 1,
+};
+
+/// The kernels whose units have 64 tokens.
+pub const HOPPER_64: Family = Family {
+    kernels: [
+        "gemm_hopper64_nibble_affine",
+        "gemm_hopper64_nibble_symmetric",
+        "gemm_hopper64_byte_symmetric",
+        "gemm_hopper64_byte_half_groups",
+    ],
+    unit_tokens: 64,
+    stages: [6; 4],
+    stage_token_rows: 2 * 64,
+    ..HOPPER_128
+};
+
+/// What serves how many tokens, fewest first.
+pub const FAMILIES: [&Family; 6] = [&GEMV, &GEMM_8, &GEMM_16, &GEMM_32, &GEMM_64, &HOPPER_128];
