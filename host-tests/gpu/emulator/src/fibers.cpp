@@ -27,9 +27,7 @@ asm(".text\n"
     "    popq %r12\n"
     "    popq %rbx\n"
     "    popq %rbp\n"
-    // A jump, for the processor would foretell a return to where this was called from.
-    "    popq %rcx\n"
-    "    jmpq *%rcx\n"
+    "    ret\n"
     ".size farthing_switch,.-farthing_switch\n");
 extern "C" void farthing_switch(emulator::Context *from, emulator::Context *to);
 #endif
