@@ -64,6 +64,16 @@ impl RopeTable {
     pub fn positions(&self) -> usize {
         self.positions
     }
+
+    /// `[positions, head_dim / 2]`.
+    pub fn cosines(&self) -> &[f32] {
+        &self.cosines
+    }
+
+    /// `[positions, head_dim / 2]`.
+    pub fn sines(&self) -> &[f32] {
+        &self.sines
+    }
 }
 
 /// Turns every head of `x`, one token's `[heads, head_dim]`, to `position`.

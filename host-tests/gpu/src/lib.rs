@@ -7,5 +7,7 @@
 
 pub mod bench;
 pub mod checks;
+pub mod floats;
+pub mod paged;
 pub mod random;
 pub mod stopwatch;

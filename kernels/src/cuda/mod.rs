@@ -16,6 +16,7 @@ pub mod gemm_small;
 pub mod gemv;
 pub mod kv_layout;
 mod launch;
+mod lengths;
 pub mod prefill_attention;
 pub mod rms_norm;
 pub mod rope_kv;

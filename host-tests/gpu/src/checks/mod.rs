@@ -1,4 +1,9 @@
 //! One file of checks for each operation.
+mod embedding;
+mod rms_norm;
+mod rope_kv;
+mod sample;
+mod swiglu;
 
 use crate::random::Random;
 use farthing_kernels::cuda::{CudaError, Device};
@@ -51,5 +56,11 @@ pub type Check<D> = fn(&mut D, Extent, &mut Random) -> Result<Vec<Outcome>, Cuda
 
 /// Every operation's checks by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Check<D>)> {
-    vec![]
+    vec![
+        ("embedding", embedding::check),
+        ("rms_norm", rms_norm::check),
+        ("rope_kv", rope_kv::check),
+        ("sample", sample::check),
+        ("swiglu", swiglu::check),
+    ]
 }
