@@ -1,9 +1,12 @@
 // Every kernel, as one program: each file is compiled once, and there is one thing to load.
+#include "decode_attention.cu"
+#include "dequantize.cu"
 #include "embedding.cu"
 #include "gemm_hopper.cu"
 #include "gemm_large.cu"
 #include "gemm_small.cu"
 #include "gemv.cu"
+#include "prefill_attention.cu"
 #include "rms_norm.cu"
 #include "rope_kv.cu"
 #include "sample.cu"
