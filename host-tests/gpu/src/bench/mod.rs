@@ -1,7 +1,13 @@
 //! One file of timings for each operation.
 
 mod decode_attention;
+mod embedding;
+mod models;
 mod prefill_attention;
+mod rms_norm;
+mod rope_kv;
+mod sample;
+mod swiglu;
 
 use crate::stopwatch::Stopwatch;
 use farthing_kernels::cuda::CudaError;
@@ -39,6 +45,11 @@ pub type Bench<D> = fn(&mut D) -> Result<Vec<Timing>, CudaError>;
 pub fn all<D: Stopwatch>() -> Vec<(&'static str, Bench<D>)> {
     vec![
         ("decode_attention", decode_attention::bench),
+        ("embedding", embedding::bench),
         ("prefill_attention", prefill_attention::bench),
+        ("rms_norm", rms_norm::bench),
+        ("rope_kv", rope_kv::bench),
+        ("sample", sample::bench),
+        ("swiglu", swiglu::bench),
     ]
 }

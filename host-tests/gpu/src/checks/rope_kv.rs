@@ -100,40 +100,7 @@ fn compare<D: Device>(
     };
     reference(shape, &inputs, &mut wanted_q, &mut wanted_cache);
 
-    let qkv = device.upload(&qkv_bytes)?;
-    let bias_buffer = device.upload(&f32_bytes(bias.as_deref().unwrap_or_default()))?;
-    let positions = device.upload(&u32_bytes(&positions))?;
-    let slots = device.upload(&u32_bytes(&slots))?;
-    let cosines = device.upload(&f32_bytes(table.cosines()))?;
-    let sines = device.upload(&f32_bytes(table.sines()))?;
-    let q_out = device.filled(2 * q_len, 0xff)?;
-    let keys = device.filled(layout.bytes(), 0xff)?;
-    let values = device.filled(layout.bytes(), 0xff)?;
-    let key_scales = device.filled(layout.scale_bytes(), 0xff)?;
-    let value_scales = device.filled(layout.scale_bytes(), 0xff)?;
-    let operands = Operands {
-        qkv: &qkv,
-        bias: bias.is_some().then_some(&bias_buffer),
-        positions: &positions,
-        slots: &slots,
-        cosines: &cosines,
-        sines: &sines,
-        q_out: &q_out,
-        cache: KvBuffers {
-            keys: &keys,
-            values: &values,
-            scales: (layout.kind == KvKind::I8).then_some((&key_scales, &value_scales)),
-        },
-    };
-    run(device, shape, &operands)?;
-    let got_q = f16_values(&device.download(&q_out)?);
-    let got_cache = KvBytes {
-        layout,
-        keys: device.download(&keys)?,
-        values: device.download(&values)?,
-        key_scales: device.download(&key_scales)?,
-        value_scales: device.download(&value_scales)?,
-    };
+    let (got_q, got_cache) = run_on(device, shape, &inputs)?;
     let case = |part: &str| {
         let bias = if bias.is_some() { " bias" } else { "" };
         format!(
@@ -155,6 +122,50 @@ fn compare<D: Device>(
         outcome("q", poisoned_error(&got_q, &wanted_q), TOLERANCE_F16),
         outcome("cache", cache_error(&got_cache, &wanted_cache), tolerance),
     ])
+}
+
+/// The device's queries and cache.
+fn run_on<D: Device>(
+    device: &mut D,
+    shape: &Shape,
+    inputs: &Inputs<'_>,
+) -> Result<(Vec<f32>, KvBytes), CudaError> {
+    let layout = shape.cache;
+    let q_bytes = 2 * shape.rows * shape.heads * layout.head_dim;
+    let qkv = device.upload(&f16_bytes(inputs.qkv, 1.0))?;
+    let bias = device.upload(&f32_bytes(inputs.bias.unwrap_or_default()))?;
+    let positions = device.upload(&u32_bytes(inputs.positions))?;
+    let slots = device.upload(&u32_bytes(inputs.slots))?;
+    let cosines = device.upload(&f32_bytes(inputs.table.cosines()))?;
+    let sines = device.upload(&f32_bytes(inputs.table.sines()))?;
+    let q_out = device.filled(q_bytes, 0xff)?;
+    let keys = device.filled(layout.bytes(), 0xff)?;
+    let values = device.filled(layout.bytes(), 0xff)?;
+    let key_scales = device.filled(layout.scale_bytes(), 0xff)?;
+    let value_scales = device.filled(layout.scale_bytes(), 0xff)?;
+    let operands = Operands {
+        qkv: &qkv,
+        bias: inputs.bias.is_some().then_some(&bias),
+        positions: &positions,
+        slots: &slots,
+        cosines: &cosines,
+        sines: &sines,
+        q_out: &q_out,
+        cache: KvBuffers {
+            keys: &keys,
+            values: &values,
+            scales: (layout.kind == KvKind::I8).then_some((&key_scales, &value_scales)),
+        },
+    };
+    run(device, shape, &operands)?;
+    let cache = KvBytes {
+        layout,
+        keys: device.download(&keys)?,
+        values: device.download(&values)?,
+        key_scales: device.download(&key_scales)?,
+        value_scales: device.download(&value_scales)?,
+    };
+    Ok((f16_values(&device.download(&q_out)?), cache))
 }
 
 /// Random values; the last row's last value head is zeros.

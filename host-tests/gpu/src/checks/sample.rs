@@ -102,101 +102,120 @@ pub fn check<D: Device>(
     Ok(outcomes)
 }
 
+const GREEDY: SampleParameters = SampleParameters::GREEDY;
+const PLAIN: SampleParameters = SampleParameters {
+    temperature: 1.0,
+    ..GREEDY
+};
+const HOT: SampleParameters = SampleParameters {
+    temperature: 5.0,
+    ..PLAIN
+};
+const MILD: SampleParameters = SampleParameters {
+    temperature: 0.8,
+    top_p: 0.95,
+    ..GREEDY
+};
+const PENALTIES: SampleParameters = SampleParameters {
+    repetition: 1.3,
+    presence: 0.5,
+    frequency: 0.25,
+    ..MILD
+};
+
 fn rows() -> Vec<Row> {
-    let greedy = SampleParameters::GREEDY;
-    let plain = SampleParameters {
-        temperature: 1.0,
-        ..greedy
-    };
-    let mild = SampleParameters {
-        temperature: 0.8,
-        top_p: 0.95,
-        ..greedy
-    };
-    let penalties = SampleParameters {
-        repetition: 1.3,
-        presence: 0.5,
-        frequency: 0.25,
-        ..mild
-    };
-    let top_k = |top_k| SampleParameters { top_k, ..plain };
-    let top_p = |top_p| SampleParameters { top_p, ..plain };
-    let min_p = |min_p| SampleParameters { min_p, ..plain };
-    let hot = SampleParameters {
-        temperature: 5.0,
-        ..plain
-    };
-    let cold = SampleParameters {
-        temperature: 1e-4,
-        ..plain
-    };
-    let all = SampleParameters {
-        top_k: 40,
-        min_p: 0.02,
-        ..penalties
-    };
-    let many = SampleParameters {
-        top_k: 3000,
-        top_p: 0.9,
-        ..hot
-    };
-    let (wide, flat, tied, holed) = (Kind::Wide, Kind::Flat, Kind::Tied, Kind::Holed);
-    let row = |name, kind, parameters| Row {
+    let mut rows = uncut_rows();
+    rows.extend(cut_rows());
+    rows.extend(rows_with_history());
+    rows
+}
+
+fn row(name: &'static str, kind: Kind, parameters: SampleParameters) -> Row {
+    Row {
         name,
         kind,
         parameters,
         history_len: 0,
-    };
-    let with_history = |name, kind, parameters| Row {
-        history_len: 20,
-        ..row(name, kind, parameters)
+    }
+}
+
+/// The likeliest token, or one of all.
+fn uncut_rows() -> Vec<Row> {
+    let cold = SampleParameters {
+        temperature: 1e-4,
+        ..PLAIN
     };
     vec![
-        row("greedy", wide, greedy),
-        row("greedy", tied, greedy),
-        row("greedy", holed, greedy),
-        row("greedy", Kind::Infinite, greedy),
-        row("greedy", Kind::Impossible, greedy),
-        row("plain", wide, plain),
-        row("plain", flat, plain),
-        row("plain", holed, plain),
-        row("plain", Kind::Infinite, plain),
-        row("plain", Kind::Impossible, plain),
-        row("plain", Kind::Equal, plain),
-        row("hot", wide, hot),
-        row("cold", wide, cold),
-        row("top_k 1", wide, top_k(1)),
-        row("top_k 1", tied, top_k(1)),
-        row("top_k 7", Kind::Equal, top_k(7)),
-        row("top_k 40", tied, top_k(40)),
-        row("top_k 40", holed, top_k(40)),
-        row("top_k 3000", flat, top_k(3000)),
-        row("top_k of all", wide, top_k(u32::MAX)),
-        row("top_p 0", wide, top_p(0.0)),
-        row("top_p 1e-9", tied, top_p(1e-9)),
-        row("top_p 0.5", tied, top_p(0.5)),
-        row("top_p 0.9", flat, top_p(0.9)),
-        row("top_p 0.9", Kind::Equal, top_p(0.9)),
-        row("top_p 0.999", holed, top_p(0.999)),
-        row("min_p 1", wide, min_p(1.0)),
-        row("min_p 1", tied, min_p(1.0)),
-        row("min_p 0.05", wide, min_p(0.05)),
-        row("min_p above 1", wide, min_p(2.0)),
-        row("many", flat, many),
-        row("mild", wide, mild),
-        with_history(
-            "greedy penalties",
-            wide,
-            SampleParameters {
-                temperature: 0.0,
-                ..penalties
-            },
-        ),
-        with_history("penalties", wide, penalties),
-        with_history("penalties", holed, penalties),
-        with_history("all", wide, all),
-        with_history("all", tied, all),
+        row("greedy", Kind::Wide, GREEDY),
+        row("greedy", Kind::Tied, GREEDY),
+        row("greedy", Kind::Holed, GREEDY),
+        row("greedy", Kind::Infinite, GREEDY),
+        row("greedy", Kind::Impossible, GREEDY),
+        row("plain", Kind::Wide, PLAIN),
+        row("plain", Kind::Flat, PLAIN),
+        row("plain", Kind::Holed, PLAIN),
+        row("plain", Kind::Infinite, PLAIN),
+        row("plain", Kind::Impossible, PLAIN),
+        row("plain", Kind::Equal, PLAIN),
+        row("hot", Kind::Wide, HOT),
+        row("cold", Kind::Wide, cold),
     ]
+}
+
+fn cut_rows() -> Vec<Row> {
+    let top_k = |top_k| SampleParameters { top_k, ..PLAIN };
+    let top_p = |top_p| SampleParameters { top_p, ..PLAIN };
+    let min_p = |min_p| SampleParameters { min_p, ..PLAIN };
+    let many = SampleParameters {
+        top_k: 3000,
+        top_p: 0.9,
+        ..HOT
+    };
+    vec![
+        row("top_k 1", Kind::Wide, top_k(1)),
+        row("top_k 1", Kind::Tied, top_k(1)),
+        row("top_k 7", Kind::Equal, top_k(7)),
+        row("top_k 40", Kind::Tied, top_k(40)),
+        row("top_k 40", Kind::Holed, top_k(40)),
+        row("top_k 3000", Kind::Flat, top_k(3000)),
+        row("top_k of all", Kind::Wide, top_k(u32::MAX)),
+        row("top_p 0", Kind::Wide, top_p(0.0)),
+        row("top_p 1e-9", Kind::Tied, top_p(1e-9)),
+        row("top_p 0.5", Kind::Tied, top_p(0.5)),
+        row("top_p 0.9", Kind::Flat, top_p(0.9)),
+        row("top_p 0.9", Kind::Equal, top_p(0.9)),
+        row("top_p 0.999", Kind::Holed, top_p(0.999)),
+        row("min_p 1", Kind::Wide, min_p(1.0)),
+        row("min_p 1", Kind::Tied, min_p(1.0)),
+        row("min_p 0.05", Kind::Wide, min_p(0.05)),
+        row("min_p above 1", Kind::Wide, min_p(2.0)),
+        row("many", Kind::Flat, many),
+        row("mild", Kind::Wide, MILD),
+    ]
+}
+
+fn rows_with_history() -> Vec<Row> {
+    let greedy = SampleParameters {
+        temperature: 0.0,
+        ..PENALTIES
+    };
+    let all = SampleParameters {
+        top_k: 40,
+        min_p: 0.02,
+        ..PENALTIES
+    };
+    [
+        row("greedy penalties", Kind::Wide, greedy),
+        row("penalties", Kind::Wide, PENALTIES),
+        row("penalties", Kind::Holed, PENALTIES),
+        row("all", Kind::Wide, all),
+        row("all", Kind::Tied, all),
+    ]
+    .map(|row| Row {
+        history_len: 20,
+        ..row
+    })
+    .into()
 }
 
 fn inputs(random: &mut Random, row: &Row, vocabulary: usize) -> Inputs {
