@@ -13,6 +13,7 @@ use std::path::Path;
 /// The limits, as peers are named.
 pub const COPY: &str = "copy";
 pub const MATMUL: &str = "cuBLASLt bf16 8192x8192x8192";
+pub const SAME: &str = "cuBLASLt bf16, same shape";
 /// The operation that the limits themselves are written down as.
 const LIMIT: &str = "limit";
 
@@ -32,6 +33,8 @@ pub struct Metric {
     pub shape: String,
     pub rows: usize,
     pub time_us: f64,
+    /// Of cuBLASLt at the same shape, where it was timed.
+    pub peer_us: Option<f64>,
 }
 
 /// What a run has measured.
@@ -62,16 +65,19 @@ impl Report {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "{:<16} {:<34} {:>6} {:>10} {:>8} {:<7} {:>6} {:>6} met",
-            "operation", "shape", "rows", "us", "rate", "unit", "share", "target"
+            "{:<28} {:<34} {:>6} {:>10} {:>8} {:<7} {:>6} {:>6} {:>10} met",
+            "operation", "shape", "rows", "us", "rate", "unit", "share", "target", "cuBLASLt"
         );
         for metric in self.metrics.iter().filter(|m| m.operation != LIMIT) {
             let target = metric
                 .target
                 .map_or("-".to_string(), |target| format!("{target:.2}"));
+            let peer = metric
+                .peer_us
+                .map_or("-".to_string(), |peer_us| format!("{peer_us:.2}"));
             let _ = writeln!(
                 text,
-                "{:<16} {:<34} {:>6} {:>10.2} {:>8.1} {:<7} {:>6.2} {target:>6} {}",
+                "{:<28} {:<34} {:>6} {:>10.2} {:>8.1} {:<7} {:>6.2} {target:>6} {peer:>10} {}",
                 metric.operation,
                 metric.shape,
                 metric.rows,
@@ -106,7 +112,7 @@ impl Report {
             let shares = || of().map(|metric| metric.ratio);
             let _ = writeln!(
                 text,
-                "{operation:<16} {:>4} timings, share {:.2} to {:.2}, {} of {} targets met",
+                "{operation:<28} {:>4} timings, share {:.2} to {:.2}, {} of {} targets met",
                 of().count(),
                 shares().fold(f64::INFINITY, f64::min),
                 shares().fold(0.0, f64::max),
@@ -159,6 +165,7 @@ fn limit(name: &str, value: f64, unit: &str) -> Metric {
         shape: String::new(),
         rows: 0,
         time_us: 0.0,
+        peer_us: None,
     }
 }
 
@@ -172,8 +179,10 @@ fn metric(timing: &Timing, limits: Limits) -> Metric {
         }
         Bound::Arithmetic => {
             let rate = timing.operations / timing.time_us / 1e6;
-            let limit = limits.matmul_tflop_s.unwrap_or(0.0);
-            (rate, "TFLOP/s", MATMUL, limit)
+            match timing.peer_us {
+                Some(peer_us) => (rate, "TFLOP/s", SAME, timing.operations / peer_us / 1e6),
+                None => (rate, "TFLOP/s", MATMUL, limits.matmul_tflop_s.unwrap_or(0.0)),
+            }
         }
     };
     let ratio = if peer_value > 0.0 {
@@ -198,6 +207,7 @@ fn metric(timing: &Timing, limits: Limits) -> Metric {
         shape: timing.shape.clone(),
         rows: timing.rows,
         time_us: timing.time_us,
+        peer_us: timing.peer_us,
     }
 }
 
@@ -224,6 +234,7 @@ mod tests {
             operations: 4e9,
             bound,
             target,
+            peer_us: None,
         }
     }
 
@@ -258,7 +269,7 @@ mod tests {
         ]);
         let expected = "copy: 3000 GB/s\n\
             cuBLASLt bf16 8192x8192x8192: 800 TFLOP/s\n\
-            gemv                2 timings, share 0.50 to 0.80, 1 of 2 targets met\n";
+            gemv                            2 timings, share 0.50 to 0.80, 1 of 2 targets met\n";
         assert_eq!(report.summary(), expected);
         assert_eq!(report.table().lines().count(), 3);
     }

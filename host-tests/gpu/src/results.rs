@@ -3,7 +3,7 @@
 
 use crate::RunError;
 use crate::origin::Origin;
-use crate::report::{COPY, MATMUL, Metric};
+use crate::report::{COPY, MATMUL, Metric, SAME};
 use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
 use std::fs;
@@ -43,7 +43,8 @@ fn render(origin: &Origin, metrics: &[Metric]) -> String {
     }
     text.push_str(
         "A cell is the median time and the share of that copy's bandwidth, or, with a `t`, of that \
-         rate\nof dense bf16 products. Bold is below its target.\n",
+         rate\nof dense bf16 products, or, with a `c`, of the rate of cuBLASLt at the same shape. \
+         Bold is below\nits target.\n",
     );
     let timings: Vec<&Metric> = metrics.iter().filter(|metric| metric.rows > 0).collect();
     for operation in distinct(timings.iter().map(|metric| metric.operation.as_str())) {
@@ -82,7 +83,11 @@ fn table(text: &mut String, operation: &str, metrics: &[&Metric]) {
 }
 
 fn cell(metric: &Metric) -> String {
-    let mark = if metric.peer == MATMUL { "t" } else { "" };
+    let mark = match metric.peer.as_str() {
+        MATMUL => "t",
+        SAME => "c",
+        _ => "",
+    };
     let share = format!("{:.0} %{mark}", metric.ratio * 100.0);
     let share = if metric.met == Some(false) {
         format!("**{share}**")
@@ -137,6 +142,7 @@ mod tests {
             operations: 4e9,
             bound,
             target: Some(0.6),
+            peer_us: None,
         };
         report.add(&[
             timing("4096x4096", 16, Bound::Memory),

@@ -101,5 +101,6 @@ fn time<D: Stopwatch>(
         operations: (4 * shape.heads * shape.cache.head_dim * tokens) as f64,
         bound: Bound::Memory,
         target: (bytes >= TARGET_BYTES_MIN).then_some(TARGET),
+        peer_us: None,
     })
 }

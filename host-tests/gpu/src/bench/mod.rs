@@ -4,6 +4,7 @@ mod decode_attention;
 mod embedding;
 mod models;
 mod prefill_attention;
+mod product;
 mod rms_norm;
 mod rope_kv;
 mod sample;
@@ -29,6 +30,9 @@ pub struct Timing {
     pub bound: Bound,
     /// The share of that bound to reach, if one is set.
     pub target: Option<f64>,
+    /// How long cuBLASLt takes for the same product with dense bf16 weights, where it was timed. An
+    /// operation that arithmetic bounds is then held against it.
+    pub peer_us: Option<f64>,
 }
 
 /// What bounds an operation.
@@ -47,6 +51,7 @@ pub fn all<D: Stopwatch>() -> Vec<(&'static str, Bench<D>)> {
         ("decode_attention", decode_attention::bench),
         ("embedding", embedding::bench),
         ("prefill_attention", prefill_attention::bench),
+        ("product", product::bench),
         ("rms_norm", rms_norm::bench),
         ("rope_kv", rope_kv::bench),
         ("sample", sample::bench),

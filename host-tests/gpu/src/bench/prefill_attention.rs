@@ -89,5 +89,6 @@ fn time<D: Stopwatch>(
         operations: (4 * shape.heads * shape.cache.head_dim * pairs) as f64,
         bound: Bound::Arithmetic,
         target: None,
+        peer_us: None,
     })
 }

@@ -1,5 +1,9 @@
 //! One file of checks for each operation.
+
+mod decode_attention;
 mod embedding;
+mod prefill_attention;
+pub mod product;
 mod rms_norm;
 mod rope_kv;
 mod sample;
@@ -57,7 +61,14 @@ pub type Check<D> = fn(&mut D, Extent, &mut Random) -> Result<Vec<Outcome>, Cuda
 /// Every operation's checks by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Check<D>)> {
     vec![
+        ("decode_attention", decode_attention::check),
+        ("dequantize", product::dequantize),
         ("embedding", embedding::check),
+        ("gemm_hopper", product::gemm_hopper),
+        ("gemm_large", product::gemm_large),
+        ("gemm_small", product::gemm_small),
+        ("gemv", product::gemv),
+        ("prefill_attention", prefill_attention::check),
         ("rms_norm", rms_norm::check),
         ("rope_kv", rope_kv::check),
         ("sample", sample::check),

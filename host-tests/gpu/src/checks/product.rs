@@ -168,10 +168,19 @@ fn check<D: Device>(
 ) -> Result<Vec<Outcome>, CudaError> {
     let mut sizes = vec![(1, 32), (100, 96), (192, 576)];
     if extent == Extent::Full {
-        sizes.extend([(576, 1536), (960, 576), (3584, 3584), (4096, 4096)]);
+        sizes.extend([(576, 1536), (960, 576), (1024, 4096)]);
+    }
+    let mut shapes = shapes(&sizes);
+    if extent == Extent::Full {
+        shapes.push(WeightShape {
+            format: Format::NibbleAffine,
+            rows: 4096,
+            cols: 4096,
+            group: 32,
+        });
     }
     let mut outcomes = Vec::new();
-    for (index, shape) in shapes(&sizes).into_iter().enumerate() {
+    for (index, shape) in shapes.into_iter().enumerate() {
         let weights = random_weights(shape, random)?;
         let dense = weights.unpack();
         for &(family, tokens) in families {
