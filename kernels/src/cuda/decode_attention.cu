@@ -28,7 +28,7 @@ const u32 ROWS = 16;
 // an H100's memory busy.
 template <u32 DIM, typename KIND> struct Plan {
     static const u32 ROW = DIM * KIND::BYTES;
-    static const u32 KEYS = ROW >= 192 ? 16 : (ROW >= 96 ? 32 : 64);
+    static const u32 KEYS = ROW >= 192 ? 16 : 32;
     static const u32 STAGES = 3;
     static const u32 WARPS = ROW >= 512 ? 2 : 4;
     static const u32 THREADS = WARPS * WARP;

@@ -65,11 +65,7 @@ struct Plan {
 impl Plan {
     fn new(cache: &KvLayout, group: usize) -> Plan {
         let row = cache.head_dim * cache.kind.element_bytes();
-        let keys = match row {
-            192.. => 16,
-            96.. => 32,
-            _ => 64,
-        };
+        let keys = if row >= 192 { 16 } else { 32 };
         let warps = if row >= 512 { 2 } else { 4 };
         let scale = match cache.kind {
             KvKind::F16 => 0,
@@ -247,54 +243,65 @@ pub fn reference(
     contexts: &[u32],
 ) -> Vec<f32> {
     let head_dim = shape.cache.head_dim;
-    let mut out = Vec::with_capacity(q.len());
+    let mut out = vec![0.0; q.len()];
     for (seq, context) in contexts.iter().enumerate() {
         let table = &tables[seq * shape.blocks_max..][..shape.blocks_max];
-        for head in 0..shape.heads {
-            let q = &q[(seq * shape.heads + head) * head_dim..][..head_dim];
-            let kv_head = head / shape.group();
-            out.extend(attend(
-                cache,
-                table,
-                kv_head,
-                q,
-                *context as usize,
-                shape.scale,
-            ));
+        for kv_head in 0..shape.cache.kv_heads {
+            let past = Past::gather(cache, table, kv_head, *context as usize);
+            for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+                let of = (seq * shape.heads + head) * head_dim..;
+                let attended = past.attend(&q[of.clone()][..head_dim], past.len(), shape.scale);
+                out[of][..head_dim].copy_from_slice(&attended);
+            }
         }
     }
     out
 }
 
-/// One query over the first `context` tokens of a sequence.
-pub(super) fn attend(
-    cache: &KvBytes,
-    table: &[u32],
-    kv_head: usize,
-    q: &[f32],
-    context: usize,
-    scale: f32,
-) -> Vec<f32> {
-    let block_size = cache.layout.block_size;
-    let slot = |token: usize| table[token / block_size] as usize * block_size + token % block_size;
-    let scores: Vec<f64> = (0..context)
-        .map(|token| {
-            let key = cache.read(Half::Keys, slot(token), kv_head);
-            let products = q.iter().zip(&key).map(|(q, k)| f64::from(*q * *k));
-            products.sum::<f64>() * f64::from(scale)
-        })
-        .collect();
-    let largest = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
-    let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    let mut out = vec![0.0f64; q.len()];
-    for (token, weight) in weights.iter().enumerate() {
-        let value = cache.read(Half::Values, slot(token), kv_head);
-        for (out, value) in out.iter_mut().zip(&value) {
-            *out += weight / sum * f64::from(*value);
+/// What one key head of a sequence remembers: `[tokens][head_dim]` each.
+pub(super) struct Past {
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+}
+
+impl Past {
+    /// The first `context` tokens.
+    pub(super) fn gather(cache: &KvBytes, table: &[u32], kv_head: usize, context: usize) -> Past {
+        let block_size = cache.layout.block_size;
+        let read = |half| {
+            let slots = (0..context)
+                .map(|token| table[token / block_size] as usize * block_size + token % block_size);
+            slots.map(|slot| cache.read(half, slot, kv_head)).collect()
+        };
+        Past {
+            keys: read(Half::Keys),
+            values: read(Half::Values),
         }
     }
-    out.iter().map(|x| *x as f32).collect()
+
+    /// Tokens.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// One query over the first `seen` tokens.
+    pub(super) fn attend(&self, q: &[f32], seen: usize, scale: f32) -> Vec<f32> {
+        let scores = self.keys[..seen].iter().map(|key| {
+            let products = q.iter().zip(key).map(|(q, k)| f64::from(*q * *k));
+            products.sum::<f64>() * f64::from(scale)
+        });
+        let scores: Vec<f64> = scores.collect();
+        let largest = scores.iter().fold(f64::MIN, |a, b| a.max(*b));
+        let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let mut out = vec![0.0f64; q.len()];
+        for (weight, value) in weights.iter().zip(&self.values) {
+            for (out, value) in out.iter_mut().zip(value) {
+                *out += weight / sum * f64::from(*value);
+            }
+        }
+        out.iter().map(|x| *x as f32).collect()
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The rows' own keys and values are in the cache before. What row starts, tables and contexts
 //! point beyond is clamped, not read.
 
-use super::decode_attention::{GROUP_MAX, attend};
+use super::decode_attention::{GROUP_MAX, Past};
 use super::kv_layout::{KvBuffers, KvBytes, KvKind, KvLayout};
 use super::lengths::{check_lengths, dimension, rows};
 use super::{Arg, CudaError, Device, Launch};
@@ -173,17 +173,18 @@ pub fn reference(
     contexts: &[u32],
 ) -> Vec<f32> {
     let head_dim = shape.cache.head_dim;
-    let mut out = Vec::with_capacity(q.len());
+    let mut out = vec![0.0; q.len()];
     for (seq, context) in contexts.iter().enumerate() {
         let table = &tables[seq * shape.blocks_max..][..shape.blocks_max];
         let rows = row_starts[seq] as usize..row_starts[seq + 1] as usize;
-        for row in rows.clone() {
-            // Its own position and all before it.
-            let seen = *context as usize - (rows.end - row) + 1;
-            for head in 0..shape.heads {
-                let q = &q[(row * shape.heads + head) * head_dim..][..head_dim];
-                let kv_head = head / shape.group();
-                out.extend(attend(cache, table, kv_head, q, seen, shape.scale));
+        for head in 0..shape.heads {
+            let past = Past::gather(cache, table, head / shape.group(), *context as usize);
+            for row in rows.clone() {
+                // Its own position and all before it.
+                let seen = past.len() - (rows.end - row) + 1;
+                let of = (row * shape.heads + head) * head_dim..;
+                let attended = past.attend(&q[of.clone()][..head_dim], seen, shape.scale);
+                out[of][..head_dim].copy_from_slice(&attended);
             }
         }
     }

@@ -8,18 +8,18 @@ use farthing_kernels::cuda::kv_layout::{KvKind, KvLayout};
 use farthing_kernels::cuda::prefill_attention::{Operands, Shape, reference, run};
 use farthing_kernels::cuda::{CudaError, Device};
 
-const TOLERANCE: f64 = 2e-3;
+const TOLERANCE: f64 = 1e-3;
 
 /// Heads, key heads, head size, block size, and of each sequence its rows and the tokens before.
 type Case = (usize, usize, usize, usize, &'static [(u32, u32)]);
 
 const SMALL: [Case; 8] = [
-    (9, 3, 64, 16, &[(1, 0), (5, 16), (0, 3), (100, 0)]),
-    (28, 4, 128, 16, &[(33, 0), (2, 31)]),
+    (9, 3, 64, 16, &[(1, 0), (5, 16), (0, 3), (65, 0)]),
+    (28, 4, 128, 16, &[(19, 0), (2, 31)]),
     (32, 8, 128, 32, &[(17, 47)]),
     (4, 4, 128, 16, &[(16, 0), (1, 100)]),
-    (2, 1, 64, 32, &[(150, 107)]),
-    (16, 1, 128, 16, &[(9, 255)]),
+    (2, 1, 64, 32, &[(130, 127)]),
+    (16, 1, 128, 16, &[(9, 192)]),
     (6, 2, 96, 16, &[(50, 20)]),
     (2, 1, 256, 32, &[(70, 5), (1, 0)]),
 ];
