@@ -94,6 +94,16 @@ pub fn peers_dir() -> PathBuf {
     farthing_dir().join("peers")
 }
 
+/// The CUDA compilers, and the kernels that they have compiled.
+pub fn cuda_dir() -> PathBuf {
+    farthing_dir().join("cuda")
+}
+
+/// The program that checks and times the CUDA kernels on a card.
+pub fn gpu_program() -> PathBuf {
+    target_dir().join("release").join("farthing-gpu")
+}
+
 /// `path`, when it exists; otherwise an error that names the command which makes it.
 pub fn require(what: &'static str, path: PathBuf) -> Result<PathBuf, HarnessError> {
     if path.exists() {

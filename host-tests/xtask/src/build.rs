@@ -3,7 +3,7 @@
 use crate::cli::BuildOptions;
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
-use crate::{fetch, subprocess, vocabulary};
+use crate::{fetch, kernels, subprocess, vocabulary};
 use farthing_host_tests::paths;
 use std::env;
 use std::io::{IsTerminal, Write, stderr};
@@ -30,7 +30,13 @@ pub const FILTER: [&str; 7] = [
 /// one run of cargo, which then resolves the features of our dependencies as it does for the
 /// backend and for xtask alone, and compiles none of them twice.
 pub const TEST_GROUPS: [&[&str]; 2] = [
-    &["farthing-core", "farthing-kernels", "farthing-backend"],
+    &[
+        "farthing-core",
+        "farthing-kernels",
+        "farthing-backend",
+        "farthing-gpu-tests",
+        "farthing-cuda-emulator",
+    ],
     &["farthing-host-tests", "xtask"],
 ];
 
@@ -93,10 +99,14 @@ pub fn filter(interrupt: &Interrupt) -> Result<(), XtaskError> {
     cargo("the filter", &FILTER, interrupt)
 }
 
-/// The cargo that runs us, in the workspace.
+/// The cargo that runs us, in the workspace. If the CUDA kernels have been compiled as they are now,
+/// every build has them inside, so that none undoes another's.
 pub fn cargo_command() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(paths::workspace_root());
+    if let Some(kernels) = kernels::current() {
+        command.env("FARTHING_CUDA_FATBIN", kernels);
+    }
     command
 }
 

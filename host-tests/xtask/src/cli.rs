@@ -24,6 +24,8 @@ pub enum Command {
     Up(UpOptions),
     /// Send a small real workload through the stack and print what each request cost
     Demo(DemoOptions),
+    /// Compile the CUDA kernels, which needs no card; the backend is then built with them inside
+    Kernels,
     /// Write the reference of the filter's configuration from its types
     Reference,
     /// Run every test: Rust, the openai package as a client, and the demo

@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
-//! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with.
+//! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with and
+//! [`kernels`] what a card computes with.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod demo;
 mod error;
 mod fetch;
 mod fuzz;
+mod kernels;
 mod machine;
 mod prices;
 mod reference;
@@ -50,6 +52,7 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Vocabulary => fetch::vocabularies(interrupt),
         Command::Up(options) => up::run(&options, interrupt),
         Command::Demo(options) => demo::run(&options, interrupt),
+        Command::Kernels => kernels::run(interrupt),
         Command::Reference => reference::write(),
         Command::Test => test::run(interrupt),
         Command::Fuzz(options) => fuzz::run(&options, interrupt).map(drop),

@@ -1,12 +1,12 @@
-//! `cargo xtask test`: every test there is. The Rust tests, the official `openai` package as a
-//! client of the whole stack, and the demo, which checks itself.
+//! `cargo xtask test`: every test there is. The Rust tests, the CUDA kernels in both compilers, the
+//! official `openai` package as a client of the whole stack, and the demo, which checks itself.
 
 use crate::build::{self, TEST_GROUPS, cargo_command};
 use crate::cli::{DemoOptions, FUZZ_SECONDS, FuzzOptions};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
 use crate::stack::{Stack, StackOptions};
-use crate::{demo, fetch, fuzz, subprocess};
+use crate::{demo, fetch, fuzz, kernels, subprocess};
 use farthing_host_tests::paths;
 use serde_json::json;
 use std::path::Path;
@@ -30,10 +30,13 @@ struct Tally {
 pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     fetch::everything(interrupt)?;
     let packages = fetch::client_packages(interrupt)?;
+    // Before the builds, which have the kernels inside.
+    kernels::run(interrupt)?;
     build::for_tests(interrupt)?;
     let started = Instant::now();
     let suites = [
         ("rust tests", tally(rust_tests(interrupt))?),
+        ("kernels in NVRTC", tally(compiler_run(interrupt))?),
         ("openai client", tally(client_tests(&packages, interrupt))?),
         ("demo", tally(demo_run(interrupt))?),
         ("fuzz targets", tally(fuzz_run(interrupt))?),
@@ -77,6 +80,31 @@ fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     Ok(tally)
 }
 
+/// The kernels in the compiler of machines whose build has none inside. nvcc has compiled them
+/// before; the rest of the two is the same.
+fn compiler_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: the CUDA kernels in NVRTC");
+    let toolkit = fetch::cuda_toolkit(interrupt)?;
+    let program = paths::require("the program for cards", paths::gpu_program())?;
+    let mut command = Command::new(program);
+    command
+        .args(["compile", "--syntax"])
+        .env("LD_LIBRARY_PATH", toolkit.libraries());
+    plain_tests(&mut command, interrupt)
+}
+
+/// A program that ends with its counts.
+fn plain_tests(command: &mut Command, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    let mut tally = Tally::default();
+    let finished = subprocess::run(command, interrupt, |line| {
+        let Some(line) = line else { return };
+        println!("{line}");
+        tally.add_plain_result(line);
+    })?;
+    tally.count_a_failure_unless(finished.status.success());
+    Ok(tally)
+}
+
 /// The official client against Envoy.
 fn client_tests(packages: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskError> {
     eprintln!("test: the openai package as a client");
@@ -93,13 +121,7 @@ fn client_tests(packages: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskEr
         .env("PYTHONPATH", packages)
         .env("FARTHING_URL", format!("http://{}", stack.address()))
         .env("FARTHING_LIMITED_KEY", LIMITED_KEY);
-    let mut tally = Tally::default();
-    let finished = subprocess::run(&mut command, interrupt, |line| {
-        let Some(line) = line else { return };
-        println!("{line}");
-        tally.add_plain_result(line);
-    })?;
-    tally.count_a_failure_unless(finished.status.success());
+    let tally = plain_tests(&mut command, interrupt)?;
     stack.stop()?;
     Ok(tally)
 }

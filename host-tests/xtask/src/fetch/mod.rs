@@ -2,6 +2,7 @@
 //! the ignored folder, resumed after an interruption, and checked before anything uses it; a
 //! second run touches no network.
 
+mod cuda;
 mod download;
 mod peers;
 mod pinned;
@@ -22,6 +23,7 @@ use pins::{ARTIFACTS, Artifact, Kind, Source};
 use stamp::State;
 use std::fs;
 
+pub use cuda::{CudaToolkit, cuda_toolkit, requirements as cuda_requirements};
 pub use peers::{litellm, portkey};
 pub use python::client_packages;
 pub use stamp::hexadecimal;
