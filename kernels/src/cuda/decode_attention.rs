@@ -33,7 +33,7 @@ pub struct Shape {
     pub blocks_max: usize,
     /// The longest context that is expected. A longer one is not wrong, only slower.
     pub contexts_max: usize,
-    /// What scores are multiplied by.
+    /// What scores are multiplied by; positive.
     pub scale: f32,
     pub cache: KvLayout,
 }
@@ -134,15 +134,15 @@ impl Shape {
     }
 
     /// As many blocks as keep the card busy, but none without a unit. Few key heads are cut into
-    /// more pieces the more blocks there are, so then a multiprocessor gets one.
+    /// more pieces the more blocks there are, so then a multiprocessor gets one; with i8, where
+    /// widening takes longer than a single block's copies, it still gets all it has room for.
     fn blocks(&self, properties: &Properties, plan: &Plan) -> usize {
         let heads = self.seqs * self.cache.kv_heads;
         let multiprocessors = properties.multiprocessors as usize;
         let fitting = properties.shared_bytes_max as usize / plan.shared_bytes;
-        let each = if heads < multiprocessors {
-            1
-        } else {
-            fitting.clamp(1, BLOCKS_OF_MULTIPROCESSOR)
+        let each = match self.cache.kind {
+            KvKind::F16 if heads < multiprocessors => 1,
+            _ => fitting.clamp(1, BLOCKS_OF_MULTIPROCESSOR),
         };
         let units = heads.saturating_mul(self.contexts_max.div_ceil(plan.unit()).max(1));
         (multiprocessors * each)

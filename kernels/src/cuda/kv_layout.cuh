@@ -5,7 +5,7 @@
 // 16 or 32 tokens, so a granule lies in one block and is contiguous. A warp copies granules whole.
 //
 // In shared memory a row keeps its length; its 16-byte quads change places so that eight rows' same
-// quads lie in different banks (the XOR of Dao's FlashAttention and of CUTLASS, for any row length).
+// quads lie in different banks: the XOR that CUTLASS uses, here for rows of any length.
 //
 // i8 elements become f16 in registers, exactly: a byte x + 128 under the f16 bits of 1024 is
 // 1152 + x, from which 1152 is subtracted (Kim et al., "Who Says Elephants Can't Run", 2022).
@@ -26,13 +26,6 @@ struct F16 {
 struct I8 {
     static const u32 BYTES = 1;
     static const u32 SCALE = 4;
-};
-
-template <typename A, typename B> struct Same {
-    static const bool VALUE = false;
-};
-template <typename A> struct Same<A, A> {
-    static const bool VALUE = true;
 };
 
 // One layer's cache and the tables of its sequences.
@@ -67,24 +60,54 @@ DEVICE u32 granule_row(const Cache &cache, const u32 *table, u32 head, u32 granu
 
 // === Shared memory ===
 
-// Where a quad of a row lies in a tile.
-template <u32 ROW_BYTES> DEVICE u32 tile_offset(u32 row, u32 quad) {
+// Rows of every eight whose same quads would meet in a bank if they kept their places.
+template <u32 ROW_BYTES> DEVICE u32 meeting_rows() {
     const u32 quads = ROW_BYTES / 16;
-    // Rows that would otherwise meet in a bank, of every eight.
-    const u32 spread = quads % 8 == 0 ? 8 : (quads % 4 == 0 ? 4 : 2);
-    return row * ROW_BYTES + ((quad ^ (row % 8 / (8 / spread))) * 16);
+    return quads % 8 == 0 ? 8 : (quads % 4 == 0 ? 4 : 2);
 }
 
-// Starts the copy of 16 rows; those from `valid` on become zeros. All lanes of a warp call it.
+// By what a row's quads are moved.
+template <u32 ROW_BYTES> DEVICE u32 move_of(u32 row) {
+    return row % 8 / (8 / meeting_rows<ROW_BYTES>());
+}
+
+// Where a quad of a row lies in a tile.
+template <u32 ROW_BYTES> DEVICE u32 tile_offset(u32 row, u32 quad) {
+    return row * ROW_BYTES + (quad ^ move_of<ROW_BYTES>(row)) * 16;
+}
+
+// The same for the row `row` + `lane_row` and the quad `quad` + `lane_quad`, of which `row` (a
+// multiple of 16) and `quad` (even) are known to the compiler and `lane_quad` is 0 or 1: one XOR
+// for each quad, as all rows share the rest.
+template <u32 ROW_BYTES>
+DEVICE u32 tile_offset(u32 row, u32 lane_row, u32 quad, u32 lane_quad) {
+    const u32 quads = ROW_BYTES / 16;
+    if ((quads & (quads - 1)) == 0) {
+        return (tile_offset<ROW_BYTES>(lane_row, lane_quad) ^ (quad * 16)) + row * ROW_BYTES;
+    }
+    return tile_offset<ROW_BYTES>(row + lane_row, quad + lane_quad);
+}
+
+// Starts the copy of 16 rows to the tile's rows from `first_row` on, a multiple of 16; those from
+// `valid` on become zeros. All lanes of a warp call it.
 template <u32 ROW_BYTES>
 DEVICE void copy_rows(u8 *tile, u32 first_row, const u8 *source, u32 valid, u32 lane) {
     const u32 quads = ROW_BYTES / 16;
+    // Where a row's quads are a power of two, a copy of the warp is some whole rows.
+    const bool whole = (quads & (quads - 1)) == 0 && quads <= WARP;
+    const u32 lane_offset = tile_offset<ROW_BYTES>(first_row + lane / quads, lane % quads);
+    const u8 *lane_source = source + lane * 16;
 #pragma unroll
     for (u32 copy = 0; copy < GRANULE * quads / WARP; copy++) {
-        const u32 quad = copy * WARP + lane;
-        const u32 row = quad / quads;
-        copy_async(tile + tile_offset<ROW_BYTES>(first_row + row, quad % quads), source + quad * 16,
-                   row < valid);
+        const u32 ahead = copy * WARP / quads;
+        u32 row = ahead + lane / quads;
+        u32 offset = (lane_offset ^ (move_of<ROW_BYTES>(ahead) * 16)) + ahead * ROW_BYTES;
+        if (!whole) {
+            const u32 quad = copy * WARP + lane;
+            row = quad / quads;
+            offset = tile_offset<ROW_BYTES>(first_row + row, quad % quads);
+        }
+        copy_async(tile + offset, lane_source + copy * WARP * 16, row < valid);
     }
 }
 
@@ -115,11 +138,11 @@ DEVICE void widen_even_odd(u32 (&halves)[2], u32 bytes) {
 // keys]. Each 16 dimensions are taken in the order of `dimension_of`.
 template <u32 DIM>
 DEVICE void key_fragments(F16, u32 (&b)[2][2][2], const u8 *tile, u32 key, u32 dim, u32 lane) {
-    const u32 row = key + lane % 8 + lane / 16 * 8;
+    const u32 row = lane % 8 + lane / 16 * 8;
 #pragma unroll
     for (u32 step = 0; step < 2; step++) {
         u32 r[4];
-        load_matrices(r, tile + tile_offset<DIM * 2>(row, dim / 8 + step * 2 + lane / 8 % 2));
+        load_matrices(r, tile + tile_offset<DIM * 2>(key, row, dim / 8 + step * 2, lane / 8 % 2));
         b[step][0][0] = r[0];
         b[step][0][1] = r[1];
         b[step][1][0] = r[2];
@@ -129,9 +152,9 @@ DEVICE void key_fragments(F16, u32 (&b)[2][2][2], const u8 *tile, u32 key, u32 d
 
 template <u32 DIM>
 DEVICE void key_fragments(I8, u32 (&b)[2][2][2], const u8 *tile, u32 key, u32 dim, u32 lane) {
-    const u32 row = key + lane % 8 + lane / 16 * 8;
+    const u32 row = lane % 8 + lane / 16 * 8;
     u32 r[4];
-    load_matrices(r, tile + tile_offset<DIM>(row, dim / 16 + lane / 8 % 2));
+    load_matrices(r, tile + tile_offset<DIM>(key, row, dim / 16, lane / 8 % 2));
     widen_in_order(b[0][0], r[0]);
     widen_in_order(b[1][0], r[1]);
     widen_in_order(b[0][1], r[2]);
@@ -142,12 +165,12 @@ DEVICE void key_fragments(I8, u32 (&b)[2][2][2], const u8 *tile, u32 key, u32 di
 // [8 dimensions]. `dimension_of` says which dimensions a lane's columns are.
 template <u32 DIM>
 DEVICE void value_fragments(F16, u32 (&b)[4][2], const u8 *tile, u32 key, u32 dim, u32 lane) {
-    const u32 row = key + lane % 16;
+    const u32 row = lane % 16;
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
         u32 r[4];
-        load_matrices_transposed(r,
-                                 tile + tile_offset<DIM * 2>(row, dim / 8 + half * 2 + lane / 16));
+        const u32 quad = dim / 8 + half * 2;
+        load_matrices_transposed(r, tile + tile_offset<DIM * 2>(key, row, quad, lane / 16));
         b[half * 2][0] = r[0];
         b[half * 2][1] = r[1];
         b[half * 2 + 1][0] = r[2];
@@ -157,9 +180,9 @@ DEVICE void value_fragments(F16, u32 (&b)[4][2], const u8 *tile, u32 key, u32 di
 
 template <u32 DIM>
 DEVICE void value_fragments(I8, u32 (&b)[4][2], const u8 *tile, u32 key, u32 dim, u32 lane) {
-    const u32 row = key + lane % 16;
+    const u32 row = lane % 16;
     u32 r[4];
-    load_matrices_transposed(r, tile + tile_offset<DIM>(row, dim / 16 + lane / 16));
+    load_matrices_transposed(r, tile + tile_offset<DIM>(key, row, dim / 16, lane / 16));
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
         u32 first[2], second[2];

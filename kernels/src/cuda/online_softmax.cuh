@@ -113,17 +113,12 @@ DEVICE void multiply_keys(float (&scores)[TILES][KEYS / 8][4], QUERIES queries, 
     }
 }
 
-// Scores in powers of two: times `scale`, and times the keys' own scales.
-template <typename KIND, u32 TILES, u32 KEYS>
-DEVICE void scale_scores(float (&scores)[TILES][KEYS / 8][4], const float *key_scales, float scale,
-                         u32 lane) {
+// Scores times the keys' own scales.
+template <u32 TILES, u32 KEYS>
+DEVICE void scale_scores(float (&scores)[TILES][KEYS / 8][4], const float *key_scales, u32 lane) {
 #pragma unroll
     for (u32 n = 0; n < KEYS / 8; n++) {
-        float scales[2] = {scale, scale};
-        if (KIND::SCALE > 0) {
-            scales[0] *= key_scales[n * 8 + lane % 4 * 2];
-            scales[1] *= key_scales[n * 8 + lane % 4 * 2 + 1];
-        }
+        const float *scales = key_scales + n * 8 + lane % 4 * 2;
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++) {
 #pragma unroll
@@ -152,16 +147,17 @@ DEVICE void mask_scores(float (&scores)[TILES][KEYS / 8][4], SEEN seen, u32 lane
     }
 }
 
-// Scores become probabilities relative to the largest so far; sums follow it.
+// Scores become probabilities relative to the largest so far; sums follow it. `scale`, positive,
+// is applied in the same operation that subtracts the largest.
 template <u32 DIM, typename KIND, u32 TILES, u32 KEYS>
-DEVICE void soften(Rows<DIM, TILES> &rows, float (&scores)[TILES][KEYS / 8][4]) {
+DEVICE void soften(Rows<DIM, TILES> &rows, float (&scores)[TILES][KEYS / 8][4], float scale) {
     float shrink[TILES][2];
     bool grown = false;
 #pragma unroll
     for (u32 tile = 0; tile < TILES; tile++) {
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
-            float largest = rows.largest[tile][half];
+            float largest = bits_float(MINUS_INFINITY);
 #pragma unroll
             for (u32 n = 0; n < KEYS / 8; n++) {
                 largest = larger(largest, scores[tile][n][half * 2]);
@@ -169,6 +165,7 @@ DEVICE void soften(Rows<DIM, TILES> &rows, float (&scores)[TILES][KEYS / 8][4]) 
             }
             largest = larger(largest, shuffle_xor(largest, 1));
             largest = larger(largest, shuffle_xor(largest, 2));
+            largest = larger(rows.largest[tile][half], largest * scale);
             grown = grown || largest != rows.largest[tile][half];
             shrink[tile][half] = exp2_fast(rows.largest[tile][half] - largest);
             rows.largest[tile][half] = largest;
@@ -178,7 +175,7 @@ DEVICE void soften(Rows<DIM, TILES> &rows, float (&scores)[TILES][KEYS / 8][4]) 
             for (u32 n = 0; n < KEYS / 8; n++) {
 #pragma unroll
                 for (u32 i = half * 2; i < half * 2 + 2; i++) {
-                    scores[tile][n][i] = exp2_fast(scores[tile][n][i] - zero);
+                    scores[tile][n][i] = exp2_fast(scores[tile][n][i] * scale - zero);
                     sum += scores[tile][n][i];
                 }
             }
@@ -242,17 +239,19 @@ DEVICE void multiply_values(Rows<DIM, TILES> &rows, const float (&p)[TILES][KEYS
 
 // Attends to the keys of a tile. A lane's rows, 0 and 1 of each 16, see the first `seen(tile, row)`
 // of them; `masked`, the same for the whole warp, says whether that is fewer than all for any row.
-// Scores are times `scale`, then taken as exponents of two. All lanes of a warp call it.
+// Scores are times `scale`, positive, then taken as exponents of two. All lanes of a warp call it.
 template <u32 DIM, typename KIND, u32 TILES, u32 KEYS, typename QUERIES, typename SEEN>
 DEVICE void attend(Rows<DIM, TILES> &rows, QUERIES queries, const Tile &tile, SEEN seen,
                    bool masked, float scale, u32 lane) {
     float scores[TILES][KEYS / 8][4];
     multiply_keys<DIM, KIND, TILES, KEYS>(scores, queries, tile.keys, lane);
-    scale_scores<KIND, TILES, KEYS>(scores, tile.key_scales, scale, lane);
+    if (KIND::SCALE > 0) {
+        scale_scores<TILES, KEYS>(scores, tile.key_scales, lane);
+    }
     if (masked) {
         mask_scores<TILES, KEYS>(scores, seen, lane);
     }
-    soften<DIM, KIND, TILES, KEYS>(rows, scores);
+    soften<DIM, KIND, TILES, KEYS>(rows, scores, scale);
     multiply_values<DIM, KIND, TILES, KEYS>(rows, scores, tile, lane);
 }
 

@@ -235,10 +235,9 @@ DEVICE void prefill(const Operands &op, const Share &share, u8 *shared) {
 
     attention::Rows<DIM, PLAN::TILES> rows;
     attention::start_rows(rows);
-    const u8 *own = queries;
-    const u32 own_row = warp * PLAN::TILES * 16 + lane % 16;
+    const u8 *own = queries + warp * PLAN::TILES * 16 * DIM * 2;
     const auto load = [&](u32(&a)[4], u32 step, u32 tile) {
-        load_matrices(a, own + kv::tile_offset<DIM * 2>(own_row + tile * 16, step * 2 + lane / 16));
+        load_matrices(a, own + kv::tile_offset<DIM * 2>(tile * 16, lane % 16, step * 2, lane / 16));
     };
     u8 *stage = stages;
     u8 *next = stages + PLAN::STAGE_BYTES;

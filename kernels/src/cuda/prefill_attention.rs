@@ -27,7 +27,7 @@ pub struct Shape {
     pub heads: usize,
     /// Columns of the block tables.
     pub blocks_max: usize,
-    /// What scores are multiplied by.
+    /// What scores are multiplied by; positive.
     pub scale: f32,
     pub cache: KvLayout,
 }
