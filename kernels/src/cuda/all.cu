@@ -1,4 +1,5 @@
 // Every kernel, as one program: each file is compiled once, and there is one thing to load.
+#include "copy.cu"
 #include "decode_attention.cu"
 #include "dequantize.cu"
 #include "embedding.cu"

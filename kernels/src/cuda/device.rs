@@ -61,4 +61,21 @@ pub trait Device {
         launch: &Launch,
         arguments: &[Arg<'_, Self::Buffer>],
     ) -> Result<(), CudaError>;
+
+    /// Queues a kernel that may begin while the one before it ends, as those are written to that
+    /// call `wait_for_predecessor` of `intrinsics.cuh`. A device that cannot starts it in order.
+    ///
+    /// # Safety
+    /// As of [`Device::launch`], and the kernel waits for its predecessor where it has to.
+    ///
+    /// # Errors
+    /// As above.
+    unsafe fn launch_overlapping(
+        &mut self,
+        launch: &Launch,
+        arguments: &[Arg<'_, Self::Buffer>],
+    ) -> Result<(), CudaError> {
+        // SAFETY: the caller promises what `launch` asks for.
+        unsafe { self.launch(launch, arguments) }
+    }
 }

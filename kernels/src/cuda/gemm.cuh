@@ -191,15 +191,17 @@ DEVICE void write(float *turn, const Place<P> &place, const Sums<P> &sums, const
 
 // What a block knows of its work.
 struct Work {
-    Spans spans;
     u32 token_units, unit_chunks;
+    Spans spans;
 
-    template <class P> DEVICE Work(const weights::Packed &matrix, u32 tokens, P *) {
+    template <class P>
+    DEVICE Work(const weights::Packed &matrix, u32 tokens, P *)
+        : spans(0, 1) {
         token_units = (tokens + P::UNIT_TOKENS - 1) / P::UNIT_TOKENS;
         unit_chunks = (matrix.tiles() + P::COL_WARPS - 1) / P::COL_WARPS;
         const u32 row_units =
             (matrix.row_blocks() + P::UNIT_ROW_BLOCKS - 1) / P::UNIT_ROW_BLOCKS;
-        spans = {(u64)row_units * token_units * unit_chunks, unit_chunks, grid_x()};
+        spans = Spans(row_units * token_units, unit_chunks);
     }
 };
 
@@ -241,12 +243,14 @@ template <class P>
 DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, float *workspace,
                     u32 *counters, const Output &output, u8 *shared) {
     SHARED u32 flag;
+    release_successor();
+    wait_for_predecessor();
     const Place<P> place;
     const Work work(matrix, tokens, (P *)nullptr);
     u8 *stages = shared + P::BOARD_BYTES;
-    const u64 begin = work.spans.begin(block_x());
-    const u32 count = (u32)(work.spans.begin(block_x() + 1) - begin);
-    u32 unit = (u32)(begin / work.unit_chunks), chunk = (u32)(begin % work.unit_chunks);
+    const u32 begin = work.spans.begin(block_x());
+    const u32 count = work.spans.begin(block_x() + 1) - begin;
+    u32 unit = begin / work.unit_chunks, chunk = begin % work.unit_chunks;
     u32 next_unit = unit, next_chunk = chunk, fetched = 0;
     const auto fetch_next = [&]() {
         if (fetched < count) {
@@ -285,7 +289,7 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
 
 } // namespace gemm
 
-// One entry point. `workspace` and `counters` are as spans.rs sizes them; the counters are zero
+// One entry point. `workspace` and `counters` are as product.rs sizes them; the counters are zero
 // before and after.
 #define GEMM_ENTRY(name, format, row_warps, col_warps, token_warps, token_tiles, stages, blocks)   \
     KERNEL(gemm::THREADS, blocks)                                                                  \

@@ -42,38 +42,90 @@ template <class F, u32 UNIT_TOKENS, u32 DEPTH> struct Plan {
 
 #if defined(HOPPER) || defined(FARTHING_EMULATOR)
 
-// Fills a stage with a chunk: what lies beyond the matrix or the tokens becomes zero.
-template <class P>
-DEVICE void fetch(u8 *stage, const weights::Packed &matrix, const u16 *x, u32 tokens,
-                  u32 row_block, u32 first_token, u32 first_tile) {
+// What a thread fetches next. Addresses move by additions alone, because finding them anew for
+// each chunk would take as long as multiplying it. What lies beyond the matrix or the tokens
+// becomes zero.
+template <class P> struct Feed {
     typedef typename P::Format Format;
-    const u32 tile_quads = Format::TILE_BYTES / 16, scale_quads = Format::SCALE_BYTES / 16;
+    // A row block's pieces of sixteen bytes in a chunk, and how many row blocks threads cover.
+    static const u32 QUANT_PIECES = CHUNK_TILES * Format::TILE_BYTES / 16;
+    static const u32 QUANT_STEP = THREADS / QUANT_PIECES;
+    static const u32 SCALE_PIECES = Format::SCALE_BYTES / 16;
+    static const u32 TOKEN_STEP = THREADS / 8;
+
+    const weights::Packed &matrix;
+    const u16 *inputs;
+    u32 tokens, token_units, unit_chunks;
+    // Of the next chunk whose weights, and whose tokens, are fetched.
+    u32 weight_unit, weight_chunk, token_unit, token_chunk;
+    const u8 *quants, *scales;
+    const u16 *x;
+    u32 row_block, first_token;
+
+    DEVICE void find_weights() {
+        const u32 first = weight_unit / token_units * ROW_BLOCKS;
+        row_block = first + thread_id() / QUANT_PIECES;
+        quants = matrix.tile<Format>(row_block, weight_chunk * CHUNK_TILES) +
+                 thread_id() % QUANT_PIECES * 16;
+        scales = matrix.scale<Format>(first + thread_id() / SCALE_PIECES / CHUNK_TILES, 0) +
+                 thread_id() % SCALE_PIECES * 16;
+    }
+
+    DEVICE void find_tokens() {
+        first_token = token_unit % token_units * P::TOKENS + thread_id() / 8;
+        x = inputs + (u64)first_token * matrix.cols + thread_id() % 8 * 8;
+    }
+
+    DEVICE void fetch_weights(u8 *stage) {
+        const u32 first_tile = weight_chunk * CHUNK_TILES;
+        u8 *at = stage + P::TOKEN_BYTES + thread_id() * 16;
+        const u32 tile = first_tile + thread_id() % QUANT_PIECES / (Format::TILE_BYTES / 16);
+        const u64 step = (u64)QUANT_STEP * matrix.tiles() * Format::TILE_BYTES;
 #pragma unroll
-    for (u32 quad = thread_id(); quad < P::TOKEN_BYTES / 16; quad += THREADS) {
-        const u32 row = quad / 8, piece = quad % 8;
-        const u32 token = first_token + row, col = first_tile * weights::TILE_COLS + piece * 8;
-        const bool there = token < tokens && col < matrix.cols;
-        const u16 *from = x + (there ? (u64)token * matrix.cols + col : 0);
-        copy_async(stage + row * ROW_BYTES + (piece ^ row % 8) * 16, from, there);
+        for (u32 turn = 0; turn < ROW_BLOCKS / QUANT_STEP; turn++) {
+            const bool there =
+                tile < matrix.tiles() && row_block + turn * QUANT_STEP < matrix.row_blocks();
+            copy_async(at + turn * THREADS * 16, there ? quants + turn * step : matrix.quants,
+                       there);
+        }
+        if (thread_id() < P::SCALE_BYTES / 16) {
+            const u32 scale_tile = first_tile + thread_id() / SCALE_PIECES % CHUNK_TILES;
+            const u32 scale_row = weight_unit / token_units * ROW_BLOCKS +
+                                  thread_id() / SCALE_PIECES / CHUNK_TILES;
+            const bool there = scale_tile < matrix.tiles() && scale_row < matrix.row_blocks();
+            const u8 *from = scales + (scale_tile >> matrix.group_shift) * Format::SCALE_BYTES;
+            copy_async(at + P::QUANT_BYTES, there ? from : matrix.scales, there);
+        }
+        quants += CHUNK_TILES * Format::TILE_BYTES;
+        weight_chunk += 1;
+        if (weight_chunk == unit_chunks) {
+            weight_chunk = 0;
+            weight_unit += 1;
+            find_weights();
+        }
     }
-    stage += P::TOKEN_BYTES;
+
+    DEVICE void fetch_tokens(u8 *stage) {
+        const u32 row = thread_id() / 8, piece = thread_id() % 8;
+        u8 *at = stage + row * ROW_BYTES + (piece ^ row % 8) * 16;
+        const u32 col = token_chunk * CHUNK_TILES * weights::TILE_COLS;
+        const u64 step = (u64)TOKEN_STEP * matrix.cols;
 #pragma unroll
-    for (u32 quad = thread_id(); quad < P::QUANT_BYTES / 16; quad += THREADS) {
-        const u32 row = row_block + quad / (tile_quads * CHUNK_TILES);
-        const u32 tile = first_tile + quad / tile_quads % CHUNK_TILES;
-        const bool there = row < matrix.row_blocks() && tile < matrix.tiles();
-        const u8 *from = there ? matrix.tile<Format>(row, tile) : matrix.quants;
-        copy_async(stage + quad * 16, from + quad % tile_quads * 16, there);
+        for (u32 turn = 0; turn < P::TOKENS / TOKEN_STEP; turn++) {
+            const bool there =
+                col + piece * 8 < matrix.cols && first_token + turn * TOKEN_STEP < tokens;
+            copy_async(at + turn * TOKEN_STEP * ROW_BYTES, there ? x + col + turn * step : inputs,
+                       there);
+        }
+        copy_async_commit();
+        token_chunk += 1;
+        if (token_chunk == unit_chunks) {
+            token_chunk = 0;
+            token_unit += 1;
+            find_tokens();
+        }
     }
-    stage += P::QUANT_BYTES;
-    for (u32 quad = thread_id(); quad < P::SCALE_BYTES / 16; quad += THREADS) {
-        const u32 row = row_block + quad / (scale_quads * CHUNK_TILES);
-        const u32 tile = first_tile + quad / scale_quads % CHUNK_TILES;
-        const bool there = row < matrix.row_blocks() && tile < matrix.tiles();
-        const u8 *from = there ? matrix.scale<Format>(row, tile) : matrix.scales;
-        copy_async(stage + quad * 16, from + quad % scale_quads * 16, there);
-    }
-}
+};
 
 template <class P> struct Sums {
     float values[GROUP_ROW_BLOCKS][P::SUMS];
@@ -93,7 +145,7 @@ template <class P> struct Sums {
     }
 };
 
-// Starts the products of a chunk. At most one step's are under way when it returns.
+// Starts the products of a chunk. At most two steps' are under way when it returns.
 template <class P> DEVICE void multiply(const u8 *stage, Sums<P> &sums) {
     typedef typename P::Format Format;
     const u32 warp = thread_id() / WARP, lane = thread_id() % WARP;
@@ -185,34 +237,33 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
                     u32 *counters, const Output &output, u8 *shared) {
     SHARED u32 flag;
     SHARED alignas(16) float turns[WARPS * TURN_BYTES / 4];
+    release_successor();
     u8 *stages = shared + (1024 - shared_address(shared) % 1024) % 1024;
     float *turn = turns + thread_id() / WARP * (TURN_BYTES / 4);
     const u32 token_units = (tokens + P::TOKENS - 1) / P::TOKENS;
     const u32 row_units = (matrix.row_blocks() + ROW_BLOCKS - 1) / ROW_BLOCKS;
     const u32 unit_chunks = (matrix.tiles() + CHUNK_TILES - 1) / CHUNK_TILES;
-    const Spans spans = {(u64)row_units * token_units * unit_chunks, unit_chunks, grid_x()};
-    const u64 begin = spans.begin(block_x());
-    const u32 count = (u32)(spans.begin(block_x() + 1) - begin);
-    u32 unit = (u32)(begin / unit_chunks), chunk = (u32)(begin % unit_chunks);
-    u32 next_unit = unit, next_chunk = chunk, fetched = 0;
-    const auto fetch_next = [&]() {
-        if (fetched < count) {
-            fetch<P>(stages + fetched % P::STAGES * P::STAGE_BYTES, matrix, x, tokens,
-                     next_unit / token_units * ROW_BLOCKS, next_unit % token_units * P::TOKENS,
-                     next_chunk * CHUNK_TILES);
-            next_chunk += 1;
-            if (next_chunk == unit_chunks) {
-                next_chunk = 0;
-                next_unit += 1;
-            }
-        }
-        copy_async_commit();
-        fetched += 1;
-    };
+    const Spans spans(row_units * token_units, unit_chunks);
+    const u32 begin = spans.begin(block_x());
+    const u32 count = spans.begin(block_x() + 1) - begin;
+    u32 unit = begin / unit_chunks, chunk = begin % unit_chunks;
+    Feed<P> feed = {matrix, x,    tokens,  token_units, unit_chunks, unit, chunk,
+                    unit,   chunk, nullptr, nullptr,     nullptr,     0,    0};
+    feed.find_weights();
+    feed.find_tokens();
     // The products of a chunk are under way when the next begins, so its stage is refilled a chunk
-    // later than elsewhere.
-    for (u32 stage = 0; stage + 2 < P::STAGES; stage++) {
-        fetch_next();
+    // later than elsewhere. Weights depend on no other kernel.
+    const u32 ahead = P::STAGES - 2;
+    for (u32 stage = 0; stage < lesser(count, ahead); stage++) {
+        feed.fetch_weights(stages + stage * P::STAGE_BYTES);
+    }
+    wait_for_predecessor();
+    for (u32 stage = 0; stage < ahead; stage++) {
+        if (stage < count) {
+            feed.fetch_tokens(stages + stage * P::STAGE_BYTES);
+        } else {
+            copy_async_commit();
+        }
     }
     for (u32 done = 0; done < count;) {
         const u32 end = done + lesser(unit_chunks - chunk, count - done);
@@ -222,8 +273,14 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
             copy_async_wait<P::STAGES - 3>();
             fence_tensor_reads();
             sync_block();
-            fetch_next();
             multiply<P>(stages + done % P::STAGES * P::STAGE_BYTES, sums);
+            if (done + ahead < count) {
+                u8 *refilled = stages + (done + ahead) % P::STAGES * P::STAGE_BYTES;
+                feed.fetch_weights(refilled);
+                feed.fetch_tokens(refilled);
+            } else {
+                copy_async_commit();
+            }
         }
         group_wait<0>();
         finish<P>(spans, unit, token_units, turn, sums, tokens, workspace, counters, &flag,
@@ -238,7 +295,7 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
 } // namespace hopper
 
 // One entry point; elsewhere than on Hopper it does nothing and is never started. `workspace` and
-// `counters` are as spans.rs sizes them; the counters are zero before and after.
+// `counters` are as product.rs sizes them; the counters are zero before and after.
 #if defined(HOPPER) || defined(FARTHING_EMULATOR)
 #define HOPPER_PRODUCT(plan)                                                                       \
     SHARED_DYNAMIC(shared);                                                                        \

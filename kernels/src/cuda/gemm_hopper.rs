@@ -1,7 +1,7 @@
 //! Many tokens times packed weights on Hopper (`gemm_hopper.cu`; the reference is
 //! [`super::product::reference`]).
 
-use super::gemm_small::{GEMM_8, GEMM_16, GEMM_32, GEMM_64};
+use super::gemm_small::{GEMM_8, GEMM_16};
 use super::gemv::GEMV;
 use super::product::Family;
 
@@ -36,6 +36,7 @@ pub const HOPPER_64: Family = Family {
         "gemm_hopper64_byte_symmetric",
         "gemm_hopper64_byte_half_groups",
     ],
+    tokens_max: 64,
     unit_tokens: 64,
     stages: [6; 4],
     stage_token_rows: 2 * 64,
@@ -43,4 +44,4 @@ pub const HOPPER_64: Family = Family {
 };
 
 /// What serves how many tokens, fewest first.
-pub const FAMILIES: [&Family; 6] = [&GEMV, &GEMM_8, &GEMM_16, &GEMM_32, &GEMM_64, &HOPPER_128];
+pub const FAMILIES: [&Family; 5] = [&GEMV, &GEMM_8, &GEMM_16, &HOPPER_64, &HOPPER_128];

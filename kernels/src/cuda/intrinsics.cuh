@@ -165,6 +165,20 @@ DEVICE u32 atomic_add(u32 *counter, u32 value) { return atomicAdd(counter, value
 // The same on counters in the block's shared memory, and for the sum of floats there.
 DEVICE u32 atomic_add_shared(u32 *counter, u32 value) { return atomicAdd(counter, value); }
 
+// Kernels that are started as overlapping (launch.rs) begin while the one before them ends. It lets
+// them when all its blocks have called the first of these; they may touch nothing that it or its
+// predecessors write, nor write what those read, before they have called the second.
+DEVICE void release_successor() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+DEVICE void wait_for_predecessor() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // === Memory ===
 
 // Sixteen bytes that are read once: not kept in L1.

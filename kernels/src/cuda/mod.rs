@@ -6,6 +6,7 @@
 //! and the residual stream f32.
 
 mod card;
+pub mod copy;
 pub mod decode_attention;
 pub mod dequantize;
 mod device;

@@ -119,11 +119,12 @@ impl Family {
         }
         let units =
             shape.row_blocks().div_ceil(self.unit_row_blocks) * tokens.div_ceil(self.unit_tokens);
-        let spans = Spans::new(
-            units,
-            shape.tiles().div_ceil(self.chunk_tiles),
-            properties.multiprocessors as usize * self.blocks,
-        );
+        let unit_chunks = shape.tiles().div_ceil(self.chunk_tiles);
+        if units * unit_chunks > Spans::CHUNKS_MAX {
+            return refused("tokens", tokens, "fewer for a matrix of this size");
+        }
+        let blocks = properties.multiprocessors as usize * self.blocks;
+        let spans = Spans::new(units, unit_chunks, blocks);
         let part_bytes = self.unit_row_blocks * TILE_ROWS * self.unit_tokens.max(8) * 4;
         Ok(Plan {
             launch: Launch {
@@ -215,8 +216,9 @@ impl<B> Operands<'_, B> {
             Arg::Buffer(self.counters),
         ];
         // SAFETY: these are the parameters of every family's entries (`GEMV_ENTRY`, `GEMM_ENTRY`,
-        // `HOPPER_ENTRY`), and the buffers have the lengths that the shapes ask for.
-        unsafe { device.launch(&plan.launch, &arguments) }
+        // `HOPPER_ENTRY`), the buffers have the lengths that the shapes ask for, and all of them
+        // wait before they touch anything but the weights.
+        unsafe { device.launch_overlapping(&plan.launch, &arguments) }
     }
 }
 

@@ -12,6 +12,7 @@ const EMULATOR: &str = "emulator.h";
 /// Every source by the name that others include it by.
 const FILES: &[(&str, &str)] = &[
     (ROOT, include_str!("all.cu")),
+    ("copy.cu", include_str!("copy.cu")),
     ("decode_attention.cu", include_str!("decode_attention.cu")),
     ("dequantize.cu", include_str!("dequantize.cu")),
     ("embedding.cu", include_str!("embedding.cu")),

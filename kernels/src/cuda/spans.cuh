@@ -10,37 +10,46 @@
 #include "intrinsics.cuh"
 
 struct Spans {
-    u64 chunks;     // of all units
-    u32 unit_chunks; // of one
-    u32 blocks;
+    u32 unit_chunks; // of one unit
+    u32 base, extra; // chunks of every block, and how many blocks have one more
 
-    DEVICE u64 begin(u32 block) const { return chunks * block / blocks; }
+    DEVICE Spans(u32 units, u32 chunks) {
+        unit_chunks = chunks;
+        base = units * chunks / grid_x();
+        extra = units * chunks % grid_x();
+    }
+
+    DEVICE u32 begin(u32 block) const { return block * base + lesser(block, extra); }
 
     // The block that has this chunk.
-    DEVICE u32 owner(u64 chunk) const { return (u32)(((chunk + 1) * blocks - 1) / chunks); }
+    DEVICE u32 owner(u32 chunk) const {
+        const u32 longer = extra * (base + 1);
+        return chunk < longer ? chunk / (base + 1) : extra + (chunk - longer) / base;
+    }
 
-    DEVICE u32 first_owner(u32 unit) const { return owner((u64)unit * unit_chunks); }
-    DEVICE u32 last_owner(u32 unit) const { return owner((u64)(unit + 1) * unit_chunks - 1); }
+    DEVICE u32 first_owner(u32 unit) const { return owner(unit * unit_chunks); }
+    DEVICE u32 last_owner(u32 unit) const { return owner((unit + 1) * unit_chunks - 1); }
 
-    // A block leaves at most two partial sums: of the unit that it begins in, and of the one it
-    // ends in.
+    // Where a block leaves its part of a unit. A block shares two units at most: the one that it
+    // begins in, and the one that it ends in, of which it then is the first owner.
     DEVICE u32 slot(u32 block, u32 unit) const {
-        return 2 * block + (begin(block) / unit_chunks == unit ? 0 : 1);
+        return 2 * block + (begin(block) < unit * unit_chunks ? 1 : 0);
     }
 };
 
 // Whether this block is the last of `owners` to leave its part of a unit. What they left is visible
 // to it then. All threads must call it; the counter is zero again afterwards.
 DEVICE bool last_to_arrive(u32 *counter, u32 owners, u32 *shared_flag) {
-    fence_device();
     sync_block();
     if (thread_id() == 0) {
+        // What the other threads wrote before the barrier is fenced too.
+        fence_device();
         const u32 before = atomic_add(counter, 1);
         *shared_flag = before == owners - 1;
         if (before == owners - 1) {
             *counter = 0;
+            fence_device();
         }
-        fence_device();
     }
     sync_block();
     return *shared_flag != 0;

@@ -16,6 +16,9 @@ pub struct Spans {
 }
 
 impl Spans {
+    /// Most chunks of a cut: the kernels count them in 32 bits.
+    pub const CHUNKS_MAX: usize = 1 << 31;
+
     /// A cut for a card that has so many blocks at once.
     pub fn new(units: usize, unit_chunks: usize, blocks: usize) -> Spans {
         Spans {
@@ -27,17 +30,33 @@ impl Spans {
 
     /// The first chunk of a block's span.
     pub fn begin(&self, block: usize) -> usize {
-        self.units * self.unit_chunks * block / self.blocks
+        block * self.base() + block.min(self.extra())
     }
 
     /// The block that has this chunk.
     pub fn owner(&self, chunk: usize) -> usize {
-        ((chunk + 1) * self.blocks - 1) / (self.units * self.unit_chunks)
+        let longer = self.extra() * (self.base() + 1);
+        if chunk < longer {
+            chunk / (self.base() + 1)
+        } else {
+            self.extra() + (chunk - longer) / self.base()
+        }
     }
 
-    /// Where a block leaves its part of a unit that it shares: it shares two at most.
+    /// Where a block leaves its part of a unit. It shares two at most: the one that it begins in,
+    /// and the one that it ends in.
     pub fn slot(&self, block: usize, unit: usize) -> usize {
-        2 * block + usize::from(self.begin(block) / self.unit_chunks != unit)
+        2 * block + usize::from(self.begin(block) < unit * self.unit_chunks)
+    }
+
+    /// Chunks of every block.
+    fn base(&self) -> usize {
+        self.units * self.unit_chunks / self.blocks
+    }
+
+    /// Blocks that have one more.
+    fn extra(&self) -> usize {
+        self.units * self.unit_chunks % self.blocks
     }
 
     /// Parts of units that the workspace must have room for.

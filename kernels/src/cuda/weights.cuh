@@ -212,9 +212,11 @@ struct Packed {
         return quants + ((u64)row_block * tiles() + tile) * Format::TILE_BYTES;
     }
 
+    // Groups of inputs that share scales.
+    DEVICE u32 groups() const { return (tiles() + (1u << group_shift) - 1) >> group_shift; }
+
     template <class Format> DEVICE const u8 *scale(u32 row_block, u32 tile) const {
-        const u32 groups = (tiles() + (1u << group_shift) - 1) >> group_shift;
-        return scales + ((u64)row_block * groups + (tile >> group_shift)) * Format::SCALE_BYTES;
+        return scales + ((u64)row_block * groups() + (tile >> group_shift)) * Format::SCALE_BYTES;
     }
 };
 

@@ -107,6 +107,9 @@ DEVICE u32 count_bits(u32 bits) { return __builtin_popcount(bits); }
 
 // Blocks run one after the other, and a thread until it waits.
 DEVICE void fence_device() {}
+// Kernels run one after the other here.
+DEVICE void release_successor() {}
+DEVICE void wait_for_predecessor() {}
 DEVICE u32 atomic_add(u32 *counter, u32 value) { return emulator::atomic_add(counter, value); }
 DEVICE u32 atomic_add_shared(u32 *counter, u32 value) {
     return emulator::atomic_add_shared(counter, value);

@@ -5,7 +5,7 @@
 
 use farthing_kernels::cuda::product::{Family, Operands, Store};
 use farthing_kernels::cuda::weights::{DeviceWeights, Format, WeightShape};
-use farthing_kernels::cuda::{CudaError, gemm_hopper};
+use farthing_kernels::cuda::{CudaError, gemm_hopper, gemm_small};
 
 use super::{Bound, Timing};
 use crate::random::Random;
@@ -77,8 +77,11 @@ pub fn bench<D: Stopwatch>(device: &mut D) -> Result<Vec<Timing>, CudaError> {
             }
             timings.push(timing);
             // The other kernels that take so many tokens, to choose between them.
-            if (17..=128).contains(&tokens) && device.properties().capability == (9, 0) {
-                let family = &gemm_hopper::HOPPER_64;
+            if (2..=32).contains(&tokens) && device.properties().capability == (9, 0) {
+                let family = match tokens {
+                    17.. => &gemm_small::GEMM_32,
+                    _ => &gemm_hopper::HOPPER_64,
+                };
                 timings.push(time(device, &mut random, &weights, name, tokens, family)?);
             }
         }

@@ -1,5 +1,6 @@
 //! One file of checks for each operation.
 
+mod copy;
 mod decode_attention;
 mod embedding;
 mod prefill_attention;
@@ -61,6 +62,7 @@ pub type Check<D> = fn(&mut D, Extent, &mut Random) -> Result<Vec<Outcome>, Cuda
 /// Every operation's checks by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Check<D>)> {
     vec![
+        ("copy", copy::check),
         ("decode_attention", decode_attention::check),
         ("dequantize", product::dequantize),
         ("embedding", embedding::check),

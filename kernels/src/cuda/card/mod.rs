@@ -14,6 +14,7 @@ use blas::Blas;
 use cudarc::{cublaslt, driver, nvrtc};
 use driver::sys::{
     CUdevice_attribute as DeviceAttribute, CUfunction_attribute as FunctionAttribute,
+    CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig,
 };
 use driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use std::collections::HashMap;
@@ -32,6 +33,18 @@ const CUDA_VERSION_MIN: u32 = 13_000;
 const CAPABILITY_MIN: (u32, u32) = (8, 0);
 /// Most arguments of a kernel; they lie on the stack during a launch.
 const ARGUMENTS_MAX: usize = 32;
+
+/// The cards whose kernels have the instruction that waits for a predecessor: sm_90a.
+const OVERLAPPING_CAPABILITY: (u32, u32) = (9, 0);
+
+/// When a kernel may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// When the one before it has ended.
+    InOrder,
+    /// While the one before it ends; it waits for what it needs.
+    Overlapping,
+}
 
 /// A card, with our kernels on it.
 pub struct Card {
@@ -261,6 +274,36 @@ impl Device for Card {
         launch: &Launch,
         arguments: &[Arg<'_, CardBuffer>],
     ) -> Result<(), CudaError> {
+        // SAFETY: the caller promises what `start` asks for.
+        unsafe { self.start(launch, arguments, Start::InOrder) }
+    }
+
+    unsafe fn launch_overlapping(
+        &mut self,
+        launch: &Launch,
+        arguments: &[Arg<'_, CardBuffer>],
+    ) -> Result<(), CudaError> {
+        let start = if self.properties.capability == OVERLAPPING_CAPABILITY {
+            Start::Overlapping
+        } else {
+            Start::InOrder
+        };
+        // SAFETY: as above, and the caller promises that the kernel waits where it has to.
+        unsafe { self.start(launch, arguments, start) }
+    }
+}
+
+impl Card {
+    /// Queues a kernel.
+    ///
+    /// # Safety
+    /// As of [`Device::launch`]; one that overlaps must wait for its predecessor where it has to.
+    unsafe fn start(
+        &mut self,
+        launch: &Launch,
+        arguments: &[Arg<'_, CardBuffer>],
+        start: Start,
+    ) -> Result<(), CudaError> {
         self.bind()?;
         let function = self.function(launch)?;
         // The driver reads as many bytes of each as the kernel's parameter has; all of CUDA's hosts
@@ -281,19 +324,38 @@ impl Device for Card {
         for (pointer, value) in pointers.iter_mut().zip(&mut values) {
             *pointer = ptr::from_mut(value).cast();
         }
-        let [x, y, z] = launch.grid;
+        let mut attribute = CUlaunchAttribute {
+            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: CUlaunchAttributeValue { pad: [0; 64] },
+        };
+        attribute.value.programmaticStreamSerializationAllowed = 1;
+        let config = CUlaunchConfig {
+            gridDimX: launch.grid[0],
+            gridDimY: launch.grid[1],
+            gridDimZ: launch.grid[2],
+            blockDimX: launch.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared_bytes,
+            hStream: self.stream.cu_stream(),
+            attrs: &raw mut attribute,
+            numAttrs: match start {
+                Start::InOrder => 0,
+                Start::Overlapping => 1,
+            },
+        };
         // SAFETY: the function is of a module that lives as long as we, the pointers are to values
         // that live until the call returns, and the caller promises that they are its arguments.
         unsafe {
-            driver::result::launch_kernel(
+            driver::sys::cuLaunchKernelEx(
+                &config,
                 function,
-                (x, y, z),
-                (launch.threads, 1, 1),
-                launch.shared_bytes,
-                self.stream.cu_stream(),
-                &mut pointers,
+                pointers.as_mut_ptr(),
+                ptr::null_mut(),
             )
         }
+        .result()
         .map_err(|e| refused(&format!("start {}", launch.kernel))(e))
     }
 }
