@@ -5,6 +5,8 @@ use std::{env, fs};
 
 /// What marks an entry point in the preprocessed kernels; `emulator.h` puts it there.
 const MARK: &str = "farthing_kernel_entry(";
+/// What ends the threads of an entry point, before its name.
+const THREADS_END: &str = ") farthing_kernel_name ";
 
 fn main() {
     let own = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("src");
@@ -31,6 +33,8 @@ fn main() {
     );
 
     let mut runtime = compiler(&kernels, &own, &out);
+    // Its loops over matrices are worth vectors.
+    runtime.opt_level(3);
     for file in [
         "fibers.cpp",
         "memory.cpp",
@@ -91,8 +95,8 @@ fn watch_memory(build: &mut cc::Build) {
 fn registry(preprocessed: &str) -> String {
     let mut lines = String::new();
     for entry in preprocessed.split(MARK).skip(1) {
-        // "threads, blocks) void name(arguments..."
-        let Some((threads, rest)) = entry.split_once(FIELD_END) else {
+        // "threads) farthing_kernel_name name(arguments..."
+        let Some((threads, rest)) = entry.split_once(THREADS_END) else {
             continue;
         };
         let name: String = rest
@@ -106,6 +110,3 @@ fn registry(preprocessed: &str) -> String {
     }
     lines
 }
-
-/// What ends the threads of an entry point, before its name.
-const FIELD_END: &str = ") farthing_kernel_name ";

@@ -89,30 +89,10 @@ static uint32_t next_ready() {
     return warp * LANES + lane;
 }
 
-// Makes those ready whose condition has come true.
-static bool poll() {
-    bool any = false;
-    for (uint32_t i = 0; i < machine.thread_count; i++) {
-        Thread &thread = machine.threads[i];
-        if (thread.condition && thread.condition(thread.context_of_condition)) {
-            thread.condition = nullptr;
-            make_ready(i);
-            any = true;
-        }
-    }
-    return any;
-}
-
 // The current thread cannot go on: another does, or the block ends.
 static void leave() {
     Thread &from = machine.threads[machine.current];
-    uint32_t next = next_ready();
-    if (next == NONE && poll()) {
-        next = next_ready();
-    }
-    if (next == machine.current) {
-        return;
-    }
+    const uint32_t next = next_ready();
     machine.current = next;
     machine.turn_accesses = 0;
     go(&from.context, next == NONE ? &machine.outside : &machine.threads[next].context);
@@ -186,23 +166,13 @@ void meet(Group &group, const char *purpose, Act act, void *mine) {
 }
 
 void sync_block() {
-    meet(machine.block_group, "sync_block", [](void *const *, uint32_t) { order_block(); }, nullptr);
+    const Act order = [](void *const *, uint32_t) { order_block(); };
+    meet(machine.block_group, "sync_block", order, nullptr);
 }
 
 void sync_warp() {
-    meet(warp_group(), "sync_warp", [](void *const *, uint32_t) { order_warp(); }, nullptr);
-}
-
-void wait_until(const char *purpose, bool (*ready)(const void *), const void *context) {
-    if (ready(context)) {
-        return;
-    }
-    Thread &self = machine.threads[machine.current];
-    self.purpose = purpose;
-    self.condition = ready;
-    self.context_of_condition = context;
-    leave();
-    self.purpose = nullptr;
+    const Act order = [](void *const *, uint32_t) { order_warp(); };
+    meet(warp_group(), "sync_warp", order, nullptr);
 }
 
 // === A block ===
@@ -210,7 +180,8 @@ void wait_until(const char *purpose, bool (*ready)(const void *), const void *co
 static void describe_deadlock() {
     char *text = machine.error;
     char *const end = text + sizeof machine.error;
-    text += std::snprintf(text, end - text, "%s, block (%u, %u, %u): divergent barrier: of %u threads",
+    text += std::snprintf(text, end - text,
+                          "%s, block (%u, %u, %u): divergent barrier: of %u threads",
                           machine.kernel, machine.block[0], machine.block[1], machine.block[2],
                           machine.thread_count);
     // Each purpose once, where it is first seen.
@@ -241,7 +212,6 @@ bool run_block() {
         uint8_t *top = m.stacks + size_t(i + 1) * STACK_BYTES - i % 61 * 320;
         prepare(thread.context, stack, top);
         thread.purpose = nullptr;
-        thread.condition = nullptr;
         thread.copies.clear();
         thread.hidden.clear();
         thread.products.clear();

@@ -47,8 +47,8 @@ static const Kernel *find(const char *name) {
 static bool refuse(const Request &request, const Kernel &kernel, char *error, size_t size) {
     if (std::strcmp(kernel.parameters, request.kinds) != 0) {
         std::snprintf(error, size,
-                      "it takes arguments \"%s\" and was given \"%s\" (p a pointer, u 32 bits, l 64 "
-                      "bits, f a float)",
+                      "it takes arguments \"%s\" and was given \"%s\" (p a pointer, u 32 bits, "
+                      "l 64 bits, f a float)",
                       kernel.parameters, request.kinds);
         return true;
     }

@@ -91,8 +91,6 @@ struct Thread {
     Context context;
     // What it waits for, RETURNED when it has ended.
     const char *purpose;
-    bool (*condition)(const void *);
-    const void *context_of_condition;
     Background<Copy> copies;
     // Where copies came since the last fence_tensor_reads.
     std::vector<uint8_t *> hidden;

@@ -65,7 +65,7 @@ static bool is_before(uint32_t time, uint32_t thread) {
          dynamic ? offset : size_t(address - fixed_shared()));
 }
 
-static void read_cell(Cell &cell, uint8_t mask, const uint8_t *address) {
+static inline void read_cell(Cell &cell, uint8_t mask, const uint8_t *address) {
     const uint32_t self = machine.current;
     if ((cell.write_mask & mask) && !is_before(cell.write_time, cell.writer)) {
         fail_race(address, "reads", "wrote", cell.writer);
@@ -84,7 +84,7 @@ static void read_cell(Cell &cell, uint8_t mask, const uint8_t *address) {
     cell.read_time = machine.clock;
 }
 
-static void write_cell(Cell &cell, uint8_t mask, const uint8_t *address, bool atomic) {
+static inline void write_cell(Cell &cell, uint8_t mask, const uint8_t *address, bool atomic) {
     if ((cell.write_mask & mask) && !(atomic && cell.write_atomic) &&
         !is_before(cell.write_time, cell.writer)) {
         fail_race(address, "writes", "wrote", cell.writer);
@@ -107,25 +107,36 @@ static void write_cell(Cell &cell, uint8_t mask, const uint8_t *address, bool at
     cell.write_atomic = atomic;
 }
 
-void note_access(const void *shared, size_t bytes, Access access) {
-    const uint8_t *address = (const uint8_t *)shared;
-    size_t offset = address - machine.shared;
-    std::vector<Cell> *cells = &dynamic_cells;
-    if (offset >= machine.shared_bytes) {
-        offset = address - fixed_shared();
-        cells = &fixed_cells;
-    }
+template <Access ACCESS>
+static void note(Cell *cells, size_t offset, const uint8_t *address, size_t bytes) {
     for (size_t i = 0; i < bytes;) {
         const size_t within = (offset + i) % CELL_BYTES;
         const size_t count = CELL_BYTES - within < bytes - i ? CELL_BYTES - within : bytes - i;
         const uint8_t mask = ((1 << count) - 1) << within;
-        Cell &cell = (*cells)[(offset + i) / CELL_BYTES];
-        if (access == Access::READ) {
+        Cell &cell = cells[(offset + i) / CELL_BYTES];
+        if (ACCESS == Access::READ) {
             read_cell(cell, mask, address + i);
         } else {
-            write_cell(cell, mask, address + i, access == Access::ATOMIC);
+            write_cell(cell, mask, address + i, ACCESS == Access::ATOMIC);
         }
         i += count;
+    }
+}
+
+void note_access(const void *shared, size_t bytes, Access access) {
+    const uint8_t *address = (const uint8_t *)shared;
+    size_t offset = address - machine.shared;
+    Cell *cells = dynamic_cells.data();
+    if (offset >= machine.shared_bytes) {
+        offset = address - fixed_shared();
+        cells = fixed_cells.data();
+    }
+    if (access == Access::READ) {
+        note<Access::READ>(cells, offset, address, bytes);
+    } else if (access == Access::WRITE) {
+        note<Access::WRITE>(cells, offset, address, bytes);
+    } else {
+        note<Access::ATOMIC>(cells, offset, address, bytes);
     }
 }
 

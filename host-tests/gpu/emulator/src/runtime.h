@@ -46,9 +46,6 @@ void meet(Group &group, const char *purpose, Act act, void *mine);
 void sync_block();
 void sync_warp();
 
-// Waits until other threads have made `ready` true.
-void wait_until(const char *purpose, bool (*ready)(const void *), const void *context);
-
 // === Memory ===
 
 uint8_t *dynamic_shared();

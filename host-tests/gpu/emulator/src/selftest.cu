@@ -123,7 +123,7 @@ KERNEL(64, 1) selftest_early_return(u32 *out) {
     out[thread_id()] = shuffle_xor(thread_id(), 1);
 }
 
-// Lane l reads what lane l + `by` wrote, after the barrier that is asked for, and then writes again.
+// Lane l reads what lane l + `by` wrote, after the barrier that is asked for, and writes again.
 KERNEL(64, 1) selftest_race(u32 *out, u32 by, u32 barrier, u32 again) {
     SHARED u16 values[64];
     const u32 id = thread_id();

@@ -217,8 +217,11 @@ fn copies_come_when_they_are_waited_for() {
     }
 }
 
+/// An operation on three numbers that does not round to f16.
+type Exact = fn(f64, f64, f64) -> f64;
+
 /// `f` on both halves of each word.
-fn on_halves(a: u32, b: u32, c: u32, f: fn(f64, f64, f64) -> f64) -> [f64; 2] {
+fn on_halves(a: u32, b: u32, c: u32, f: Exact) -> [f64; 2] {
     let half = |bits: u32, shift: u32| f16::from_bits((bits >> shift) as u16).to_f64();
     [0, 16].map(|shift| f(half(a, shift), half(b, shift), half(c, shift)))
 }
@@ -248,7 +251,7 @@ fn halves_are_rounded_once() {
     ];
     run(&mut device, launch, &arguments).expect("arithmetic");
     let out = words(&mut device, &out);
-    let operations: [(&str, fn(f64, f64, f64) -> f64); 4] = [
+    let operations: [(&str, Exact); 4] = [
         ("add", |a, b, _| a + b),
         ("sub", |a, b, _| a - b),
         ("mul", |a, b, _| a * b),
@@ -443,7 +446,8 @@ fn launches_are_checked() {
     let swapped = run(&mut device, launch, &[Arg::U64(0), Arg::Buffer(&out)]);
     assert!(refusal(swapped).contains(r#"takes arguments "pl" and was given "lp""#));
     let good = [Arg::Buffer(&out), Arg::U64(0)];
-    let changes: [(&str, fn(&mut Launch)); 5] = [
+    type Change = fn(&mut Launch);
+    let changes: [(&str, Change); 5] = [
         ("0 threads", |launch| launch.threads = 0),
         ("33 threads", |launch| launch.threads = 33),
         ("multiples of 32 up to 32", |launch| launch.threads = 64),
