@@ -34,13 +34,10 @@ impl Limits {
         let copy_us = driver_us.min(kernel_us);
         drop((from, to));
         let edge = MATMUL_EDGE;
-        let matmul_us = match card.peer_matmul_us(edge, edge, edge) {
-            Ok(time_us) => time_us,
-            Err(error) => {
-                eprintln!("no rate of dense products: {error}");
-                None
-            }
-        };
+        let matmul_us = card.peer_matmul_us(edge, edge, edge)?;
+        if matmul_us.is_none() {
+            eprintln!("no rate of dense products: libcublasLt is not on this machine");
+        }
         let operations = 2.0 * (edge as f64).powi(3);
         Ok(Limits {
             copy_gb_s: 2.0 * COPY_BYTES as f64 / copy_us / 1e3,

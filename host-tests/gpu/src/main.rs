@@ -45,6 +45,8 @@ enum Command {
         #[arg(long)]
         syntax: bool,
     },
+    /// Name every operation; needs no card
+    Operations,
     /// Make a page of tables from a file of results
     Results {
         /// What `bench --json` wrote
@@ -120,6 +122,12 @@ fn run(command: Command) -> Result<ExitCode, RunError> {
                 |target| compile(target).map(|image| format!("{} bytes", image.len()))
             };
             return Ok(exit_code(runs::compile(compile)));
+        }
+        Command::Operations => {
+            runs::operations()
+                .iter()
+                .for_each(|name| println!("{name}"));
+            return Ok(ExitCode::SUCCESS);
         }
         Command::Results { file } => {
             print!("{}", results::page(&file)?);

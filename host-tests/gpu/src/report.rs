@@ -181,7 +181,12 @@ fn metric(timing: &Timing, limits: Limits) -> Metric {
             let rate = timing.operations / timing.time_us / 1e6;
             match timing.peer_us {
                 Some(peer_us) => (rate, "TFLOP/s", SAME, timing.operations / peer_us / 1e6),
-                None => (rate, "TFLOP/s", MATMUL, limits.matmul_tflop_s.unwrap_or(0.0)),
+                None => (
+                    rate,
+                    "TFLOP/s",
+                    MATMUL,
+                    limits.matmul_tflop_s.unwrap_or(0.0),
+                ),
             }
         }
     };

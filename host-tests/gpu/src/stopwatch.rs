@@ -25,10 +25,10 @@ pub trait Stopwatch: Device {
     ) -> Result<f64, CudaError>;
 
     /// Median microseconds of the vendor's product of a dense bf16 matrix of `outputs x inputs`
-    /// with so many rows, if the device has such a peer.
+    /// with so many rows, if the device has such a peer and its library is there.
     ///
     /// # Errors
-    /// The library is missing or refuses the shape, or the device fails.
+    /// The library refuses the shape, or the device fails.
     fn peer_matmul_us(
         &mut self,
         _rows: usize,
@@ -60,6 +60,9 @@ impl Stopwatch for Card {
         outputs: usize,
         inputs: usize,
     ) -> Result<Option<f64>, CudaError> {
+        if !Card::has_blas() {
+            return Ok(None);
+        }
         let shape = MatmulShape {
             format: HalfFormat::Bf16,
             rows,

@@ -102,6 +102,40 @@ fn at_most_one_file_names_cudarc() {
     );
 }
 
+/// Cargo gives a crate the features that any of its users asks for, so one line elsewhere could make
+/// the backend need a card's driver to start.
+#[test]
+fn cuda_is_opened_at_run_time_only() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--offline", "--workspace", "--target", "all"])
+        .args(["--prefix", "none", "--format", "{p} [{f}]"])
+        .current_dir(paths::workspace_root())
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    let features = |name: &str| -> Vec<String> {
+        let line = tree
+            .lines()
+            .find(|line| line.split(' ').next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in the graph"));
+        let (_, rest) = line.split_once('[').unwrap_or_default();
+        let (list, _) = rest.split_once(']').unwrap_or_default();
+        list.split(',').map(String::from).collect()
+    };
+    let cudarc = features("cudarc");
+    assert!(cudarc.iter().any(|f| f == "dynamic-loading"), "{cudarc:?}");
+    let linked = |feature: &String| feature.ends_with("-linking") || feature.contains("system");
+    assert!(!cudarc.iter().any(linked), "{cudarc:?}");
+    for name in ["candle-core", "candle-nn"] {
+        let found = features(name);
+        let cuda = |feature: &String| feature.contains("cud") || feature == "nccl";
+        assert!(!found.iter().any(cuda), "{name}: {found:?}");
+    }
+}
+
 #[test]
 fn only_wire_knows_json() {
     // Our own shapes that are JSON by nature: the configuration's text form and the ledger's lines.

@@ -43,6 +43,12 @@ pub struct Blas {
 unsafe impl Send for Blas {}
 
 impl Card {
+    /// Whether cuBLASLt is on this machine.
+    pub fn has_blas() -> bool {
+        // SAFETY: opening the library runs its initializers, which NVIDIA answers for.
+        unsafe { sys::is_culib_present() }
+    }
+
     /// Queues a product with sums in f32; `out` has the format of the operands.
     ///
     /// # Errors
@@ -100,8 +106,7 @@ impl MatmulShape {
 
 impl Blas {
     fn open(workspace: CardBuffer) -> Result<Blas, CudaError> {
-        // SAFETY: opening the library runs its initializers, which NVIDIA answers for.
-        if !unsafe { sys::is_culib_present() } {
+        if !Card::has_blas() {
             return Err(CudaError::Driver {
                 action: "multiply dense matrices".to_string(),
                 reason: "libcublasLt is not on this machine".to_string(),
