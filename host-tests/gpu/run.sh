@@ -124,7 +124,7 @@ for tool in memcheck racecheck; do
         "$(grep -c '^FAILED ' "$out/$tool.txt") failed"
 done
 if [ -f "$out/bench.txt" ]; then
-    head -n 1 "$out/bench.txt"
+    grep '^on ' "$out/bench.txt"
     grep -E ' MISSED( |$)' "$out/bench.txt" | head -n 60
     sed -n '/^copy: /,$p' "$out/bench.txt"
 elif [ -f "$out/limits.txt" ]; then

@@ -72,7 +72,7 @@ struct Function {
 
 impl Card {
     /// Opens the card with this number and loads the kernels. If they are not inside this build
-    /// they are compiled, which takes seconds, and kept in `cache_dir` for the next start; that
+    /// they are compiled, which takes a minute or two, and kept in `cache_dir` for the next start; that
     /// folder must be writable only by who may run code here.
     ///
     /// # Errors
