@@ -61,14 +61,20 @@ DEVICE void normalise(Quad *residual, const void *delta, u32 delta_kind, const Q
     const u32 slots = cols / 4;
     const u64 row = (u64)block_x() * slots;
     const Quad none = {0, 0, 0, 0};
-    Quad loaded[SLOTS];
     Quad weights[SLOTS];
+    release_successor();
+    // Nothing else writes the weights, so they need not wait.
+    for (u32 i = 0; i < SLOTS; i++) {
+        const u32 slot = thread_id() + i * thread_count();
+        weights[i] = slot < slots ? weight[slot] : none;
+    }
+    wait_for_predecessor();
+    Quad loaded[SLOTS];
     Quad deltas[SLOTS];
     for (u32 i = 0; i < SLOTS; i++) {
         const u32 slot = thread_id() + i * thread_count();
         const bool inside = slot < slots;
         loaded[i] = inside ? residual[row + slot] : none;
-        weights[i] = inside ? weight[slot] : none;
         deltas[i] = none;
         if (inside && delta_kind == DELTA_F16) {
             const Pair halves = ((const Pair *)delta)[row + slot];

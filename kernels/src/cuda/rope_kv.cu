@@ -155,6 +155,8 @@ template <bool HALVES, bool BYTES>
 DEVICE void do_row(const u16 *qkv, const float *bias, const u32 *positions, const u32 *slots,
                    const float *cosines, const float *sines, u32 table_positions, u16 *q_out,
                    const Cache &cache, u32 heads, u32 head_dim, u32 group) {
+    release_successor();
+    wait_for_predecessor();
     const u64 row = block_x();
     const u32 position = positions[row];
     const u32 slot = slots[row];

@@ -29,6 +29,8 @@ const FILES: &[(&str, &str)] = &[
     ("rms_norm.cu", include_str!("rms_norm.cu")),
     ("rope_kv.cu", include_str!("rope_kv.cu")),
     ("sample.cu", include_str!("sample.cu")),
+    ("sample_row.cuh", include_str!("sample_row.cuh")),
+    ("sample_select.cuh", include_str!("sample_select.cuh")),
     ("spans.cuh", include_str!("spans.cuh")),
     ("swiglu.cu", include_str!("swiglu.cu")),
     ("weights.cuh", include_str!("weights.cuh")),

@@ -27,6 +27,8 @@ DEVICE u32 gated(u32 gates, u32 ups) {
 
 // `parts` blocks share a row.
 KERNEL(256, 4) swiglu_f16(const Quad *gate_up, Quad *out, u32 cols, u32 parts) {
+    release_successor();
+    wait_for_predecessor();
     const u32 vectors = cols / 8;
     const u64 row = block_x() / parts;
     const u32 vector = block_x() % parts * thread_count() + thread_id();

@@ -61,8 +61,8 @@ pub fn run<D: Device>(
         Arg::U32(parts),
     ];
     // SAFETY: the arguments are the kernel's in its order, and the buffers were just found to be as
-    // long as the shape, which is all that it touches.
-    unsafe { device.launch(&launch, &arguments) }
+    // long as the shape, which is all that it touches; it waits for its predecessor first.
+    unsafe { device.launch_overlapping(&launch, &arguments) }
 }
 
 /// The same in plain Rust.
