@@ -2,8 +2,7 @@
 // out[token][row] = sum over col of w[row][col] * x[token][col].
 //
 // x is f16 [tokens][cols]; out f16 or f32 [tokens][rows], with bias or added to what is there. A
-// block is two groups of four warps; a group has 128 outputs, the block 256 of them by 64 or 128
-// tokens. The weights are the operand in registers: each becomes f16 once a block, while the tensor
+// block is two groups of four warps; a group has 64 outputs by 64 tokens, or 128 by 128. The weights are the operand in registers: each becomes f16 once a block, while the tensor
 // cores work on the step before, and the tokens are the one in shared memory, swizzled. Tall blocks
 // pay because weights are a quarter of the tokens' bytes. spans.cuh shares out the work. Idea:
 // Machete (vLLM) and CUTLASS's mixed-input kernels.
@@ -18,9 +17,7 @@ namespace hopper {
 
 const u32 WARPS = 8;
 const u32 THREADS = WARPS * WARP;
-// Outputs of a block, in blocks of 64 rows, two a group.
-const u32 ROW_BLOCKS = 4;
-const u32 GROUP_ROW_BLOCKS = 2;
+const u32 GROUPS = 2;
 // Inputs of a chunk: two tiles, which are a swizzled row of 128 bytes, and four steps of 16.
 const u32 CHUNK_TILES = 2;
 const u32 ROW_BYTES = 128;
@@ -28,16 +25,19 @@ const u32 ROW_BYTES = 128;
 const u32 TURN_STRIDE = 16 + 4;
 const u32 TURN_BYTES = 8 * TURN_STRIDE * 4;
 
-template <class F, u32 UNIT_TOKENS, u32 DEPTH> struct Plan {
+// BLOCKS is the number of row blocks, 64 outputs each, of a group.
+template <class F, u32 BLOCKS, u32 UNIT_TOKENS, u32 DEPTH> struct Plan {
     typedef F Format;
+    static const u32 GROUP_ROW_BLOCKS = BLOCKS, ROW_BLOCKS = GROUPS * BLOCKS;
     static const u32 TOKENS = UNIT_TOKENS, STAGES = DEPTH;
     static const u32 TOKEN_BYTES = TOKENS * ROW_BYTES;
     static const u32 QUANT_BYTES = ROW_BLOCKS * CHUNK_TILES * F::TILE_BYTES;
     static const u32 SCALE_BYTES = ROW_BLOCKS * CHUNK_TILES * F::SCALE_BYTES;
-    static const u32 STAGE_BYTES = TOKEN_BYTES + QUANT_BYTES + SCALE_BYTES;
+    // Rounded up, for swizzled rows start on a multiple of 1024.
+    static const u32 STAGE_BYTES =
+        (TOKEN_BYTES + QUANT_BYTES + SCALE_BYTES + 1023) / 1024 * 1024;
     // Sums of a lane in one row block.
     static const u32 SUMS = TOKENS / 2;
-    static_assert(STAGE_BYTES % 1024 == 0, "stages start where swizzled rows may");
 };
 
 #if defined(HOPPER) || defined(FARTHING_EMULATOR)
@@ -63,7 +63,7 @@ template <class P> struct Feed {
     u32 row_block, first_token;
 
     DEVICE void find_weights() {
-        const u32 first = weight_unit / token_units * ROW_BLOCKS;
+        const u32 first = weight_unit / token_units * P::ROW_BLOCKS;
         row_block = first + thread_id() / QUANT_PIECES;
         quants = matrix.tile<Format>(row_block, weight_chunk * CHUNK_TILES) +
                  thread_id() % QUANT_PIECES * 16;
@@ -82,7 +82,7 @@ template <class P> struct Feed {
         const u32 tile = first_tile + thread_id() % QUANT_PIECES / (Format::TILE_BYTES / 16);
         const u64 step = (u64)QUANT_STEP * matrix.tiles() * Format::TILE_BYTES;
 #pragma unroll
-        for (u32 turn = 0; turn < ROW_BLOCKS / QUANT_STEP; turn++) {
+        for (u32 turn = 0; turn < P::ROW_BLOCKS / QUANT_STEP; turn++) {
             const bool there =
                 tile < matrix.tiles() && row_block + turn * QUANT_STEP < matrix.row_blocks();
             copy_async(at + turn * THREADS * 16, there ? quants + turn * step : matrix.quants,
@@ -90,7 +90,7 @@ template <class P> struct Feed {
         }
         if (thread_id() < P::SCALE_BYTES / 16) {
             const u32 scale_tile = first_tile + thread_id() / SCALE_PIECES % CHUNK_TILES;
-            const u32 scale_row = weight_unit / token_units * ROW_BLOCKS +
+            const u32 scale_row = weight_unit / token_units * P::ROW_BLOCKS +
                                   thread_id() / SCALE_PIECES / CHUNK_TILES;
             const bool there = scale_tile < matrix.tiles() && scale_row < matrix.row_blocks();
             const u8 *from = scales + (scale_tile >> matrix.group_shift) * Format::SCALE_BYTES;
@@ -128,7 +128,7 @@ template <class P> struct Feed {
 };
 
 template <class P> struct Sums {
-    float values[GROUP_ROW_BLOCKS][P::SUMS];
+    float values[P::GROUP_ROW_BLOCKS][P::SUMS];
 
     DEVICE void clear() {
         each([](float &sum, u32) { sum = 0.0f; });
@@ -136,7 +136,7 @@ template <class P> struct Sums {
 
     template <class Visit> DEVICE void each(Visit visit) {
 #pragma unroll
-        for (u32 block = 0; block < GROUP_ROW_BLOCKS; block++) {
+        for (u32 block = 0; block < P::GROUP_ROW_BLOCKS; block++) {
 #pragma unroll
             for (u32 sum = 0; sum < P::SUMS; sum++) {
                 visit(values[block][sum], block * P::SUMS + sum);
@@ -149,31 +149,31 @@ template <class P> struct Sums {
 template <class P> DEVICE void multiply(const u8 *stage, Sums<P> &sums) {
     typedef typename P::Format Format;
     const u32 warp = thread_id() / WARP, lane = thread_id() % WARP;
-    typename Format::Quarter tiles[GROUP_ROW_BLOCKS][CHUNK_TILES];
+    typename Format::Quarter tiles[P::GROUP_ROW_BLOCKS][CHUNK_TILES];
     const u8 *quants = stage + P::TOKEN_BYTES, *scales = quants + P::QUANT_BYTES;
 #pragma unroll
-    for (u32 block = 0; block < GROUP_ROW_BLOCKS; block++) {
+    for (u32 block = 0; block < P::GROUP_ROW_BLOCKS; block++) {
 #pragma unroll
         for (u32 tile = 0; tile < CHUNK_TILES; tile++) {
-            const u32 index = (warp / 4 * GROUP_ROW_BLOCKS + block) * CHUNK_TILES + tile;
+            const u32 index = (warp / 4 * P::GROUP_ROW_BLOCKS + block) * CHUNK_TILES + tile;
             tiles[block][tile].load(quants + index * Format::TILE_BYTES,
                                     scales + index * Format::SCALE_BYTES, warp % 4, lane);
         }
     }
-    u32 a[2][GROUP_ROW_BLOCKS][4];
+    u32 a[2][P::GROUP_ROW_BLOCKS][4];
 #pragma unroll
     for (u32 step = 0; step < CHUNK_TILES * weights::STEPS; step++) {
         // The products of the step before the last have read their weights.
         group_wait<1>();
 #pragma unroll
-        for (u32 block = 0; block < GROUP_ROW_BLOCKS; block++) {
+        for (u32 block = 0; block < P::GROUP_ROW_BLOCKS; block++) {
             tiles[block][step / weights::STEPS].fragment(step % weights::STEPS,
                                                          a[step % 2][block]);
         }
         group_fence();
         const u64 tokens = describe_matrix(stage + step * 32);
 #pragma unroll
-        for (u32 block = 0; block < GROUP_ROW_BLOCKS; block++) {
+        for (u32 block = 0; block < P::GROUP_ROW_BLOCKS; block++) {
             multiply_add_group(sums.values[block], a[step % 2][block], tokens);
         }
         group_commit();
@@ -186,8 +186,8 @@ DEVICE void write(float *turn, const Sums<P> &sums, const Output &output, u32 to
                   u32 first_row, u32 first_token) {
     const u32 warp = thread_id() / WARP, lane = thread_id() % WARP;
 #pragma unroll
-    for (u32 block = 0; block < GROUP_ROW_BLOCKS; block++) {
-        const u32 row_block = warp / 4 * GROUP_ROW_BLOCKS + block;
+    for (u32 block = 0; block < P::GROUP_ROW_BLOCKS; block++) {
+        const u32 row_block = warp / 4 * P::GROUP_ROW_BLOCKS + block;
         const u32 row = first_row + row_block * weights::TILE_ROWS + warp % 4 * 16;
 #pragma unroll
         for (u32 tile = 0; tile < P::TOKENS / 8; tile++) {
@@ -211,7 +211,7 @@ template <class P>
 DEVICE void finish(const Spans &spans, u32 unit, u32 token_units, float *turn, Sums<P> &sums,
                    u32 tokens, float *workspace, u32 *counters, u32 *flag, const Output &output) {
     const u32 first = spans.first_owner(unit), last = spans.last_owner(unit);
-    const u32 unit_sums = THREADS * GROUP_ROW_BLOCKS * P::SUMS;
+    const u32 unit_sums = THREADS * P::GROUP_ROW_BLOCKS * P::SUMS;
     bool whole = true;
     if (first != last) {
         float *part = workspace + (u64)spans.slot(block_x(), unit) * unit_sums + thread_id();
@@ -219,6 +219,8 @@ DEVICE void finish(const Spans &spans, u32 unit, u32 token_units, float *turn, S
         whole = last_to_arrive(counters + unit, last - first + 1, flag);
         if (whole) {
             sums.clear();
+            // Two at once where registers allow it: the way to the cache is long.
+#pragma unroll(P::GROUP_ROW_BLOCKS == 1 ? 2 : 1)
             for (u32 owner = first; owner <= last; owner++) {
                 const float *other =
                     workspace + (u64)spans.slot(owner, unit) * unit_sums + thread_id();
@@ -228,7 +230,7 @@ DEVICE void finish(const Spans &spans, u32 unit, u32 token_units, float *turn, S
     }
     if (whole) {
         write(turn, sums, output, tokens,
-              unit / token_units * ROW_BLOCKS * weights::TILE_ROWS, unit % token_units * P::TOKENS);
+              unit / token_units * P::ROW_BLOCKS * weights::TILE_ROWS, unit % token_units * P::TOKENS);
     }
 }
 
@@ -237,11 +239,10 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
                     u32 *counters, const Output &output, u8 *shared) {
     SHARED u32 flag;
     SHARED alignas(16) float turns[WARPS * TURN_BYTES / 4];
-    release_successor();
     u8 *stages = shared + (1024 - shared_address(shared) % 1024) % 1024;
     float *turn = turns + thread_id() / WARP * (TURN_BYTES / 4);
     const u32 token_units = (tokens + P::TOKENS - 1) / P::TOKENS;
-    const u32 row_units = (matrix.row_blocks() + ROW_BLOCKS - 1) / ROW_BLOCKS;
+    const u32 row_units = (matrix.row_blocks() + P::ROW_BLOCKS - 1) / P::ROW_BLOCKS;
     const u32 unit_chunks = (matrix.tiles() + CHUNK_TILES - 1) / CHUNK_TILES;
     const Spans spans(row_units * token_units, unit_chunks);
     const u32 begin = spans.begin(block_x());
@@ -280,6 +281,8 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
                 feed.fetch_tokens(refilled);
             } else {
                 copy_async_commit();
+                // Nothing is left to fetch: the next kernel's weights may come.
+                release_successor();
             }
         }
         group_wait<0>();
@@ -306,20 +309,20 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
 #define HOPPER_PRODUCT(plan)
 #endif
 
-#define HOPPER_ENTRY(name, format, unit_tokens, stages)                                            \
-    KERNEL(hopper::THREADS, 1)                                                                     \
+#define HOPPER_ENTRY(name, format, row_blocks, unit_tokens, stages, blocks)                         \
+    KERNEL(hopper::THREADS, blocks)                                                                \
     name(const u8 *quants, const u8 *scales, u32 rows, u32 cols, u32 group_shift, const u16 *x,    \
          u32 tokens, void *out, const float *bias, u32 store, float *workspace, u32 *counters) {   \
-        typedef hopper::Plan<weights::format, unit_tokens, stages> P;                              \
+        typedef hopper::Plan<weights::format, row_blocks, unit_tokens, stages> P;                  \
         HOPPER_PRODUCT(P)                                                                          \
     }
 
-HOPPER_ENTRY(gemm_hopper64_nibble_affine, NibbleAffine, 64, 6)
-HOPPER_ENTRY(gemm_hopper64_nibble_symmetric, NibbleSymmetric, 64, 6)
-HOPPER_ENTRY(gemm_hopper64_byte_symmetric, ByteSymmetric, 64, 6)
-HOPPER_ENTRY(gemm_hopper64_byte_half_groups, ByteHalfGroups, 64, 6)
+HOPPER_ENTRY(gemm_hopper64_nibble_affine, NibbleAffine, 1, 64, 6, 2)
+HOPPER_ENTRY(gemm_hopper64_nibble_symmetric, NibbleSymmetric, 1, 64, 6, 2)
+HOPPER_ENTRY(gemm_hopper64_byte_symmetric, ByteSymmetric, 1, 64, 5, 2)
+HOPPER_ENTRY(gemm_hopper64_byte_half_groups, ByteHalfGroups, 1, 64, 5, 2)
 
-HOPPER_ENTRY(gemm_hopper128_nibble_affine, NibbleAffine, 128, 6)
-HOPPER_ENTRY(gemm_hopper128_nibble_symmetric, NibbleSymmetric, 128, 6)
-HOPPER_ENTRY(gemm_hopper128_byte_symmetric, ByteSymmetric, 128, 5)
-HOPPER_ENTRY(gemm_hopper128_byte_half_groups, ByteHalfGroups, 128, 5)
+HOPPER_ENTRY(gemm_hopper128_nibble_affine, NibbleAffine, 2, 128, 6, 1)
+HOPPER_ENTRY(gemm_hopper128_nibble_symmetric, NibbleSymmetric, 2, 128, 6, 1)
+HOPPER_ENTRY(gemm_hopper128_byte_symmetric, ByteSymmetric, 2, 128, 5, 1)
+HOPPER_ENTRY(gemm_hopper128_byte_half_groups, ByteHalfGroups, 2, 128, 5, 1)

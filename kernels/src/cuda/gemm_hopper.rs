@@ -5,7 +5,7 @@ use super::gemm_small::{GEMM_8, GEMM_16};
 use super::gemv::GEMV;
 use super::product::Family;
 
-/// Up to this much is lost to start the stages on a multiple of it.
+/// Stages start on a multiple of this, which costs up to as much.
 const ALIGNMENT: usize = 1024;
 
 /// The kernels whose units have 128 tokens.
@@ -26,6 +26,7 @@ pub const HOPPER_128: Family = Family {
     stage_token_rows: 2 * 128,
     stage_tiles: 4 * 2,
     rings: 1,
+    stage_alignment: ALIGNMENT,
 };
 
 /// The kernels whose units have 64 tokens.
@@ -37,9 +38,12 @@ pub const HOPPER_64: Family = Family {
         "gemm_hopper64_byte_half_groups",
     ],
     tokens_max: 64,
+    unit_row_blocks: 2,
     unit_tokens: 64,
-    stages: [6; 4],
+    blocks: 2,
+    stages: [6, 6, 5, 5],
     stage_token_rows: 2 * 64,
+    stage_tiles: 2 * 2,
     ..HOPPER_128
 };
 

@@ -23,6 +23,7 @@ pub const LARGE: Family = Family {
     stage_token_rows: 256,
     stage_tiles: 2,
     rings: 1,
+    stage_alignment: 16,
 };
 
 /// What serves how many tokens, fewest first.

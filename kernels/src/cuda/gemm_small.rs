@@ -60,6 +60,7 @@ pub const GEMM_32: Family = Family {
     stage_token_rows: 4 * 32,
     stage_tiles: 2 * 4,
     rings: 1,
+    stage_alignment: 16,
 };
 
 /// The kernels for up to 64 tokens.

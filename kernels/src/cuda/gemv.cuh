@@ -86,8 +86,12 @@ template <class P> struct WeightFeed {
     }
 };
 
-// The same for the tokens' inputs, as load_matrices takes them: of each tile of eight tokens four
-// matrices of 8 tokens by 8 inputs.
+// Where a piece (8 inputs) of a token lies in its tile of eight tokens: as four matrices of 8 tokens
+// by 8 inputs, each of which load_matrices reads, and so that neither the copies of a token's four
+// pieces nor the reading of a piece of eight tokens meet a bank twice.
+DEVICE u32 piece_offset(u32 token, u32 piece) { return piece * 128 + (token ^ piece * 2) * 16; }
+
+// The same for the tokens' inputs.
 template <class P> struct TokenFeed {
     typedef typename P::Tokens Tokens;
     const u16 *x; // the lane's inputs of the first tile of tokens
@@ -105,23 +109,24 @@ template <class P> struct TokenFeed {
         if constexpr (Tokens::SINGLE) {
             x = all + lane * 8;
         } else {
-            x = all + lane % 8 * (u64)matrix.cols + lane / 8 * 8;
+            x = all + lane / 4 * (u64)matrix.cols + lane % 4 * 8;
         }
         step = 8 * (u64)matrix.cols;
     }
 
     DEVICE void fetch(u8 *stage) {
         if (tile < tiles) {
-            u8 *at = stage + P::TOKENS_AT + lane * 16;
+            u8 *at = stage + P::TOKENS_AT;
             const u16 *from = x + tile * weights::TILE_COLS;
             if constexpr (Tokens::SINGLE) {
                 if (lane < 4) {
-                    copy_async(at, from, true);
+                    copy_async(at + lane * 16, from, true);
                 }
             } else {
+                at += piece_offset(lane / 4, lane % 4);
 #pragma unroll
                 for (u32 token_tile = 0; token_tile < Tokens::TILES; token_tile++) {
-                    const bool there = token_tile * 8 + lane % 8 < tokens;
+                    const bool there = token_tile * 8 + lane / 4 < tokens;
                     copy_async(at + token_tile * 512, there ? from + token_tile * step : x, there);
                 }
             }
@@ -150,7 +155,8 @@ template <class P> struct Sums {
             }
         } else {
             for (u32 token_tile = 0; token_tile < P::Tokens::TILES; token_tile++) {
-                load_matrices(b[token_tile], inputs + token_tile * 512 + lane * 16);
+                load_matrices(b[token_tile],
+                              inputs + token_tile * 512 + piece_offset(lane % 8, lane / 8));
             }
         }
 #pragma unroll
@@ -242,7 +248,6 @@ template <class P>
 DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, float *workspace,
                     u32 *counters, const Output &output, u8 *shared) {
     SHARED u32 flag;
-    release_successor();
     const u32 warp = thread_id() / WARP, lane = thread_id() % WARP;
     float *board = (float *)shared;
     u8 *ring = shared + P::BOARD_BYTES + warp * P::STAGES * P::STAGE_BYTES;
@@ -280,6 +285,8 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
                 token_feed.fetch(stage);
             } else {
                 copy_async_commit();
+                // Nothing is left to fetch: the next kernel's weights may come.
+                release_successor();
             }
             stage += P::STAGE_BYTES;
             stage = stage == ring + P::STAGES * P::STAGE_BYTES ? ring : stage;

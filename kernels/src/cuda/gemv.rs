@@ -28,4 +28,5 @@ pub const GEMV: Family = Family {
     stage_token_rows: 1,
     stage_tiles: 1,
     rings: WARPS,
+    stage_alignment: 16,
 };

@@ -57,6 +57,8 @@ pub struct Family {
     pub stage_token_rows: usize,
     pub stage_tiles: usize,
     pub rings: usize,
+    /// A stage's bytes are rounded up to a multiple of it.
+    pub stage_alignment: usize,
 }
 
 /// Threads of a block, in every family.
@@ -83,6 +85,7 @@ impl Family {
     pub fn shared_bytes(&self, format: Format) -> usize {
         let tile = format.tile_bytes() + format.scale_bytes();
         let stage = self.stage_tiles * tile + self.stage_token_rows * 64;
+        let stage = stage.next_multiple_of(self.stage_alignment);
         self.board_bytes + self.rings * self.stages[format.index()] * stage
     }
 
