@@ -11,8 +11,8 @@
 #include "gemm.cuh"
 #include "gemv.cuh"
 
-GEMV_ENTRY(gemm8_nibble_affine, NibbleAffine, 1, 4)
-GEMV_ENTRY(gemm8_nibble_symmetric, NibbleSymmetric, 1, 4)
+GEMV_ENTRY(gemm8_nibble_affine, NibbleAffine, 1, 5)
+GEMV_ENTRY(gemm8_nibble_symmetric, NibbleSymmetric, 1, 5)
 GEMV_ENTRY(gemm8_byte_symmetric, ByteSymmetric, 1, 3)
 GEMV_ENTRY(gemm8_byte_half_groups, ByteHalfGroups, 1, 3)
 

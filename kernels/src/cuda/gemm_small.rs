@@ -14,6 +14,7 @@ pub const GEMM_8: Family = Family {
     ],
     tokens_max: 8,
     unit_tokens: 8,
+    stages: [5, 5, 3, 3],
     stage_token_rows: 8,
     ..GEMV
 };

@@ -8,7 +8,7 @@
 
 #include "gemv.cuh"
 
-GEMV_ENTRY(gemv_nibble_affine, NibbleAffine, 0, 4)
-GEMV_ENTRY(gemv_nibble_symmetric, NibbleSymmetric, 0, 4)
-GEMV_ENTRY(gemv_byte_symmetric, ByteSymmetric, 0, 3)
-GEMV_ENTRY(gemv_byte_half_groups, ByteHalfGroups, 0, 3)
+GEMV_ENTRY(gemv_nibble_affine, NibbleAffine, 0, 6)
+GEMV_ENTRY(gemv_nibble_symmetric, NibbleSymmetric, 0, 7)
+GEMV_ENTRY(gemv_byte_symmetric, ByteSymmetric, 0, 4)
+GEMV_ENTRY(gemv_byte_half_groups, ByteHalfGroups, 0, 4)

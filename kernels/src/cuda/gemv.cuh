@@ -9,7 +9,8 @@
 // card alone: a token's outputs do not depend on its neighbours.
 //
 // Weights depend on no other kernel, so their first stages are fetched while the kernel before this
-// one ends.
+// one ends. Rings are so deep that no third block fits on a multiprocessor: blocks that begin while
+// others end would else be spread unevenly.
 //
 // Bytes: the packed weights once, tokens * (2 cols + 2 to 4 rows). Operations: 2 tokens rows cols,
 // done as for 8 or 16 tokens.

@@ -24,7 +24,7 @@ pub const GEMV: Family = Family {
     chunk_tiles: WARPS,
     blocks: 2,
     board_bytes: board_bytes(1),
-    stages: [4, 4, 3, 3],
+    stages: [6, 7, 4, 4],
     stage_token_rows: 1,
     stage_tiles: 1,
     rings: WARPS,
