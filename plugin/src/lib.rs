@@ -2,8 +2,8 @@
 //! and decides nothing.
 //!
 //! Reading order: [`host`] is everything the host can do, [`effects`] applies what was decided,
-//! [`embedded`] is what this build counts with, [`worker`] is what the streams of one worker share, [`root`] configures, [`filter`] is one
-//! stream.
+//! [`embedded`] is what this build counts with, [`worker`] is what the streams of one worker share,
+//! [`root`] configures, [`filter`] is one stream.
 
 mod effects;
 mod embedded;

@@ -210,13 +210,14 @@ pub const CACHE_KEY_RUN_BYTES: usize = 16 << 10;
 pub const CACHE_PROBES: u32 = 4;
 /// Entries of fewer bytes are worth the same for what they save: each takes one slot.
 pub const CACHE_WORTH_BYTES_MIN: usize = 4 << 10;
-/// Entries that a worker's own cache has room for at least, however large they are: one large answer
-/// must not push out all others.
+/// Entries that a worker's own cache has room for at least, however large they are: one large
+/// answer must not push out all others.
 pub const CACHE_PER_VM_ENTRIES_MIN: usize = 32;
 /// Columns of the sketch that counts what a worker was asked for: four bytes each.
 pub const CACHE_SKETCH_WIDTH_MIN: usize = 64;
 pub const CACHE_SKETCH_WIDTH_MAX: usize = 1 << 18;
-/// Ceiling of one counter: what was asked for more often is popular and that is all there is to say.
+/// Ceiling of one counter: what was asked for more often is popular and that is all there is to
+/// say.
 pub const CACHE_SKETCH_COUNT_MAX: u8 = 63;
 /// Requests a column after which all counters are halved.
 pub const CACHE_SKETCH_HALVE_AFTER: u64 = 4;

@@ -95,7 +95,8 @@ impl PreTokenizer {
         })
     }
 
-    /// Whether a piece that is a token is taken whole even if no merges lead to it (`ignore_merges`).
+    /// Whether a piece that is a token is taken whole even if no merges lead to it
+    /// (`ignore_merges`).
     pub(super) fn takes_whole_pieces(self) -> bool {
         self == PreTokenizer::Llama3
     }

@@ -70,7 +70,8 @@ impl Config {
         validate::validate(raw)
     }
 
-    /// Refuses vocabularies that neither this build holds, whose names are given, nor anyone serves.
+    /// Refuses vocabularies that neither this build holds, whose names are given, nor anyone
+    /// serves.
     ///
     /// # Errors
     /// The first such model, by its path.

@@ -4,8 +4,8 @@
 //! The backend makes one of each model file ([`Vocabulary::new`], [`Vocabulary::to_file`]) and
 //! serves it; `cargo xtask vocabulary` makes those of tiktoken. The filter reads it
 //! ([`Vocabulary::from_file`]) from its own module or from the backend ([`loading`]) and counts
-//! ([`Vocabulary::count`]). What cannot be counted exactly (tools, images, a template that does more
-//! than to put words around texts) is left to the estimate of [`crate::tokens`].
+//! ([`Vocabulary::count`]). What cannot be counted exactly (tools, images, a template that does
+//! more than to put words around texts) is left to the estimate of [`crate::tokens`].
 
 mod count;
 mod file;

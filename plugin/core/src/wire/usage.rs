@@ -5,8 +5,8 @@ use crate::limits::USAGE_BYTES_MAX;
 use crate::price::{ServiceTier, Tokens};
 use serde::{Serialize, Serializer};
 
-/// What an answer of any of the APIs reports of itself, as far as money depends on it. The names are
-/// those of OpenAI's chat.
+/// What an answer of any of the APIs reports of itself, as far as money depends on it. The names
+/// are those of OpenAI's chat.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt, those read from a prefix cache or written to one included.
