@@ -37,6 +37,8 @@ pub struct SpecialToken {
 pub(super) struct SpecialTable {
     tokens: Vec<SpecialToken>,
     first_bytes: Vec<u8>,
+    /// Of those that are matched in any text.
+    plain_first_bytes: Vec<u8>,
 }
 
 /// A stretch of a text: what lies between special tokens, or one of them.
@@ -61,15 +63,10 @@ pub struct Segments<'a> {
 impl SpecialTable {
     pub(super) fn new(mut tokens: Vec<SpecialToken>) -> SpecialTable {
         tokens.sort_by(|a, b| b.text.len().cmp(&a.text.len()).then(a.id.cmp(&b.id)));
-        let mut first_bytes: Vec<u8> = tokens
-            .iter()
-            .filter_map(|token| token.text.bytes().next())
-            .collect();
-        first_bytes.sort_unstable();
-        first_bytes.dedup();
         SpecialTable {
+            first_bytes: first_bytes(&tokens, Specials::Parse),
+            plain_first_bytes: first_bytes(&tokens, Specials::Plain),
             tokens,
-            first_bytes,
         }
     }
 
@@ -89,15 +86,22 @@ impl SpecialTable {
     /// The leftmost match, the longest where several start, and the offset of its first byte;
     /// linear in the text.
     fn find(&self, text: &str, specials: Specials) -> Option<(usize, &SpecialToken)> {
+        let first_bytes = match specials {
+            Specials::Parse => &self.first_bytes,
+            Specials::Plain => &self.plain_first_bytes,
+        };
+        // Who counts up to a limit must not wait until all of a long text has been searched.
+        if first_bytes.is_empty() {
+            return None;
+        }
         let starts = text
             .bytes()
             .enumerate()
-            .filter(|(_, byte)| self.first_bytes.contains(byte));
+            .filter(|(_, byte)| first_bytes.contains(byte));
         for (at, _) in starts {
             let rest = text.as_bytes().get(at..).unwrap_or_default();
             let found = self.tokens.iter().find(|token| {
-                (token.kind == SpecialKind::UserDefined || specials == Specials::Parse)
-                    && rest.starts_with(token.text.as_bytes())
+                is_matched(token, specials) && rest.starts_with(token.text.as_bytes())
             });
             if let Some(token) = found {
                 return Some((at, token));
@@ -105,6 +109,22 @@ impl SpecialTable {
         }
         None
     }
+}
+
+fn is_matched(token: &SpecialToken, specials: Specials) -> bool {
+    token.kind == SpecialKind::UserDefined || specials == Specials::Parse
+}
+
+/// The bytes that matched tokens start with, each once.
+fn first_bytes(tokens: &[SpecialToken], specials: Specials) -> Vec<u8> {
+    let mut bytes: Vec<u8> = tokens
+        .iter()
+        .filter(|token| is_matched(token, specials))
+        .filter_map(|token| token.text.bytes().next())
+        .collect();
+    bytes.sort_unstable();
+    bytes.dedup();
+    bytes
 }
 
 impl<'a> Iterator for Segments<'a> {
