@@ -82,7 +82,12 @@ pub fn bench<D: Stopwatch>(device: &mut D) -> Result<Vec<Timing>, CudaError> {
                     17.. => &gemm_small::GEMM_32,
                     _ => &gemm_hopper::HOPPER_64,
                 };
-                timings.push(time(device, &mut random, &weights, name, tokens, family)?);
+                let timing = time(device, &mut random, &weights, name, tokens, family)?;
+                // Only what serves has a target.
+                timings.push(Timing {
+                    target: None,
+                    ..timing
+                });
             }
         }
     }
