@@ -27,7 +27,11 @@ pub fn launch(len: usize, properties: &Properties) -> Result<Launch, CudaError> 
     let blocks = len.div_ceil(16 * THREADS * LOADS);
     Ok(Launch {
         kernel: KERNEL,
-        grid: [blocks.min(properties.multiprocessors as usize * BLOCKS) as u32, 1, 1],
+        grid: [
+            blocks.min(properties.multiprocessors as usize * BLOCKS) as u32,
+            1,
+            1,
+        ],
         threads: THREADS as u32,
         shared_bytes: 0,
     })

@@ -348,12 +348,7 @@ impl Card {
         // SAFETY: the function is of a module that lives as long as we, the pointers are to values
         // that live until the call returns, and the caller promises that they are its arguments.
         unsafe {
-            driver::sys::cuLaunchKernelEx(
-                &config,
-                function,
-                pointers.as_mut_ptr(),
-                ptr::null_mut(),
-            )
+            driver::sys::cuLaunchKernelEx(&config, function, pointers.as_mut_ptr(), ptr::null_mut())
         }
         .result()
         .map_err(|e| refused(&format!("start {}", launch.kernel))(e))
