@@ -99,8 +99,8 @@ pub fn filter(interrupt: &Interrupt) -> Result<(), XtaskError> {
     cargo("the filter", &FILTER, interrupt)
 }
 
-/// The cargo that runs us, in the workspace. If the CUDA kernels have been compiled as they are now,
-/// every build has them inside, so that none undoes another's.
+/// The cargo that runs us, in the workspace. If the CUDA kernels have been compiled as they are
+/// now, every build has them inside, so that none undoes another's.
 pub fn cargo_command() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(paths::workspace_root());

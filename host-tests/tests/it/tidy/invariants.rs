@@ -102,7 +102,7 @@ fn at_most_one_file_names_cudarc() {
     );
 }
 
-/// Cargo gives a crate the features that any of its users asks for, so one line elsewhere could make
+/// Cargo gives a crate the features that any of its users asks for: one line elsewhere could make
 /// the backend need a card's driver to start.
 #[test]
 fn cuda_is_opened_at_run_time_only() {
