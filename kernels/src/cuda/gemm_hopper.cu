@@ -2,10 +2,11 @@
 // out[token][row] = sum over col of w[row][col] * x[token][col].
 //
 // x is f16 [tokens][cols]; out f16 or f32 [tokens][rows], with bias or added to what is there. A
-// block is two groups of four warps; a group has 64 outputs by 64 tokens, or 128 by 128. The weights are the operand in registers: each becomes f16 once a block, while the tensor
-// cores work on the step before, and the tokens are the one in shared memory, swizzled. Tall blocks
-// pay because weights are a quarter of the tokens' bytes. spans.cuh shares out the work. Idea:
-// Machete (vLLM) and CUTLASS's mixed-input kernels.
+// block is two groups of four warps; a group has 64 outputs by 64 tokens, or 128 by 128. The
+// weights are the operand in registers: each becomes f16 once a block, while the tensor cores work
+// on the step before. The tokens are the operand in shared memory, swizzled. Tall blocks pay
+// because weights are a quarter of the tokens' bytes. spans.cuh shares out the work. Idea: Machete
+// (vLLM) and CUTLASS's mixed-input kernels.
 //
 // Bytes: rows * cols * 4.5 to 9 bits a pass over the weights, tokens * (2 cols + 2 to 4 rows).
 // Operations: 2 tokens rows cols, which is the limit.
@@ -224,13 +225,15 @@ DEVICE void finish(const Spans &spans, u32 unit, u32 token_units, float *turn, S
             for (u32 owner = first; owner <= last; owner++) {
                 const float *other =
                     workspace + (u64)spans.slot(owner, unit) * unit_sums + thread_id();
-                sums.each([&](float &sum, u32 index) { sum += load_fresh(other + index * THREADS); });
+                sums.each(
+                    [&](float &sum, u32 index) { sum += load_fresh(other + index * THREADS); });
             }
         }
     }
     if (whole) {
         write(turn, sums, output, tokens,
-              unit / token_units * P::ROW_BLOCKS * weights::TILE_ROWS, unit % token_units * P::TOKENS);
+              unit / token_units * P::ROW_BLOCKS * weights::TILE_ROWS,
+              unit % token_units * P::TOKENS);
     }
 }
 
@@ -309,7 +312,7 @@ DEVICE void product(const weights::Packed &matrix, const u16 *x, u32 tokens, flo
 #define HOPPER_PRODUCT(plan)
 #endif
 
-#define HOPPER_ENTRY(name, format, row_blocks, unit_tokens, stages, blocks)                         \
+#define HOPPER_ENTRY(name, format, row_blocks, unit_tokens, stages, blocks)                        \
     KERNEL(hopper::THREADS, blocks)                                                                \
     name(const u8 *quants, const u8 *scales, u32 rows, u32 cols, u32 group_shift, const u16 *x,    \
          u32 tokens, void *out, const float *bias, u32 store, float *workspace, u32 *counters) {   \

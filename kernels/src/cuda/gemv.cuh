@@ -87,9 +87,9 @@ template <class P> struct WeightFeed {
     }
 };
 
-// Where a piece (8 inputs) of a token lies in its tile of eight tokens: as four matrices of 8 tokens
-// by 8 inputs, each of which load_matrices reads, and so that neither the copies of a token's four
-// pieces nor the reading of a piece of eight tokens meet a bank twice.
+// Where a piece (8 inputs) of a token lies in its tile of eight tokens: as four matrices of 8
+// tokens by 8 inputs, each of which load_matrices reads, and so that neither the copies of a
+// token's four pieces nor the reading of a piece of eight tokens meet a bank twice.
 DEVICE u32 piece_offset(u32 token, u32 piece) { return piece * 128 + (token ^ piece * 2) * 16; }
 
 // The same for the tokens' inputs.

@@ -21,7 +21,17 @@ pub fn rust_sources(folder: &str) -> Vec<Source> {
 
 /// Every file that people read.
 pub fn text_sources() -> Vec<Source> {
-    sources("", &["rs", "md", "toml", "yaml", "case"])
+    sources(
+        "",
+        &[
+            "rs", "md", "toml", "yaml", "case", "cu", "cuh", "h", "cpp", "sh",
+        ],
+    )
+}
+
+/// Every CUDA source.
+pub fn cuda_sources() -> Vec<Source> {
+    sources("kernels", &["cu", "cuh"])
 }
 
 fn sources(folder: &str, extensions: &[&str]) -> Vec<Source> {

@@ -1,6 +1,6 @@
 //! The invariants of the code map.
 
-use super::files::rust_sources;
+use super::files::{cuda_sources, rust_sources};
 use super::{check_none, places};
 use farthing_host_tests::paths;
 use std::process::Command;
@@ -134,6 +134,14 @@ fn cuda_is_opened_at_run_time_only() {
         let cuda = |feature: &String| feature.contains("cud") || feature == "nccl";
         assert!(!found.iter().any(cuda), "{name}: {found:?}");
     }
+}
+
+#[test]
+fn only_one_cuda_source_has_inline_assembly() {
+    let found = places(&cuda_sources(), |source, line| {
+        line.contains("asm") && source.path != "kernels/src/cuda/intrinsics.cuh"
+    });
+    check_none("PTX is for kernels/src/cuda/intrinsics.cuh only", found);
 }
 
 #[test]

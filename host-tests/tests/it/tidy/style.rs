@@ -1,6 +1,6 @@
 //! Sizes, names and words.
 
-use super::files::{rust_sources, text_sources};
+use super::files::{cuda_sources, rust_sources, text_sources};
 use super::{check_none, places};
 use farthing_host_tests::paths;
 
@@ -10,7 +10,8 @@ const COLUMNS_MAX: usize = 100;
 
 #[test]
 fn files_and_lines_are_short() {
-    let long: Vec<String> = rust_sources("")
+    let long: Vec<String> = [rust_sources(""), cuda_sources()]
+        .concat()
         .iter()
         .filter(|source| source.text.lines().count() > FILE_LINES_MAX)
         .map(|source| source.path.clone())
@@ -24,6 +25,10 @@ fn files_and_lines_are_short() {
         prose && line.chars().count() > COLUMNS_MAX && !unbreakable
     });
     check_none("lines over the limit", found);
+    let found = places(&cuda_sources(), |_, line| {
+        line.chars().count() > COLUMNS_MAX
+    });
+    check_none("lines of CUDA over the limit", found);
 }
 
 #[test]
