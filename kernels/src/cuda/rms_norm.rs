@@ -109,8 +109,8 @@ pub fn run<D: Device>(
         Arg::U32(shape.cols as u32),
     ];
     // SAFETY: the arguments are the kernel's in its order, and the buffers were just found to be as
-    // long as the shape, which is all that it touches; it waits for its predecessor before it touches
-    // anything but the weight.
+    // long as the shape, which is all that it touches; it waits for its predecessor before it
+    // touches anything but the weight.
     unsafe { device.launch_overlapping(&launch, &arguments) }
 }
 

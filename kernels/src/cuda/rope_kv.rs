@@ -135,8 +135,8 @@ pub fn run<D: Device>(
         Arg::U32(shape.group() as u32),
     ];
     // SAFETY: the arguments are the kernel's in its order, and the buffers were just found to be as
-    // long as the shape; the kernel compares each position and slot with the table and the cache. It
-    // waits for its predecessor first.
+    // long as the shape; the kernel compares each position and slot with the table and the cache.
+    // It waits for its predecessor first.
     unsafe { device.launch_overlapping(&launch, &arguments) }
 }
 

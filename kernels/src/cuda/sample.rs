@@ -1,5 +1,5 @@
-//! Chooses one token for each row of logits, with the meaning and in the order of the CPU's sampler:
-//! penalties, temperature, `min_p`, `top_k`, `top_p`, then one random number.
+//! Chooses one token for each row of logits, with the meaning and in the order of the CPU's
+//! sampler: penalties, temperature, `min_p`, `top_k`, `top_p`, then one random number.
 //!
 //! The random number falls on the survivors' weights in the order of the ids if neither `top_k` nor
 //! `top_p` removed a token, and otherwise likeliest first, of equal ones the smaller id first. At a

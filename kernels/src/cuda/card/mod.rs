@@ -72,8 +72,8 @@ struct Function {
 
 impl Card {
     /// Opens the card with this number and loads the kernels. If they are not inside this build
-    /// they are compiled, which takes a minute or two, and kept in `cache_dir` for the next start; that
-    /// folder must be writable only by who may run code here.
+    /// they are compiled, which takes a minute or two, and kept in `cache_dir` for the next start;
+    /// that folder must be writable only by who may run code here.
     ///
     /// # Errors
     /// There is no driver, no such card, or one of them is too old; or the kernels cannot be
