@@ -1,5 +1,6 @@
 //! Applies what was decided, in order.
 
+use crate::held_headers::HeldHeaders;
 use crate::host::{self, Message};
 use farthing_core::config::{Config, LedgerTransport};
 use farthing_core::exchange::{Effect, Level};
@@ -70,21 +71,36 @@ impl Telemetry {
 /// Access logs know it as `wasm.farthing_ledger`.
 const LEDGER_PROPERTY: &str = "farthing_ledger";
 
-/// Applies `effects` in order.
-pub fn apply(effects: Vec<Effect>, held: Held, telemetry: &Telemetry) -> Outcome {
+/// Applies `effects` in order. Changes of headers wait in `headers`, those of the message whose
+/// callback this is; without it they are made at once.
+pub fn apply(
+    effects: Vec<Effect>,
+    held: Held,
+    telemetry: &Telemetry,
+    mut headers: Option<&mut HeldHeaders>,
+) -> Outcome {
     let mut outcome = Outcome::Applied;
     for effect in effects {
+        let headers = headers.as_deref_mut();
         match effect {
             Effect::SetRequestHeader { name, value } => {
-                host::set_header(Message::Request, name, &value);
+                set_header(Message::Request, headers, name, value);
             }
-            Effect::RemoveRequestHeader { name } => host::remove_header(Message::Request, &name),
-            Effect::ReplaceRequestBody(body) => replace_body(Message::Request, held, &body),
+            Effect::RemoveRequestHeader { name } => {
+                remove_header(Message::Request, headers, name);
+            }
+            Effect::ReplaceRequestBody(body) => {
+                replace_body(Message::Request, held, headers, &body);
+            }
             Effect::SetResponseHeader { name, value } => {
-                host::set_header(Message::Response, name, &value);
+                set_header(Message::Response, headers, name, value);
             }
-            Effect::RemoveResponseHeader { name } => host::remove_header(Message::Response, &name),
-            Effect::ReplaceResponseBody(body) => replace_body(Message::Response, held, &body),
+            Effect::RemoveResponseHeader { name } => {
+                remove_header(Message::Response, headers, name);
+            }
+            Effect::ReplaceResponseBody(body) => {
+                replace_body(Message::Response, held, headers, &body);
+            }
             Effect::LocalReply(reply) if outcome == Outcome::Applied => {
                 host::reply(&reply);
                 outcome = Outcome::Replied;
@@ -98,14 +114,33 @@ pub fn apply(effects: Vec<Effect>, held: Held, telemetry: &Telemetry) -> Outcome
     outcome
 }
 
-fn replace_body(message: Message, held: Held, body: &[u8]) {
+fn set_header(
+    message: Message,
+    headers: Option<&mut HeldHeaders>,
+    name: &'static str,
+    value: String,
+) {
+    match headers {
+        Some(headers) => headers.set(name, value),
+        None => host::set_header(message, name, &value),
+    }
+}
+
+fn remove_header(message: Message, headers: Option<&mut HeldHeaders>, name: String) {
+    match headers {
+        Some(headers) => headers.remove(name),
+        None => host::remove_header(message, &name),
+    }
+}
+
+fn replace_body(message: Message, held: Held, headers: Option<&mut HeldHeaders>, body: &[u8]) {
     match held {
         Held::NoBody => {}
         Held::Body(size) => host::replace_body(message, size, body),
         Held::HeadersAndBody(size) => {
             host::replace_body(message, size, body);
             // The old length would make the receiver wait or cut the body.
-            host::set_header(message, "content-length", &body.len().to_string());
+            set_header(message, headers, "content-length", body.len().to_string());
         }
     }
 }

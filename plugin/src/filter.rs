@@ -2,6 +2,7 @@
 //! applies the step.
 
 use crate::effects::{Held, Outcome};
+use crate::held_headers::HeldHeaders;
 use crate::host::{self, Message};
 use crate::worker::{SharedExchange, Worker};
 use farthing_core::exchange::{BodyNeed, EndOfStream, Exchange, Flow, Headers, Step};
@@ -79,6 +80,8 @@ pub struct Filter {
     exchange: SharedExchange,
     request: Progress,
     response: Progress,
+    /// Of the message that the host holds the headers of.
+    headers: Option<HeldHeaders>,
 }
 
 impl Filter {
@@ -89,6 +92,7 @@ impl Filter {
             exchange: Rc::new(RefCell::new(Exchange::new())),
             request: Progress::Expected,
             response: Progress::Expected,
+            headers: None,
         }
     }
 
@@ -98,14 +102,27 @@ impl Filter {
         let Some(Step { effects, flow }) = step else {
             return Flow::Continue;
         };
-        match worker.apply(effects, held) {
-            Outcome::Applied => flow,
+        match worker.apply(effects, held, self.headers.as_mut()) {
+            Outcome::Applied => {
+                if flow == Flow::Continue {
+                    self.pass_headers();
+                }
+                flow
+            }
             Outcome::Replied => {
                 worker.unwatch(self.context_id);
+                self.headers = None;
                 self.request = Progress::Ended;
                 self.response = Progress::Ended;
                 Flow::Pause
             }
+        }
+    }
+
+    /// The headers are about to go on: tells the host what is to change in them.
+    fn pass_headers(&mut self) {
+        if let Some(mut headers) = self.headers.take() {
+            headers.write();
         }
     }
 
@@ -118,6 +135,8 @@ impl Filter {
         worker.unwatch(self.context_id);
         self.request = Progress::Ended;
         let flow = self.apply(worker, step, held);
+        // From now on the worker's tick may let it go, which knows the host's headers only.
+        self.pass_headers();
         // After a reply of ours the response is over, too.
         if flow == Flow::Pause && self.response == Progress::Expected {
             worker.watch(self.context_id, &self.exchange, held);
@@ -140,7 +159,7 @@ impl Filter {
         };
         worker.unwatch(self.context_id);
         let effects = worker.decide(&self.exchange, |x, vm, env| x.on_done(vm, env));
-        worker.apply(effects.unwrap_or_default(), Held::NoBody);
+        worker.apply(effects.unwrap_or_default(), Held::NoBody, None);
     }
 }
 
@@ -157,12 +176,17 @@ impl HttpContext for Filter {
             return Action::Continue;
         };
         let end = end(end_of_stream);
-        let entries = host::headers(Message::Request);
+        let headers = HeldHeaders::read(Message::Request);
         let step = worker.decide(&self.exchange, |x, vm, env| {
-            x.on_request_headers(vm, env, &Headers::new(&entries), end)
+            x.on_request_headers(vm, env, &Headers::new(headers.entries()), end)
         });
+        self.headers = Some(headers);
         self.request = Progress::HeadersHeld { body_bytes: 0 };
         let flow = self.apply(&worker, step, Held::NoBody);
+        // What the worker's tick lets go must not carry what a client sent under our name.
+        if let Some(headers) = &mut self.headers {
+            headers.write();
+        }
         // A body whose headers went on at once is not ours to look at.
         if flow == Flow::Continue {
             self.request = Progress::Ended;
@@ -209,10 +233,11 @@ impl HttpContext for Filter {
             return Action::Continue;
         }
         let end = end(end_of_stream);
-        let entries = host::headers(Message::Response);
+        let headers = HeldHeaders::read(Message::Response);
         let step = worker.decide(&self.exchange, |x, vm, env| {
-            x.on_response_headers(vm, env, &Headers::new(&entries), end)
+            x.on_response_headers(vm, env, &Headers::new(headers.entries()), end)
         });
+        self.headers = Some(headers);
         self.response = Progress::HeadersHeld { body_bytes: 0 };
         let flow = self.apply(&worker, step, Held::NoBody);
         self.response = self.response.after(flow, end);
@@ -234,7 +259,12 @@ impl HttpContext for Filter {
         };
         let flow = match need {
             BodyNeed::Bytes => self.look_at_response(&worker, end, self.response.held()),
-            BodyNeed::Nothing(flow) => flow,
+            BodyNeed::Nothing(flow) => {
+                if flow == Flow::Continue {
+                    self.pass_headers();
+                }
+                flow
+            }
         };
         self.response = self.response.after(flow, end);
         action(flow)

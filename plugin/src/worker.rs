@@ -3,6 +3,7 @@
 
 use crate::effects::{self, Held, Outcome, Telemetry};
 use crate::embedded::VOCABULARIES;
+use crate::held_headers::HeldHeaders;
 use crate::host::{self, SharedData};
 use farthing_core::config::Config;
 use farthing_core::exchange::{Effect, Env, Exchange, Flow, Step, Vm};
@@ -74,9 +75,15 @@ impl Worker {
         Some(decided)
     }
 
-    /// Applies effects and says whether the stream was answered.
-    pub fn apply(&self, effects: Vec<Effect>, held: Held) -> Outcome {
-        effects::apply(effects, held, &self.telemetry)
+    /// Applies effects and says whether the stream was answered. Changes of headers wait in
+    /// `headers`; without it they are made at once.
+    pub fn apply(
+        &self,
+        effects: Vec<Effect>,
+        held: Held,
+        headers: Option<&mut HeldHeaders>,
+    ) -> Outcome {
+        effects::apply(effects, held, &self.telemetry, headers)
     }
 
     /// A stream holds its request, of which the host has this: the tick looks after it.
@@ -117,7 +124,7 @@ impl Worker {
                 continue;
             };
             host::act_for(stream);
-            let outcome = self.apply(effects, held);
+            let outcome = self.apply(effects, held, None);
             if outcome == Outcome::Applied && flow == Flow::Continue {
                 host::resume_request(stream);
             }

@@ -1,6 +1,8 @@
-//! One cached answer and its stored form: magic with version, the full key, CBOR, checksum.
-//! Whatever does not open exactly is a miss.
+//! One cached answer and its stored form: magic with version, the full key, two items of CBOR (its
+//! head and its answer), checksum. Whatever does not open exactly is a miss.
 
+use ciborium::de::from_reader;
+use ciborium::into_writer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::cache_key::CacheKey;
@@ -8,12 +10,12 @@ use crate::limits::CACHE_WORTH_BYTES_MIN;
 use crate::store;
 
 /// Names the format and its version.
-const MAGIC: [u8; 4] = *b"FCE2";
+const MAGIC: [u8; 4] = *b"FCE3";
 
 const KIB: u64 = 1 << 10;
 
 /// A complete answer as it was given, with what it took to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub created_unix_s: u64,
     pub expires_unix_s: u64,
@@ -23,6 +25,77 @@ pub struct Entry {
     pub cost_nanousd: u64,
     /// The JSON body of the answer.
     pub answer: Bytes,
+}
+
+/// All of a stored entry but its answer: enough to say whether it may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub created_unix_s: u64,
+    pub expires_unix_s: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cost_nanousd: u64,
+    answer_bytes: usize,
+}
+
+/// A [`Head`] as it is written: a list, in the order of its fields.
+type Written = (u64, u64, u64, u64, u64, u64);
+
+impl Head {
+    fn of(entry: &Entry) -> Head {
+        Head {
+            created_unix_s: entry.created_unix_s,
+            expires_unix_s: entry.expires_unix_s,
+            prompt_tokens: entry.prompt_tokens,
+            completion_tokens: entry.completion_tokens,
+            cost_nanousd: entry.cost_nanousd,
+            answer_bytes: entry.answer.0.len(),
+        }
+    }
+
+    fn written(self) -> Written {
+        (
+            self.created_unix_s,
+            self.expires_unix_s,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cost_nanousd,
+            self.answer_bytes as u64,
+        )
+    }
+
+    fn read(cbor: &mut &[u8]) -> Option<Head> {
+        let written: Written = from_reader(cbor).ok()?;
+        Some(Head {
+            created_unix_s: written.0,
+            expires_unix_s: written.1,
+            prompt_tokens: written.2,
+            completion_tokens: written.3,
+            cost_nanousd: written.4,
+            answer_bytes: usize::try_from(written.5).ok()?,
+        })
+    }
+
+    pub(super) fn is_alive(&self, now_unix_s: u64) -> bool {
+        now_unix_s < self.expires_unix_s
+    }
+
+    /// What an entry is worth that was asked for so often: the square root of what it saves for
+    /// each KiB, times that number to the power of one and a half. How often a request came tells
+    /// more of how often it will come than its cost does, and costs differ by a factor of a
+    /// thousand. (The exponents are those with which `cargo xtask bench cache` finds more hits than
+    /// LRU has and still saves most.) A small entry takes a slot as a larger one does, so all below
+    /// `CACHE_WORTH_BYTES_MIN` weigh alike; what costs nothing is still worth its time.
+    pub(super) fn worth(&self, times: u8) -> u64 {
+        let bytes = memory_bytes(self.answer_bytes).max(CACHE_WORTH_BYTES_MIN) as u64;
+        let saved = (self.cost_nanousd.saturating_mul(KIB) / bytes).saturating_add(1);
+        u64::from(times).pow(3).saturating_mul(saved).isqrt()
+    }
+}
+
+/// Bytes that an entry with such an answer takes in memory, roughly.
+fn memory_bytes(answer_bytes: usize) -> usize {
+    answer_bytes.saturating_add(size_of::<Entry>())
 }
 
 impl Entry {
@@ -36,44 +109,56 @@ impl Entry {
 
     /// Bytes it takes in memory, roughly.
     pub fn bytes(&self) -> usize {
-        self.answer.0.len().saturating_add(size_of::<Entry>())
+        memory_bytes(self.answer.0.len())
     }
 
-    /// What an entry is worth that was asked for so often: the square root of what it saves for
-    /// each KiB, times that number to the power of one and a half. How often a request came tells
-    /// more of how often it will come than its cost does, and costs differ by a factor of a
-    /// thousand. (The exponents are those with which `cargo xtask bench cache` finds more hits than
-    /// LRU has and still saves most.) A small entry takes a slot as a larger one does, so all below
-    /// `CACHE_WORTH_BYTES_MIN` weigh alike; what costs nothing is still worth its time.
-    pub(super) fn worth(&self, times: u8) -> u64 {
-        let bytes = self.bytes().max(CACHE_WORTH_BYTES_MIN) as u64;
-        let saved = (self.cost_nanousd.saturating_mul(KIB) / bytes).saturating_add(1);
-        u64::from(times).pow(3).saturating_mul(saved).isqrt()
+    /// All but its answer.
+    pub(super) fn head(&self) -> Head {
+        Head::of(self)
     }
 
     /// The stored form.
     pub fn seal(&self, key: &CacheKey) -> Vec<u8> {
-        let mut payload = key.0.to_vec();
+        let mut payload = Vec::with_capacity(self.bytes());
+        payload.extend_from_slice(&key.0);
         // Writing to memory cannot fail; were it to, the entry would not open and be a miss.
-        let _ = ciborium::into_writer(self, &mut payload);
+        let _ = into_writer(&Head::of(self).written(), &mut payload);
+        let _ = into_writer(&self.answer, &mut payload);
         store::seal(MAGIC, &payload)
     }
 
     /// The entry, if the sealed bytes are one for this key.
     pub fn open(key: &CacheKey, sealed: &[u8]) -> Option<Entry> {
-        let stored_key = sealed.get(MAGIC.len()..)?.first_chunk::<32>()?;
-        if *stored_key != key.0 {
+        let (there, _) = split(sealed.strip_prefix(&MAGIC)?)?;
+        if there != *key {
             return None;
         }
-        Self::decode(sealed).map(|(_, entry)| entry)
+        let (_, mut cbor) = split(store::open(MAGIC, sealed)?)?;
+        let head = Head::read(&mut cbor)?;
+        let answer: Bytes = from_reader(&mut cbor).ok()?;
+        let exact = cbor.is_empty() && answer.0.len() == head.answer_bytes;
+        exact.then_some(Entry {
+            created_unix_s: head.created_unix_s,
+            expires_unix_s: head.expires_unix_s,
+            prompt_tokens: head.prompt_tokens,
+            completion_tokens: head.completion_tokens,
+            cost_nanousd: head.cost_nanousd,
+            answer,
+        })
     }
 
-    /// Whatever entry the sealed bytes are, with its key.
-    pub(super) fn decode(sealed: &[u8]) -> Option<(CacheKey, Entry)> {
-        let (key, cbor) = store::open(MAGIC, sealed)?.split_first_chunk::<32>()?;
-        let entry = ciborium::from_reader(cbor).ok()?;
-        Some((CacheKey(*key), entry))
+    /// The head of whatever entry the sealed bytes are, with its key, unchecked: that would take as
+    /// long as the entry is. Good enough to choose what to overwrite, not to answer with.
+    pub(super) fn peek(sealed: &[u8]) -> Option<(CacheKey, Head)> {
+        let (key, mut cbor) = split(sealed.strip_prefix(&MAGIC)?)?;
+        Some((key, Head::read(&mut cbor)?))
     }
+}
+
+/// The key before a payload's CBOR.
+fn split(payload: &[u8]) -> Option<(CacheKey, &[u8])> {
+    let (key, cbor) = payload.split_first_chunk::<32>()?;
+    Some((CacheKey(*key), cbor))
 }
 
 /// Bytes that CBOR writes as a byte string, not as a list of numbers.

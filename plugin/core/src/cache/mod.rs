@@ -17,8 +17,10 @@ mod upstream;
 pub use control::CacheControl;
 pub use entry::{Bytes, Entry};
 pub use per_vm::PerVm;
+pub use ring::Place;
 pub use upstream::{age_s, storable_s};
 
+use ring::Found;
 use std::rc::Rc;
 
 use crate::cache_key::CacheKey;
@@ -37,6 +39,23 @@ pub fn is_cacheable(policy: &CachePolicy, tenant: &Tenant, request: &Request) ->
     identified && repeatable && request.is_reusable()
 }
 
+/// What a look into the cache came to.
+pub enum LookUp {
+    Hit(Rc<Entry>),
+    /// With the place in the ring for the answer, if it was looked for.
+    Miss(Option<Place>),
+}
+
+impl LookUp {
+    /// The answer, if there is one.
+    pub fn hit(self) -> Option<Rc<Entry>> {
+        match self {
+            LookUp::Hit(entry) => Some(entry),
+            LookUp::Miss(_) => None,
+        }
+    }
+}
+
 /// Both levels of the cache, as one worker reaches them.
 pub struct Levels<'a> {
     pub store: &'a dyn SharedStore,
@@ -45,34 +64,39 @@ pub struct Levels<'a> {
 }
 
 impl Levels<'_> {
-    /// A stored answer that is not expired and not older than the client accepts.
-    pub fn look_up(
-        &mut self,
-        key: &CacheKey,
-        control: &CacheControl,
-        now_unix_s: u64,
-    ) -> Option<Rc<Entry>> {
+    /// Looks for a stored answer that is not expired and not older than the client accepts.
+    pub fn look_up(&mut self, key: &CacheKey, control: &CacheControl, now_unix_s: u64) -> LookUp {
         if control.no_cache {
-            return None;
+            return LookUp::Miss(None);
         }
         self.per_vm.count(key);
         let found = match self.per_vm.fetch(key, now_unix_s) {
             Some(entry) => entry,
-            None => {
-                let entry = Rc::new(ring::read(self.store, self.config.slots, key, now_unix_s)?);
-                self.per_vm.insert(*key, Rc::clone(&entry));
-                entry
-            }
+            None => match ring::read(self, key, now_unix_s) {
+                Found::Place(place) => return LookUp::Miss(place),
+                Found::Answer(entry) => {
+                    let entry = Rc::new(entry);
+                    self.per_vm.insert(*key, Rc::clone(&entry));
+                    entry
+                }
+            },
         };
-        control
-            .accepts_age(found.age_s(now_unix_s))
-            .then_some(found)
+        match control.accepts_age(found.age_s(now_unix_s)) {
+            true => LookUp::Hit(found),
+            false => LookUp::Miss(None),
+        }
     }
 
     /// Stores an answer, unless it is too large for an entry. What is worth less than all that it
-    /// could replace in the ring stays with this worker.
-    pub fn insert(&mut self, key: &CacheKey, entry: Rc<Entry>, now_unix_s: u64) {
-        if ring::write(self, key, &entry, now_unix_s) != ring::Written::TooLarge {
+    /// could replace in the ring stays with this worker. `place` is what the look-up found.
+    pub fn insert(
+        &mut self,
+        key: &CacheKey,
+        entry: Rc<Entry>,
+        place: Option<Place>,
+        now_unix_s: u64,
+    ) {
+        if ring::write(self, key, &entry, place, now_unix_s) != ring::Written::TooLarge {
             self.per_vm.insert(*key, entry);
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::entry::Entry;
+use super::entry::{Entry, Head};
 use super::sketch::Sketch;
 use crate::cache_key::CacheKey;
 use crate::limits::CACHE_PER_VM_ENTRIES_MIN;
@@ -54,8 +54,8 @@ impl PerVm {
 
     /// What an entry under this key is worth. One that this worker was never asked for was asked
     /// for once, elsewhere.
-    pub(super) fn worth(&self, key: &CacheKey, entry: &Entry) -> u64 {
-        entry.worth(self.asked.estimate(key).max(1))
+    pub(super) fn worth(&self, key: &CacheKey, head: &Head) -> u64 {
+        head.worth(self.asked.estimate(key).max(1))
     }
 
     /// An entry that has not expired; an expired one is dropped.

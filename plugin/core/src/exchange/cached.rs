@@ -3,7 +3,7 @@
 
 use super::reply::Hit;
 use super::{Asked, Caller, Env};
-use crate::cache::{self, Levels, PerVm};
+use crate::cache::{self, Levels, LookUp, PerVm, Place};
 use crate::cache_key::CacheKey;
 use crate::config::{CacheConfig, Config, Policy};
 use crate::route::Route;
@@ -13,6 +13,8 @@ use crate::wire::Request;
 #[derive(Clone, Debug)]
 pub(super) struct CacheUse {
     pub key: CacheKey,
+    /// Where in the ring the answer goes, once that was looked for.
+    pub place: Option<Place>,
     pub ttl_s: u32,
     /// The group whose tenants share this answer.
     pub group: Option<String>,
@@ -55,6 +57,7 @@ impl CacheUse {
         let acts = configured.is_none_or(|route| route.acts(Policy::Cache));
         Some(CacheUse {
             key,
+            place: None,
             ttl_s: policy.ttl_s,
             group: policy.shared.clone(),
             serving: if acts { Serving::Acts } else { Serving::Shadow },
@@ -68,15 +71,30 @@ pub(super) fn look_up(
     config: &CacheConfig,
     per_vm: &mut PerVm,
     env: &Env<'_>,
-    key: &CacheKey,
+    cache: &mut CacheUse,
     asked: &Asked,
 ) -> Option<Hit> {
-    let now_unix_s = env.now_unix_s();
+    match find(caller, config, per_vm, env, &cache.key) {
+        LookUp::Hit(entry) => Hit::new(&entry, env.now_unix_s(), asked),
+        LookUp::Miss(place) => {
+            cache.place = place;
+            None
+        }
+    }
+}
+
+/// What there is under a key for this caller.
+pub(super) fn find(
+    caller: &Caller,
+    config: &CacheConfig,
+    per_vm: &mut PerVm,
+    env: &Env<'_>,
+    key: &CacheKey,
+) -> LookUp {
     let mut levels = Levels {
         store: env.store,
         per_vm,
         config,
     };
-    let entry = levels.look_up(key, &caller.control, now_unix_s)?;
-    Hit::new(&entry, now_unix_s, asked)
+    levels.look_up(key, &caller.control, env.now_unix_s())
 }

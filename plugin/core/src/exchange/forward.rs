@@ -6,6 +6,7 @@ use super::arrival::{PATH_OVERRIDES, RESERVED_PREFIX};
 use super::prefix::prefix_id;
 use super::{Asked, Caller, Effect, Headers};
 use crate::budget::{Reservation, Unit};
+use crate::cache::Place;
 use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
@@ -27,6 +28,8 @@ pub(super) struct InFlight {
     pub reservation: Option<Reservation>,
     /// Where a complete answer is to be stored.
     pub store_under: Option<CacheKey>,
+    /// Its place in the ring, as the look-up found it.
+    pub place: Option<Place>,
     /// For how long the configuration lets it be stored.
     pub ttl_s: u32,
     /// For how long the upstream's headers let it be stored.
@@ -49,6 +52,7 @@ impl InFlight {
             basis,
             reservation: None,
             store_under: None,
+            place: None,
             ttl_s: 0,
             storable_s: None,
             age_s: 0,

@@ -1,10 +1,11 @@
 //! A whole request is here: parse, count, route, look in the cache. The outcome is a reply of our
 //! own, a request that waits for another's answer, or one to send.
 
-use super::cached::{CacheUse, Serving, look_up};
+use super::cached::{CacheUse, Serving, find, look_up};
 use super::forward::InFlight;
 use super::plan::{Plan, Planner};
 use super::repeats::RawRequest;
+use super::reply::Hit;
 use super::waiting::{self, Waiting};
 use super::{Asked, Caller, Compacted, Effect, Env, Vm};
 use super::{reply, send};
@@ -124,15 +125,16 @@ fn judge(
         cache,
         shadow: Shadow::default(),
     };
-    if let Some(CacheUse { key, serving, .. }) = &judged.cache
+    if let Some(cache) = &mut judged.cache
         && let Some(config) = &vm.config.cache
-        && let Some(hit) = look_up(caller, config, &mut vm.per_vm, env, key, &judged.asked)
+        && let Some(hit) = look_up(caller, config, &mut vm.per_vm, env, cache, &judged.asked)
     {
-        if *serving == Serving::Acts {
+        if cache.serving == Serving::Acts {
+            let key = cache.key;
             let Judged { asked, route, .. } = judged;
             reply::hit(caller, &vm.config, &route, &asked, hit, effects);
             let raw = raw_request(caller, asked.endpoint, body);
-            (vm.repeats).insert(&vm.config.secret, raw, *key, route, asked);
+            (vm.repeats).insert(&vm.config.secret, raw, key, route, asked);
             return Ok(Decision::Replied);
         }
         let saved = hit.generated_cost(&vm.config, &judged.route, &judged.asked);
@@ -167,7 +169,10 @@ fn repeat(
     let (Some(cache), Some(repeat)) = (&config.cache, repeats.find(&config.secret, raw)) else {
         return Answered::No;
     };
-    let Some(hit) = look_up(caller, cache, per_vm, env, &repeat.key, &repeat.asked) else {
+    let Some(entry) = find(caller, cache, per_vm, env, &repeat.key).hit() else {
+        return Answered::No;
+    };
+    let Some(hit) = Hit::new(&entry, env.now_unix_s(), &repeat.asked) else {
         return Answered::No;
     };
     reply::hit(caller, config, &repeat.route, &repeat.asked, hit, effects);

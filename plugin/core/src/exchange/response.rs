@@ -9,9 +9,7 @@ use crate::cache;
 use crate::cache::flight::Landing;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
-use crate::wire::{
-    Completed, Endpoint, StreamCollector, Usage, UsageStripper, meter, parse_completed,
-};
+use crate::wire::{Completed, Endpoint, Json, StreamCollector, Usage, UsageStripper, meter};
 
 /// What counts when a host hands over no status: never taken for success.
 const STATUS_UNKNOWN: u16 = 502;
@@ -174,10 +172,16 @@ fn whole(
     head: Head,
     body: &[u8],
 ) -> Step {
-    let usage = match in_flight.endpoint() {
-        // Thousands of numbers come before it.
-        Endpoint::Embeddings => Usage::find_in_tail(body),
-        _ => Usage::find(body),
+    let endpoint = in_flight.endpoint();
+    let answer = match (endpoint, in_flight.store_under) {
+        // Thousands of numbers come before its usage.
+        (Endpoint::Embeddings, None) => None,
+        _ => Json::parse(body).ok(),
+    };
+    let usage = match &answer {
+        Some(answer) => Usage::of_answer(answer),
+        None if endpoint == Endpoint::Embeddings => Usage::find_in_tail(body),
+        None => None,
     };
     let generated = match usage {
         Some(usage) if usage.completion_tokens > 0 => usage.completion_tokens,
@@ -185,7 +189,7 @@ fn whole(
     };
     let outcome = outcome(in_flight, head, usage, generated, Ending::Complete);
     if in_flight.store_under.is_some()
-        && let Some(completed) = parse_completed(in_flight.endpoint(), body)
+        && let Some(completed) = answer.and_then(|json| Completed::from_json(endpoint, json))
         && is_repeatable(in_flight, &completed)
     {
         settle::store(in_flight, vm, env, body.to_vec(), outcome.tokens);

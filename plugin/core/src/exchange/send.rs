@@ -2,7 +2,7 @@
 //! the shadow price of a budget that runs low to a cheaper model, and not at all where it is spent.
 
 use super::admission::Admission;
-use super::cached::{CacheUse, Serving, look_up};
+use super::cached::{Serving, look_up};
 use super::forward::{self, InFlight};
 use super::plan::{Plan, Planner};
 use super::request::{Decision, Judged};
@@ -62,9 +62,9 @@ pub(super) fn send(
     }
     let mut refusal = Refusal::Exhausted;
     for pressure in pressures {
-        let plan = planner.moved(&vm.config, &free, pressure);
+        let mut plan = planner.moved(&vm.config, &free, pressure);
         let is_moved = plan.route.model != free.route.model;
-        if is_moved && answer_from_cache(caller, vm, env, &plan, &judged, effects) {
+        if is_moved && answer_from_cache(caller, vm, env, &mut plan, &judged, effects) {
             land(vm, leads.take());
             return Ok(Decision::Replied);
         }
@@ -109,6 +109,7 @@ fn go(
     let in_flight = InFlight {
         reservation,
         store_under: cache.as_ref().map(|cache| cache.key),
+        place: cache.as_ref().and_then(|cache| cache.place),
         ttl_s: cache.map_or(0, |cache| cache.ttl_s),
         leads,
         shadow: judged.shadow,
@@ -130,14 +131,14 @@ fn answer_from_cache(
     caller: &Caller,
     vm: &mut Vm,
     env: &Env<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     judged: &Judged,
     effects: &mut Vec<Effect>,
 ) -> bool {
-    if let Some(CacheUse { key, serving, .. }) = &plan.cache
-        && *serving == Serving::Acts
+    if let Some(cache) = &mut plan.cache
+        && cache.serving == Serving::Acts
         && let Some(config) = &vm.config.cache
-        && let Some(hit) = look_up(caller, config, &mut vm.per_vm, env, key, &judged.asked)
+        && let Some(hit) = look_up(caller, config, &mut vm.per_vm, env, cache, &judged.asked)
     {
         reply::hit(caller, &vm.config, &plan.route, &judged.asked, hit, effects);
         return true;

@@ -290,6 +290,6 @@ pub(super) fn store(
         per_vm: &mut vm.per_vm,
         config,
     };
-    levels.insert(key, Rc::clone(&entry), now_unix_s);
+    levels.insert(key, Rc::clone(&entry), in_flight.place, now_unix_s);
     in_flight.land(&mut vm.flights, Landing::Answered(entry));
 }

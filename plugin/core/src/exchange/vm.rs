@@ -113,7 +113,9 @@ impl Vm {
         let Some(model) = self.config.models.get(index.0) else {
             return;
         };
-        if let Some(known) = self.calibrations.get_mut(index.0) {
+        if let Some(known) = self.calibrations.get_mut(index.0)
+            && !known.is_some_and(|known| known.is_close(count, prompt_tokens))
+        {
             *known = Some(Calibration::learn(
                 env.store,
                 &model.id,

@@ -12,6 +12,8 @@ const RATE: f64 = 1.0 / 16.0;
 /// Corrections beyond these would be a wrong usage, not a strange vocabulary.
 const FACTOR_MIN: f64 = 0.4;
 const FACTOR_MAX: f64 = 2.5;
+/// An estimate that is off by less than this part of the prompt teaches nothing worth a write.
+const CLOSE_DIVISOR: u64 = 128;
 /// Below this many tokens the chat template is most of the prompt.
 const OBSERVED_TOKENS_MIN: u64 = 16;
 
@@ -42,6 +44,12 @@ impl Calibration {
         ((estimated / MILLI).ceil() as u64)
             .saturating_add(count.exact)
             .saturating_add(count.images)
+    }
+
+    /// Is the estimate as good as it need be for a prompt of so many tokens?
+    pub fn is_close(&self, count: &Count, prompt_tokens: u64) -> bool {
+        let off = self.tokens(count).abs_diff(prompt_tokens);
+        off.saturating_mul(CLOSE_DIVISOR) <= prompt_tokens
     }
 
     /// The tokens to reserve for a prompt: the estimate, and what the text may cost beyond it.

@@ -1,6 +1,6 @@
 //! Messages of a chat request.
 
-use super::fields::{Fields, check_count, invalid_value, missing, wrong_type};
+use super::fields::{Fields, Path, check_count, invalid_value, missing, wrong_type};
 use super::images::{Images, unsupported_part};
 use super::json::{Json, echo};
 use crate::error::ApiError;
@@ -67,11 +67,11 @@ pub(super) fn parse_messages(
         .ok_or_else(|| missing("messages"))?;
     let messages = items.iter().enumerate();
     messages
-        .map(|(index, item)| parse_message(item, &format!("messages[{index}]"), images))
+        .map(|(index, item)| parse_message(item, Path::field("messages").item(index), images))
         .collect()
 }
 
-fn parse_message(json: &Json, path: &str, images: &mut Images) -> Result<Message, ApiError> {
+fn parse_message(json: &Json, path: Path<'_>, images: &mut Images) -> Result<Message, ApiError> {
     let fields = Fields::nested(json, path)?;
     let role = parse_role(&fields)?;
     let tool_calls = match role {
@@ -79,9 +79,9 @@ fn parse_message(json: &Json, path: &str, images: &mut Images) -> Result<Message
         _ => None,
     };
     let content = match fields.optional("content") {
-        Some(content) => parse_content(content, &fields.path("content"), images)?,
+        Some(content) => parse_content(content, fields.path("content"), images)?,
         None if tool_calls.is_some() => String::new(),
-        None => return Err(missing(&fields.path("content"))),
+        None => return Err(missing(fields.path("content"))),
     };
     let tool_call_id = match role {
         Role::Tool => Some(fields.required_string("tool_call_id")?.to_owned()),
@@ -108,11 +108,11 @@ fn parse_role(fields: &Fields<'_>) -> Result<Role, ApiError> {
                 "{path} must be system, developer, user, assistant or tool, but it is \"{}\"",
                 echo(role)
             );
-            invalid_value(&path, message)
+            invalid_value(path, message)
         })
 }
 
-fn parse_content(json: &Json, path: &str, images: &mut Images) -> Result<String, ApiError> {
+fn parse_content(json: &Json, path: Path<'_>, images: &mut Images) -> Result<String, ApiError> {
     let parts = match json {
         Json::String(text) => return Ok(text.clone()),
         Json::Array(parts) => parts,
@@ -121,7 +121,7 @@ fn parse_content(json: &Json, path: &str, images: &mut Images) -> Result<String,
     check_count(path, parts.len(), CONTENT_PARTS_MAX)?;
     let mut content = String::new();
     for (index, part) in parts.iter().enumerate() {
-        let part = Fields::nested(part, &format!("{path}[{index}]"))?;
+        let part = Fields::nested(part, path.item(index))?;
         let text = match part.required_string("type")? {
             "text" => part.required_string("text")?,
             "refusal" => part.required_string("refusal")?,
@@ -148,19 +148,19 @@ fn parse_tool_calls(fields: &Fields<'_>) -> Result<Option<Json>, ApiError> {
         return Ok(None);
     }
     let path = fields.path("tool_calls");
-    check_count(&path, calls.len(), TOOLS_MAX)?;
+    check_count(path, calls.len(), TOOLS_MAX)?;
     for (index, call) in calls.iter().enumerate() {
-        let call = Fields::nested(call, &format!("{path}[{index}]"))?;
+        let call = Fields::nested(call, path.item(index))?;
         call.required_string("id")?;
         let kind = call.required_string("type")?;
         if kind != "function" {
             let path = call.path("type");
             let message = format!("{path} must be function, but it is \"{}\"", echo(kind));
-            return Err(invalid_value(&path, message));
+            return Err(invalid_value(path, message));
         }
         let function = call
             .object("function")?
-            .ok_or_else(|| missing(&call.path("function")))?;
+            .ok_or_else(|| missing(call.path("function")))?;
         function.required_string("name")?;
         function.required_string("arguments")?;
     }

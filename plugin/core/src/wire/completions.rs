@@ -1,7 +1,7 @@
 //! The prompt of a completions request.
 
 use super::chat::Message;
-use super::fields::{Fields, check_count, invalid_value, wrong_type};
+use super::fields::{Fields, Path, check_count, invalid_value, wrong_type};
 use super::json::Json;
 use crate::error::ApiError;
 use crate::limits::{JSON_VALUES_MAX, PROMPTS_MAX};
@@ -44,7 +44,7 @@ pub(super) fn parse_texts(
         other => return Err(wrong_type(key, FORMS, other)),
     };
     match items.first() {
-        Some(Json::Number(_)) => Ok(Prompt::Tokens(vec![parse_tokens(json, key)?])),
+        Some(Json::Number(_)) => Ok(Prompt::Tokens(vec![parse_tokens(json, Path::field(key))?])),
         Some(Json::String(_)) => parse_each(items, key, items_max, |item, path| {
             let text = item
                 .as_str()
@@ -54,7 +54,7 @@ pub(super) fn parse_texts(
         .map(Prompt::Text),
         Some(Json::Array(_)) => parse_each(items, key, items_max, parse_tokens).map(Prompt::Tokens),
         Some(other) => Err(wrong_type(
-            &format!("{key}[0]"),
+            Path::field(key).item(0),
             "a string, a token id or an array",
             other,
         )),
@@ -71,16 +71,16 @@ fn parse_each<T>(
     items: &[Json],
     key: &str,
     items_max: usize,
-    parse: impl Fn(&Json, &str) -> Result<T, ApiError>,
+    parse: impl Fn(&Json, Path<'_>) -> Result<T, ApiError>,
 ) -> Result<Vec<T>, ApiError> {
     check_count(key, items.len(), items_max)?;
     let items = items.iter().enumerate();
     items
-        .map(|(index, item)| parse(item, &format!("{key}[{index}]")))
+        .map(|(index, item)| parse(item, Path::field(key).item(index)))
         .collect()
 }
 
-fn parse_tokens(json: &Json, path: &str) -> Result<Vec<u32>, ApiError> {
+fn parse_tokens(json: &Json, path: Path<'_>) -> Result<Vec<u32>, ApiError> {
     let Json::Array(items) = json else {
         return Err(wrong_type(path, "an array of token ids", json));
     };
@@ -96,9 +96,9 @@ fn parse_tokens(json: &Json, path: &str) -> Result<Vec<u32>, ApiError> {
                     "{path} must be a token id: an integer from 0 to {}",
                     u32::MAX
                 );
-                return Err(invalid_value(&path, message));
+                return Err(invalid_value(path, message));
             }
-            (None, _) => return Err(wrong_type(&format!("{path}[{index}]"), "a token id", item)),
+            (None, _) => return Err(wrong_type(format!("{path}[{index}]"), "a token id", item)),
         }
     }
     Ok(tokens)

@@ -2,13 +2,57 @@
 
 use super::json::{Json, Number};
 use crate::error::{ApiError, ErrorKind};
+use std::fmt;
 use std::ops::RangeInclusive;
+
+/// Where a value stands in a request, such as `messages[2].content`. It is only written out for an
+/// error: a request has many values and usually none.
+#[derive(Clone, Copy)]
+pub(super) struct Path<'p> {
+    /// The object that holds it; none is the request itself.
+    of: Option<&'p Path<'p>>,
+    key: &'p str,
+    index: Option<usize>,
+}
+
+impl<'p> Path<'p> {
+    /// A field of the request itself.
+    pub(super) fn field(key: &'p str) -> Self {
+        Self {
+            of: None,
+            key,
+            index: None,
+        }
+    }
+
+    /// An item of the list that stands here.
+    pub(super) fn item(self, index: usize) -> Self {
+        Self {
+            index: Some(index),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    /// Recursion goes no deeper than the JSON, which the parser bounds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(of) = self.of {
+            write!(f, "{of}.")?;
+        }
+        f.write_str(self.key)?;
+        match self.index {
+            Some(index) => write!(f, "[{index}]"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// One object of a request and where it stands in it.
 pub(super) struct Fields<'a> {
     entries: &'a [(String, Json)],
-    /// Empty for the request itself, else such as `messages[2].`.
-    prefix: String,
+    /// None for the request itself.
+    at: Option<Path<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -21,26 +65,27 @@ impl<'a> Fields<'a> {
             );
             return Err(ApiError::new(ErrorKind::InvalidType, message));
         };
-        Ok(Self {
-            entries,
-            prefix: String::new(),
-        })
+        Ok(Self { entries, at: None })
     }
 
     /// An object inside the request, at `path`.
-    pub(super) fn nested(json: &'a Json, path: &str) -> Result<Self, ApiError> {
+    pub(super) fn nested(json: &'a Json, path: Path<'a>) -> Result<Self, ApiError> {
         let Json::Object(entries) = json else {
             return Err(wrong_type(path, "an object", json));
         };
         Ok(Self {
             entries,
-            prefix: format!("{path}."),
+            at: Some(path),
         })
     }
 
     /// Full path of one of this object's fields.
-    pub(super) fn path(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+    pub(super) fn path<'p>(&'p self, key: &'p str) -> Path<'p> {
+        Path {
+            of: self.at.as_ref(),
+            key,
+            index: None,
+        }
     }
 
     /// The field's value; null is the same as absent, as OpenAI's clients send nulls for defaults.
@@ -51,7 +96,7 @@ impl<'a> Fields<'a> {
 
     /// The field's value, which must be there.
     pub(super) fn required(&self, key: &str) -> Result<&'a Json, ApiError> {
-        self.optional(key).ok_or_else(|| missing(&self.path(key)))
+        self.optional(key).ok_or_else(|| missing(self.path(key)))
     }
 
     pub(super) fn string(&self, key: &str) -> Result<Option<&'a str>, ApiError> {
@@ -60,12 +105,12 @@ impl<'a> Fields<'a> {
         };
         let text = value
             .as_str()
-            .ok_or_else(|| wrong_type(&self.path(key), "a string", value))?;
+            .ok_or_else(|| wrong_type(self.path(key), "a string", value))?;
         Ok(Some(text))
     }
 
     pub(super) fn required_string(&self, key: &str) -> Result<&'a str, ApiError> {
-        self.string(key)?.ok_or_else(|| missing(&self.path(key)))
+        self.string(key)?.ok_or_else(|| missing(self.path(key)))
     }
 
     pub(super) fn bool(&self, key: &str) -> Result<Option<bool>, ApiError> {
@@ -74,7 +119,7 @@ impl<'a> Fields<'a> {
         };
         let flag = value
             .as_bool()
-            .ok_or_else(|| wrong_type(&self.path(key), "a boolean", value))?;
+            .ok_or_else(|| wrong_type(self.path(key), "a boolean", value))?;
         Ok(Some(flag))
     }
 
@@ -84,7 +129,7 @@ impl<'a> Fields<'a> {
         };
         let items = value
             .as_array()
-            .ok_or_else(|| wrong_type(&self.path(key), "an array", value))?;
+            .ok_or_else(|| wrong_type(self.path(key), "an array", value))?;
         Ok(Some(items))
     }
 
@@ -97,15 +142,15 @@ impl<'a> Fields<'a> {
         let Some(items) = self.array(key)? else {
             return Ok(None);
         };
-        check_count(&self.path(key), items.len(), items_max)?;
+        check_count(self.path(key), items.len(), items_max)?;
         Ok(Some(items))
     }
 
-    pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>, ApiError> {
+    pub(super) fn object<'p>(&'p self, key: &'p str) -> Result<Option<Fields<'p>>, ApiError> {
         let Some(value) = self.optional(key) else {
             return Ok(None);
         };
-        Fields::nested(value, &self.path(key)).map(Some)
+        Fields::nested(value, self.path(key)).map(Some)
     }
 
     /// A whole number within `range`.
@@ -118,13 +163,13 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let Json::Number(number) = value else {
-            return Err(wrong_type(&self.path(key), "an integer", value));
+            return Err(wrong_type(self.path(key), "an integer", value));
         };
         match number.as_u64().filter(|value| range.contains(value)) {
             Some(value) => Ok(Some(value)),
             None => {
                 let allowed = format!("an integer from {} to {}", range.start(), range.end());
-                Err(out_of_range(&self.path(key), &allowed, *number))
+                Err(out_of_range(self.path(key), &allowed, *number))
             }
         }
     }
@@ -152,10 +197,10 @@ impl<'a> Fields<'a> {
             return Ok(default);
         };
         let Json::Number(number) = value else {
-            return Err(wrong_type(&self.path(key), "a number", value));
+            return Err(wrong_type(self.path(key), "a number", value));
         };
         if !range.contains(number.as_f64()) {
-            return Err(out_of_range(&self.path(key), &range.describe(), *number));
+            return Err(out_of_range(self.path(key), &range.describe(), *number));
         }
         Ok(number.as_f64() as f32)
     }
@@ -188,9 +233,14 @@ impl NumberRange {
 }
 
 /// Refuses an empty list and one longer than `count_max`.
-pub(super) fn check_count(path: &str, count: usize, count_max: usize) -> Result<(), ApiError> {
+pub(super) fn check_count(
+    path: impl fmt::Display,
+    count: usize,
+    count_max: usize,
+) -> Result<(), ApiError> {
     if count == 0 {
-        return Err(invalid_value(path, format!("{path} must not be empty")));
+        let message = format!("{path} must not be empty");
+        return Err(invalid_value(path, message));
     }
     if count > count_max {
         let message = format!("{path} has {count} items; at most {count_max} are allowed");
@@ -199,24 +249,22 @@ pub(super) fn check_count(path: &str, count: usize, count_max: usize) -> Result<
     Ok(())
 }
 
-pub(super) fn missing(path: &str) -> ApiError {
-    ApiError::new(
-        ErrorKind::MissingField,
-        format!("missing required field {path}"),
-    )
-    .param(path)
+pub(super) fn missing(path: impl fmt::Display) -> ApiError {
+    let path = path.to_string();
+    let message = format!("missing required field {path}");
+    ApiError::new(ErrorKind::MissingField, message).param(path)
 }
 
-pub(super) fn invalid_value(path: &str, message: impl Into<String>) -> ApiError {
-    ApiError::new(ErrorKind::InvalidValue, message).param(path)
+pub(super) fn invalid_value(path: impl fmt::Display, message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorKind::InvalidValue, message).param(path.to_string())
 }
 
-pub(super) fn wrong_type(path: &str, expected: &str, found: &Json) -> ApiError {
+pub(super) fn wrong_type(path: impl fmt::Display, expected: &str, found: &Json) -> ApiError {
     let message = format!("{path} must be {expected}, but it is {}", found.type_name());
-    ApiError::new(ErrorKind::InvalidType, message).param(path)
+    ApiError::new(ErrorKind::InvalidType, message).param(path.to_string())
 }
 
-fn out_of_range(path: &str, allowed: &str, found: Number) -> ApiError {
+fn out_of_range(path: Path<'_>, allowed: &str, found: Number) -> ApiError {
     let found = match found {
         Number::Unsigned(value) => value.to_string(),
         Number::Negative(value) => value.to_string(),

@@ -6,6 +6,7 @@
 //! guessed at.
 
 mod read;
+mod scan;
 
 use crate::error::ApiError;
 use crate::limits::ERROR_ECHO_CHARS_MAX;
@@ -129,7 +130,7 @@ impl Json {
             Self::Null => out.extend_from_slice(b"null"),
             Self::Bool(true) => out.extend_from_slice(b"true"),
             Self::Bool(false) => out.extend_from_slice(b"false"),
-            Self::Number(number) => out.extend(crate::wire::to_json(number)),
+            Self::Number(number) => number.write(out),
             Self::String(text) => write_string(text, out),
             Self::Array(items) => {
                 out.push(b'[');
@@ -187,6 +188,11 @@ impl Number {
             Self::Float(value) => value,
         }
     }
+
+    fn write(self, out: &mut Vec<u8>) {
+        // Writing to memory cannot fail.
+        let _ = serde_json::to_writer(out, &self);
+    }
 }
 
 impl serde::Serialize for Number {
@@ -201,22 +207,19 @@ impl serde::Serialize for Number {
 
 /// Writes `text` as a JSON string. Only what JSON demands is escaped.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    let plain = |byte: &u8| (*byte >= 0x20) & (*byte != b'"') & (*byte != b'\\');
     out.reserve(text.len().saturating_add(2));
     out.push(b'"');
-    // Most runs need no escape, which a loop without branches finds out many bytes at a time.
-    for run in text.as_bytes().chunks(ESCAPE_RUN_BYTES) {
-        if run.iter().fold(true, |all, byte| all & plain(byte)) {
-            out.extend_from_slice(run);
-        } else {
-            run.iter().for_each(|byte| write_byte(*byte, out));
-        }
+    let mut rest = text.as_bytes();
+    while let Some((plain, marked)) = rest.split_at_checked(scan::plain_bytes(rest)) {
+        out.extend_from_slice(plain);
+        let Some((byte, behind)) = marked.split_first() else {
+            break;
+        };
+        write_byte(*byte, out);
+        rest = behind;
     }
     out.push(b'"');
 }
-
-/// Bytes of a string that are looked at together.
-const ESCAPE_RUN_BYTES: usize = 64;
 
 /// One byte of a string, escaped if RFC 8259, section 7, wants that.
 fn write_byte(byte: u8, out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@
 use super::chat::{self, Message};
 use super::completions::{self, Prompt};
 use super::endpoint::Endpoint;
-use super::fields::{Fields, invalid_value};
+use super::fields::{Fields, Path, check_count, invalid_value, wrong_type};
 use super::images::{ImageSource, Images};
 use super::json::{Json, echo};
 use super::sampling::{self, Sampling};
@@ -192,8 +192,8 @@ fn refuse_audio(fields: &Fields<'_>) -> Result<(), ApiError> {
         .iter()
         .position(|modality| modality.as_str() != Some("text"));
     if let Some(index) = other {
-        let path = format!("modalities[{index}]");
-        return Err(invalid_value(&path, format!("{path} must be \"text\"")));
+        let path = Path::field("modalities").item(index);
+        return Err(invalid_value(path, format!("{path} must be \"text\"")));
     }
     if fields.optional("audio").is_some() {
         return Err(invalid_value(
@@ -256,9 +256,9 @@ pub(super) fn parse_tools(fields: &Fields<'_>) -> Result<bool, ApiError> {
         if tools.is_empty() {
             continue;
         }
-        super::fields::check_count(key, tools.len(), TOOLS_MAX)?;
+        check_count(key, tools.len(), TOOLS_MAX)?;
         for (index, tool) in tools.iter().enumerate() {
-            Fields::nested(tool, &format!("{key}[{index}]"))?;
+            Fields::nested(tool, Path::field(key).item(index))?;
         }
         offered = true;
     }
@@ -267,11 +267,7 @@ pub(super) fn parse_tools(fields: &Fields<'_>) -> Result<bool, ApiError> {
         match fields.optional(key) {
             None | Some(Json::String(_) | Json::Object(_)) => {}
             Some(other) => {
-                return Err(super::fields::wrong_type(
-                    key,
-                    "a string or an object",
-                    other,
-                ));
+                return Err(wrong_type(key, "a string or an object", other));
             }
         }
     }

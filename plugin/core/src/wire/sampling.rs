@@ -1,7 +1,7 @@
 //! How the next token is chosen: the sampling fields that both endpoints share.
 
 use super::endpoint::Endpoint;
-use super::fields::{Fields, NumberRange, check_count, invalid_value, wrong_type};
+use super::fields::{Fields, NumberRange, Path, check_count, invalid_value, wrong_type};
 use super::json::{Json, Number};
 use crate::error::ApiError;
 use crate::limits::{
@@ -134,17 +134,17 @@ fn parse_chat_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
 fn parse_stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
     match fields.optional("stop") {
         None => Ok(Vec::new()),
-        Some(Json::String(stop)) => Ok(vec![check_stop("stop", stop)?]),
+        Some(Json::String(stop)) => Ok(vec![check_stop(Path::field("stop"), stop)?]),
         Some(Json::Array(items)) if items.is_empty() => Ok(Vec::new()),
         Some(Json::Array(items)) => {
             check_count("stop", items.len(), STOP_STRINGS_MAX)?;
             let mut stops = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
-                let path = format!("stop[{index}]");
+                let path = Path::field("stop").item(index);
                 let Json::String(stop) = item else {
-                    return Err(wrong_type(&path, "a string", item));
+                    return Err(wrong_type(path, "a string", item));
                 };
-                stops.push(check_stop(&path, stop)?);
+                stops.push(check_stop(path, stop)?);
             }
             Ok(stops)
         }
@@ -152,7 +152,7 @@ fn parse_stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
     }
 }
 
-fn check_stop(path: &str, stop: &str) -> Result<String, ApiError> {
+fn check_stop(path: Path<'_>, stop: &str) -> Result<String, ApiError> {
     if stop.is_empty() || stop.len() > STOP_STRING_BYTES_MAX {
         let message = format!("{path} must have 1 to {STOP_STRING_BYTES_MAX} bytes");
         return Err(invalid_value(path, message));

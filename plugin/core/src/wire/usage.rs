@@ -94,12 +94,10 @@ impl Usage {
     }
 
     /// The usage in a whole answer.
-    pub fn find(data: &[u8]) -> Option<Self> {
-        find_key(data)?;
-        let answer = Json::parse(data).ok()?;
+    pub fn of_answer(answer: &Json) -> Option<Self> {
         let usage = Self::from_json(answer.get("usage")?)?;
         Some(Self {
-            service_tier: usage.service_tier.or_else(|| service_tier(&answer)),
+            service_tier: usage.service_tier.or_else(|| service_tier(answer)),
             ..usage
         })
     }

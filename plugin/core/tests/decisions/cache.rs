@@ -69,12 +69,14 @@ impl Worker<'_> {
 
     fn insert(&mut self, key: u64, entry: Entry) {
         let now = entry.created_unix_s;
-        self.levels().insert(&self::key(key), Rc::new(entry), now);
+        self.levels()
+            .insert(&self::key(key), Rc::new(entry), None, now);
     }
 
     fn ask(&mut self, key: u64, now: u64) -> Option<Rc<Entry>> {
         self.levels()
             .look_up(&self::key(key), &CacheControl::default(), now)
+            .hit()
     }
 }
 
@@ -131,7 +133,7 @@ fn a_foreign_entry_is_a_miss() {
     }
     let sealed = entry(100, b"an answer").seal(&key(1));
     let body = &sealed[4..sealed.len() - 8];
-    for (version, found) in [(*b"FCE1", false), (*b"FCE2", true), (*b"FSC1", false)] {
+    for (version, found) in [(*b"FCE2", false), (*b"FCE3", true), (*b"FSC1", false)] {
         let resealed = farthing_core::store::seal(version, body);
         store.set(&slot, &resealed, None).unwrap();
         assert_eq!(worker.ask(1, 100).is_some(), found, "{version:?}");
@@ -255,7 +257,8 @@ fn the_client_bounds_the_age() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, 8, 4);
     worker.insert(1, entry(100, b"x"));
-    let mut ask = |control: CacheControl, now| worker.levels().look_up(&key(1), &control, now);
+    let mut ask =
+        |control: CacheControl, now| worker.levels().look_up(&key(1), &control, now).hit();
     let within = |max_age_s| CacheControl {
         max_age_s: Some(max_age_s),
         ..Default::default()

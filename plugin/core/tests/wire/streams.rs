@@ -5,7 +5,7 @@ use farthing_core::limits::{SSE_EVENT_BYTES_MAX, STREAM_COLLECT_BYTES_MAX};
 use farthing_core::wire::meter::StreamMeter;
 use farthing_core::wire::sse::{self, SseDecoder, SseEvent};
 use farthing_core::wire::{
-    Completed, Endpoint, StreamCollector, Usage, UsageEvent, UsageStripper, parse_completed,
+    Completed, Endpoint, Json, StreamCollector, Usage, UsageEvent, UsageStripper, parse_completed,
     replay_json, replay_sse,
 };
 use proptest::prelude::*;
@@ -51,7 +51,12 @@ fn usage_of_whole_answers() {
     let body = r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}],
         "usage" : {"prompt_tokens":3,"completion_tokens":2,
         "prompt_tokens_details":{"cached_tokens":1}},"x":"}{"}"#;
-    assert_eq!(Usage::find(body.as_bytes()), Some(usage));
+    assert_eq!(
+        Json::parse(body.as_bytes())
+            .ok()
+            .and_then(|json| Usage::of_answer(&json)),
+        Some(usage)
+    );
     for start in 0..body.len() {
         // Once the key is out of sight there is nothing left to find.
         let expected = (start <= body.find("\"usage\" :").unwrap()).then_some(usage);

@@ -1,7 +1,7 @@
 //! The filter's own cache, as one worker of Envoy runs it.
 
 use super::trace::Trace;
-use farthing_core::cache::{Bytes, CacheControl, Entry, Levels, PerVm};
+use farthing_core::cache::{Bytes, CacheControl, Entry, Levels, LookUp, PerVm};
 use farthing_core::cache_key::CacheKey;
 use farthing_core::config::{CacheConfig, CachePolicy, SampledCaching};
 use farthing_core::limits::{CACHE_ENTRY_BYTES_MAX, CACHE_PER_VM_BYTES_MAX};
@@ -41,8 +41,8 @@ pub fn hits(trace: &Trace, capacity: usize) -> impl Fn(usize) -> bool {
     for (position, request) in trace.requests.iter().enumerate() {
         let key = CacheKey(Sha256::digest(request.to_le_bytes()).into());
         match levels.look_up(&key, &control, NOW_UNIX_S) {
-            Some(_) => hits[position] = true,
-            None => {
+            LookUp::Hit(_) => hits[position] = true,
+            LookUp::Miss(place) => {
                 let answer = &trace.answers[*request];
                 let entry = Entry {
                     created_unix_s: NOW_UNIX_S,
@@ -52,7 +52,7 @@ pub fn hits(trace: &Trace, capacity: usize) -> impl Fn(usize) -> bool {
                     cost_nanousd: answer.cost_nanousd,
                     answer: Bytes(vec![b'x'; answer.bytes]),
                 };
-                levels.insert(&key, Rc::new(entry), NOW_UNIX_S);
+                levels.insert(&key, Rc::new(entry), place, NOW_UNIX_S);
             }
         }
     }

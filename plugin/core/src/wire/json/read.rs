@@ -1,35 +1,14 @@
-//! Reads the tree in one pass: serde_json finds the tokens, the visitor here refuses what it would
-//! let through.
+//! Reads the tree in one pass. What is no JSON is refused in serde_json's words, which say where;
+//! what is JSON but could be read in two ways is refused in ours.
 
+use super::scan::plain_bytes;
 use super::{Json, Number, echo};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use std::fmt;
+use serde::de::IgnoredAny;
 
 /// Objects up to this many keys look for a duplicate by a scan, larger ones by sorting.
 const KEYS_SCANNED_MAX: usize = 16;
-
-/// What one parse keeps beside the tree.
-#[derive(Default)]
-struct Parse {
-    depth: usize,
-    values: usize,
-    fault: Option<Fault>,
-}
-
-/// A refusal of ours inside serde_json's run: its errors carry strings only, so the typed error
-/// waits here and collects its path, innermost segment first, while the visitors unwind.
-struct Fault {
-    kind: ErrorKind,
-    message: String,
-    path: Vec<Segment>,
-}
-
-enum Segment {
-    Key(String),
-    Index(usize),
-}
 
 /// [`Json::parse`].
 pub(super) fn read(bytes: &[u8]) -> Result<Json, ApiError> {
@@ -47,20 +26,70 @@ pub(super) fn read(bytes: &[u8]) -> Result<Json, ApiError> {
     if text.trim_ascii().is_empty() {
         return Err(invalid("the body is empty"));
     }
-    let mut parse = Parse::default();
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let tree = Value(&mut parse).deserialize(&mut deserializer);
-    match tree.and_then(|tree| deserializer.end().map(|()| tree)) {
-        Ok(tree) => Ok(tree),
-        Err(error) => Err(match parse.fault {
-            Some(fault) => fault.into_api_error(),
-            None => invalid(format!("the body is not valid JSON: {error}")),
-        }),
-    }
+    let mut reader = Reader {
+        rest: text,
+        depth: 0,
+        values: 0,
+    };
+    let tree = reader.document();
+    tree.map_err(|stop| match stop {
+        Stop::Syntax => invalid(format!("the body is not valid JSON: {}", complaint(text))),
+        Stop::Refused(fault) => fault.into_api_error(),
+    })
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorKind::InvalidJson, message)
+}
+
+/// What serde_json says of a text that is no JSON, with its line and column.
+fn complaint(text: &str) -> String {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Err(error) => error.to_string(),
+        Ok(_) => match serde_json::from_str::<serde_json::Value>(text) {
+            Err(error) => error.to_string(),
+            // Nothing that it takes comes here; the fuzz target of requests looks for it.
+            Ok(_) => "it cannot be read".to_owned(),
+        },
+    }
+}
+
+/// Why reading stopped.
+enum Stop {
+    /// This is no JSON.
+    Syntax,
+    /// It is, and we do not take it. Boxed, as it travels through every level of the tree.
+    Refused(Box<Fault>),
+}
+
+/// A refusal of ours. It collects its path while the levels are left, innermost segment first.
+struct Fault {
+    kind: ErrorKind,
+    message: String,
+    path: Vec<Segment>,
+}
+
+enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+impl Stop {
+    fn refused(kind: ErrorKind, message: String, path: Vec<Segment>) -> Stop {
+        Stop::Refused(Box::new(Fault {
+            kind,
+            message,
+            path,
+        }))
+    }
+
+    /// Adds where the fault lies, seen from the container that is being left.
+    fn within(mut self, segment: impl FnOnce() -> Segment) -> Stop {
+        if let Stop::Refused(fault) = &mut self {
+            fault.path.push(segment());
+        }
+        self
+    }
 }
 
 impl Fault {
@@ -84,156 +113,281 @@ impl Fault {
     }
 }
 
-impl Parse {
-    /// Notes why we refuse and returns what serde_json needs to stop.
-    fn refuse<E: Error>(&mut self, kind: ErrorKind, message: String, at: Vec<Segment>) -> E {
-        self.fault = Some(Fault {
-            kind,
-            message,
-            path: at,
-        });
-        E::custom("refused")
-    }
+/// What is still to be read, and how much was.
+struct Reader<'t> {
+    rest: &'t str,
+    depth: usize,
+    values: usize,
+}
 
-    /// Adds where the fault lies, seen from the container that is being left.
-    fn locate(&mut self, segment: impl FnOnce() -> Segment) {
-        if let Some(fault) = &mut self.fault {
-            fault.path.push(segment());
+impl<'t> Reader<'t> {
+    fn document(&mut self) -> Result<Json, Stop> {
+        let tree = self.value()?;
+        self.skip_space();
+        match self.rest.is_empty() {
+            true => Ok(tree),
+            false => Err(Stop::Syntax),
         }
     }
 
-    fn count_value<E: Error>(&mut self) -> Result<(), E> {
+    /// Goes on behind the first `bytes`, which end at a character's end.
+    fn advance(&mut self, bytes: usize) -> Result<&'t str, Stop> {
+        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(Stop::Syntax)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The next byte, which stays.
+    fn peek(&self) -> Option<u8> {
+        self.rest.as_bytes().first().copied()
+    }
+
+    fn skip_space(&mut self) {
+        let space = |byte: &&u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+        let spaces = self.rest.as_bytes().iter().take_while(space).count();
+        self.rest = self.rest.get(spaces..).unwrap_or_default();
+    }
+
+    /// Takes this byte, if it is the next after white space.
+    fn takes(&mut self, byte: u8) -> bool {
+        self.skip_space();
+        match self.rest.as_bytes().split_first() {
+            Some((first, _)) if *first == byte => self.advance(1).is_ok(),
+            _ => false,
+        }
+    }
+
+    fn expect(&mut self, text: &str) -> Result<(), Stop> {
+        self.rest = self.rest.strip_prefix(text).ok_or(Stop::Syntax)?;
+        Ok(())
+    }
+
+    /// Recursion is bounded by `JSON_DEPTH_MAX`.
+    fn value(&mut self) -> Result<Json, Stop> {
+        self.skip_space();
+        let first = self.peek().ok_or(Stop::Syntax)?;
         self.values += 1;
         if self.values > JSON_VALUES_MAX {
             let message = format!("the JSON holds more than {JSON_VALUES_MAX} values");
-            return Err(self.refuse(ErrorKind::InvalidValue, message, Vec::new()));
+            return Err(Stop::refused(ErrorKind::InvalidValue, message, Vec::new()));
         }
-        Ok(())
+        match first {
+            b'"' => Ok(Json::String(self.string()?)),
+            b'{' => self.object(),
+            b'[' => self.array(),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.expect("true").map(|()| Json::Bool(true)),
+            b'f' => self.expect("false").map(|()| Json::Bool(false)),
+            b'n' => self.expect("null").map(|()| Json::Null),
+            _ => Err(Stop::Syntax),
+        }
     }
 
-    /// Called on `[` and `{`, before anything inside is read: a flood of brackets stops here and
-    /// not in serde_json's own, deeper limit.
-    fn descend<E: Error>(&mut self) -> Result<(), E> {
+    /// Called on `[` and `{`, before anything inside is read: a flood of brackets stops here.
+    fn descend(&mut self) -> Result<(), Stop> {
+        self.advance(1)?;
         self.depth += 1;
         if self.depth > JSON_DEPTH_MAX {
             let message = format!("the JSON is nested deeper than {JSON_DEPTH_MAX} levels");
-            return Err(self.refuse(ErrorKind::TooDeep, message, Vec::new()));
+            return Err(Stop::refused(ErrorKind::TooDeep, message, Vec::new()));
         }
         Ok(())
     }
-}
 
-/// Reads one value: both the seed and the visitor, as the value's type is not known beforehand.
-struct Value<'p>(&'p mut Parse);
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = Json;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = Json;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Json, E> {
-        self.0.count_value()?;
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Json, E> {
-        self.0.count_value()?;
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Json, E> {
-        self.0.count_value()?;
-        Ok(Json::Number(Number::Unsigned(value)))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Json, E> {
-        self.0.count_value()?;
-        Ok(Json::Number(Number::Negative(value)))
-    }
-
-    /// serde_json hands integers beyond 64 bits over as doubles, already rounded. Every double of
-    /// that size is an integer, so its size alone tells: refused, as another parser may keep it.
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
-        self.0.count_value()?;
-        const BELOW: f64 = 18_446_744_073_709_551_616.0; // 2^64
-        const ABOVE: f64 = -9_223_372_036_854_775_808.0; // -2^63
-        if value >= BELOW || value <= ABOVE {
-            let message = "the JSON holds a number beyond 64 bits, which parsers read differently";
-            return Err(self
-                .0
-                .refuse(ErrorKind::InvalidJson, message.into(), Vec::new()));
-        }
-        Ok(Json::Number(Number::Float(value)))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
-        self.visit_string(value.to_owned())
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Json, E> {
-        self.0.count_value()?;
-        Ok(Json::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let parse = self.0;
-        parse.count_value()?;
-        parse.descend()?;
+    fn array(&mut self) -> Result<Json, Stop> {
+        self.descend()?;
         let mut items = Vec::new();
-        loop {
-            match access.next_element_seed(Value(parse)) {
-                Ok(Some(item)) => items.push(item),
-                Ok(None) => break,
-                Err(error) => {
-                    parse.locate(|| Segment::Index(items.len()));
-                    return Err(error);
+        if !self.takes(b']') {
+            loop {
+                let item = self.value();
+                items.push(item.map_err(|stop| stop.within(|| Segment::Index(items.len())))?);
+                if self.takes(b',') {
+                    continue;
                 }
+                if self.takes(b']') {
+                    break;
+                }
+                return Err(Stop::Syntax);
             }
         }
-        parse.depth -= 1;
+        self.depth -= 1;
         Ok(Json::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let parse = self.0;
-        parse.count_value()?;
-        parse.descend()?;
+    fn object(&mut self) -> Result<Json, Stop> {
+        self.descend()?;
         let mut entries: Vec<(String, Json)> = Vec::new();
-        while let Some(key) = access.next_key::<String>()? {
-            let scanned = entries.len() <= KEYS_SCANNED_MAX;
-            if scanned && entries.iter().any(|(known, _)| *known == key) {
-                return Err(duplicate(parse, &key));
-            }
-            match access.next_value_seed(Value(parse)) {
-                Ok(value) => entries.push((key, value)),
-                Err(error) => {
-                    parse.locate(|| Segment::Key(echo(&key)));
-                    return Err(error);
+        if !self.takes(b'}') {
+            loop {
+                self.skip_space();
+                let key = self.string()?;
+                let scanned = entries.len() <= KEYS_SCANNED_MAX;
+                if scanned && entries.iter().any(|(known, _)| *known == key) {
+                    return Err(duplicate(&key));
                 }
+                if !self.takes(b':') {
+                    return Err(Stop::Syntax);
+                }
+                match self.value() {
+                    Ok(value) => entries.push((key, value)),
+                    Err(stop) => return Err(stop.within(|| Segment::Key(echo(&key)))),
+                }
+                if self.takes(b',') {
+                    continue;
+                }
+                if self.takes(b'}') {
+                    break;
+                }
+                return Err(Stop::Syntax);
             }
         }
         if let Some(key) = repeated_key(&entries) {
-            return Err(duplicate(parse, key));
+            return Err(duplicate(key));
         }
-        parse.depth -= 1;
+        self.depth -= 1;
         Ok(Json::Object(entries))
+    }
+
+    /// A string without its quotes, escapes resolved. Most have none and are copied whole.
+    fn string(&mut self) -> Result<String, Stop> {
+        self.expect("\"")?;
+        let mut text = self.advance(plain_bytes(self.rest.as_bytes()))?.to_owned();
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.advance(1)?;
+                    return Ok(text);
+                }
+                Some(b'\\') => {
+                    self.advance(1)?;
+                    text.push(self.escaped()?);
+                }
+                // A control character, or the end.
+                _ => return Err(Stop::Syntax),
+            }
+            text.push_str(self.advance(plain_bytes(self.rest.as_bytes()))?);
+        }
+    }
+
+    /// What stands behind a backslash.
+    fn escaped(&mut self) -> Result<char, Stop> {
+        let mark = self.peek().ok_or(Stop::Syntax)?;
+        self.advance(1)?;
+        Ok(match mark {
+            b'"' | b'\\' | b'/' => char::from(mark),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return self.escaped_unit(),
+            _ => return Err(Stop::Syntax),
+        })
+    }
+
+    /// Four digits of `\u`, or twice four of a pair: a surrogate without its other is no character.
+    fn escaped_unit(&mut self) -> Result<char, Stop> {
+        let first = self.four_digits()?;
+        let scalar = match first {
+            0xd800..=0xdbff => {
+                self.expect("\\u")?;
+                let second = self.four_digits()?;
+                let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400);
+                0x1_0000 + ((first - 0xd800) << 10) + low.ok_or(Stop::Syntax)?
+            }
+            alone => alone,
+        };
+        char::from_u32(scalar).ok_or(Stop::Syntax)
+    }
+
+    fn four_digits(&mut self) -> Result<u32, Stop> {
+        let mut value = 0;
+        for digit in self.advance(4)?.chars() {
+            value = value * 16 + digit.to_digit(16).ok_or(Stop::Syntax)?;
+        }
+        Ok(value)
+    }
+
+    fn number(&mut self) -> Result<Json, Stop> {
+        let (bytes, spelling) = number_bytes(self.rest.as_bytes()).ok_or(Stop::Syntax)?;
+        let text = self.advance(bytes)?;
+        let integer = match spelling {
+            // -0 is not 0 to everybody.
+            Spelling::Integer if text == "-0" => None,
+            Spelling::Integer if text.starts_with('-') => text.parse().ok().map(Number::Negative),
+            Spelling::Integer => text.parse().ok().map(Number::Unsigned),
+            Spelling::Fraction => None,
+        };
+        match integer {
+            Some(number) => Ok(Json::Number(number)),
+            None => double(text),
+        }
     }
 }
 
-fn duplicate<E: Error>(parse: &mut Parse, key: &str) -> E {
+/// How a number is written.
+enum Spelling {
+    Integer,
+    /// With a fraction or an exponent.
+    Fraction,
+}
+
+/// How many bytes the number at the beginning of this text has (RFC 8259, section 6).
+fn number_bytes(text: &[u8]) -> Option<(usize, Spelling)> {
+    let digits = |rest: &[u8]| rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let behind = |at: usize| text.get(at..).unwrap_or_default();
+    let mut at = usize::from(text.first() == Some(&b'-'));
+    let whole = digits(behind(at));
+    if whole == 0 || (whole > 1 && behind(at).first() == Some(&b'0')) {
+        return None;
+    }
+    at += whole;
+    let mut spelling = Spelling::Integer;
+    if behind(at).first() == Some(&b'.') {
+        let fraction = digits(behind(at + 1));
+        if fraction == 0 {
+            return None;
+        }
+        at += 1 + fraction;
+        spelling = Spelling::Fraction;
+    }
+    if matches!(behind(at).first(), Some(b'e' | b'E')) {
+        at += 1;
+        at += usize::from(matches!(behind(at).first(), Some(b'+' | b'-')));
+        let exponent = digits(behind(at));
+        if exponent == 0 {
+            return None;
+        }
+        at += exponent;
+        spelling = Spelling::Fraction;
+    }
+    Some((at, spelling))
+}
+
+/// A number that is no 64-bit integer. Every double of 2^64 and more is an integer, and so rounded:
+/// refused, as another parser may keep it.
+fn double(text: &str) -> Result<Json, Stop> {
+    const BELOW: f64 = 18_446_744_073_709_551_616.0; // 2^64
+    const ABOVE: f64 = -9_223_372_036_854_775_808.0; // -2^63
+    let value: f64 = text.parse().map_err(|_| Stop::Syntax)?;
+    if !value.is_finite() {
+        return Err(Stop::Syntax);
+    }
+    if value >= BELOW || value <= ABOVE {
+        let message = "the JSON holds a number beyond 64 bits, which parsers read differently";
+        return Err(Stop::refused(
+            ErrorKind::InvalidJson,
+            message.to_owned(),
+            Vec::new(),
+        ));
+    }
+    Ok(Json::Number(Number::Float(value)))
+}
+
+fn duplicate(key: &str) -> Stop {
     let key = echo(key);
     let message = format!("duplicate key \"{key}\" in a JSON object");
-    parse.refuse(ErrorKind::DuplicateKey, message, vec![Segment::Key(key)])
+    Stop::refused(ErrorKind::DuplicateKey, message, vec![Segment::Key(key)])
 }
 
 /// A key that a large object holds twice. Sorting keeps a hostile object of 100,000 keys from

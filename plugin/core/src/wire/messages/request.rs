@@ -8,7 +8,9 @@ use crate::limits::{
 use crate::wire::chat::{Message, Role};
 use crate::wire::completions::Prompt;
 use crate::wire::endpoint::Endpoint;
-use crate::wire::fields::{Fields, NumberRange, check_count, invalid_value, missing, wrong_type};
+use crate::wire::fields::{
+    Fields, NumberRange, Path, check_count, invalid_value, missing, wrong_type,
+};
 use crate::wire::images::{Images, append_json, append_line, unsupported_part};
 use crate::wire::json::{Json, echo};
 use crate::wire::request::{Request, Reuse, parse_model, parse_tools};
@@ -78,13 +80,13 @@ fn check_stop_sequences(fields: &Fields<'_>) -> Result<(), ApiError> {
         check_count("stop_sequences", stops.len(), STOP_STRINGS_MAX * 64)?;
     }
     for (index, stop) in stops.iter().enumerate() {
-        let path = format!("stop_sequences[{index}]");
+        let path = Path::field("stop_sequences").item(index);
         let Json::String(stop) = stop else {
-            return Err(wrong_type(&path, "a string", stop));
+            return Err(wrong_type(path, "a string", stop));
         };
         if stop.is_empty() || stop.len() > STOP_STRING_BYTES_MAX {
             let message = format!("{path} must have 1 to {STOP_STRING_BYTES_MAX} bytes");
-            return Err(invalid_value(&path, message));
+            return Err(invalid_value(path, message));
         }
     }
     Ok(())
@@ -109,7 +111,7 @@ impl Reader {
         match json {
             Json::String(text) => Ok(text.clone()),
             Json::Array(blocks) if blocks.is_empty() => Ok(String::new()),
-            Json::Array(_) => self.content(json, "system"),
+            Json::Array(_) => self.content(json, Path::field("system")),
             other => Err(wrong_type(
                 "system",
                 "a string or an array of blocks",
@@ -123,7 +125,7 @@ impl Reader {
             .filled_array("messages", MESSAGES_MAX)?
             .ok_or_else(|| missing("messages"))?;
         for (index, item) in items.iter().enumerate() {
-            let item = Fields::nested(item, &format!("messages[{index}]"))?;
+            let item = Fields::nested(item, Path::field("messages").item(index))?;
             let role = match item.required_string("role")? {
                 "user" => Role::User,
                 "assistant" => Role::Assistant,
@@ -134,16 +136,16 @@ impl Reader {
                         "{path} must be user, assistant or system, but it is \"{}\"",
                         echo(other)
                     );
-                    return Err(invalid_value(&path, message));
+                    return Err(invalid_value(path, message));
                 }
             };
-            let content = self.content(item.required("content")?, &item.path("content"))?;
+            let content = self.content(item.required("content")?, item.path("content"))?;
             self.push(role, content);
         }
         Ok(())
     }
 
-    fn content(&mut self, json: &Json, path: &str) -> Result<String, ApiError> {
+    fn content(&mut self, json: &Json, path: Path<'_>) -> Result<String, ApiError> {
         let blocks = match json {
             Json::String(text) => return Ok(text.clone()),
             Json::Array(blocks) => blocks,
@@ -152,13 +154,13 @@ impl Reader {
         check_count(path, blocks.len(), CONTENT_PARTS_MAX)?;
         let mut content = String::new();
         for (index, block) in blocks.iter().enumerate() {
-            self.block(block, &format!("{path}[{index}]"), &mut content)?;
+            self.block(block, path.item(index), &mut content)?;
         }
         Ok(content)
     }
 
     /// Recursion goes no deeper than the JSON, which the parser bounds.
-    fn block(&mut self, json: &Json, path: &str, content: &mut String) -> Result<(), ApiError> {
+    fn block(&mut self, json: &Json, path: Path<'_>, content: &mut String) -> Result<(), ApiError> {
         let block = Fields::nested(json, path)?;
         match block.required_string("type")? {
             "text" => append_line(content, block.required_string("text")?),
@@ -176,7 +178,7 @@ impl Reader {
                     None => {}
                     Some(Json::Array(parts)) if parts.is_empty() => {}
                     Some(result) => {
-                        let text = self.content(result, &block.path("content"))?;
+                        let text = self.content(result, block.path("content"))?;
                         append_line(content, &text);
                     }
                 }
@@ -191,7 +193,7 @@ impl Reader {
     fn document(&mut self, block: &Fields<'_>, content: &mut String) -> Result<(), ApiError> {
         let source = block
             .object("source")?
-            .ok_or_else(|| missing(&block.path("source")))?;
+            .ok_or_else(|| missing(block.path("source")))?;
         for key in ["title", "context"] {
             if let Some(text) = block.string(key)? {
                 append_line(content, text);
@@ -201,7 +203,7 @@ impl Reader {
             "text" => append_line(content, source.required_string("data")?),
             "content" => {
                 let inner = source.required("content")?;
-                let text = self.content(inner, &source.path("content"))?;
+                let text = self.content(inner, source.path("content"))?;
                 append_line(content, &text);
             }
             kind => return Err(unsupported_part(&source, kind)),

@@ -6,7 +6,9 @@ use crate::limits::{CONTENT_PARTS_MAX, MAX_TOKENS_MAX, MESSAGES_MAX};
 use crate::wire::chat::{Message, Role};
 use crate::wire::completions::Prompt;
 use crate::wire::endpoint::Endpoint;
-use crate::wire::fields::{Fields, NumberRange, check_count, invalid_value, missing, wrong_type};
+use crate::wire::fields::{
+    Fields, NumberRange, Path, check_count, invalid_value, missing, wrong_type,
+};
 use crate::wire::images::{Images, append_json, append_line, unsupported_part};
 use crate::wire::json::{Json, echo};
 use crate::wire::request::{
@@ -139,18 +141,18 @@ impl Reader {
         };
         check_count("input", items.len(), MESSAGES_MAX)?;
         for (index, item) in items.iter().enumerate() {
-            self.item(item, &format!("input[{index}]"))?;
+            self.item(item, Path::field("input").item(index))?;
         }
         Ok(())
     }
 
-    fn item(&mut self, json: &Json, path: &str) -> Result<(), ApiError> {
+    fn item(&mut self, json: &Json, path: Path<'_>) -> Result<(), ApiError> {
         let item = Fields::nested(json, path)?;
         match item.string("type")? {
             None | Some("message") => self.message(&item),
             Some("function_call_output" | "computer_call_output") => {
                 let output = item.required("output")?;
-                let content = self.content(output, &item.path("output"))?;
+                let content = self.content(output, item.path("output"))?;
                 self.push(Role::Tool, content);
                 Ok(())
             }
@@ -168,7 +170,7 @@ impl Reader {
             Some(kind) => {
                 let path = item.path("type");
                 let message = format!("{path} \"{}\" is not supported", echo(kind));
-                Err(invalid_value(&path, message))
+                Err(invalid_value(path, message))
             }
         }
     }
@@ -185,16 +187,16 @@ impl Reader {
                     "{path} must be user, assistant, system or developer, but it is \"{}\"",
                     echo(other)
                 );
-                return Err(invalid_value(&path, message));
+                return Err(invalid_value(path, message));
             }
         };
         let content = item.required("content")?;
-        let content = self.content(content, &item.path("content"))?;
+        let content = self.content(content, item.path("content"))?;
         self.push(role, content);
         Ok(())
     }
 
-    fn content(&mut self, json: &Json, path: &str) -> Result<String, ApiError> {
+    fn content(&mut self, json: &Json, path: Path<'_>) -> Result<String, ApiError> {
         let parts = match json {
             Json::String(text) => return Ok(text.clone()),
             Json::Array(parts) => parts,
@@ -205,7 +207,7 @@ impl Reader {
         check_count(path, parts.len(), CONTENT_PARTS_MAX)?;
         let mut content = String::new();
         for (index, part) in parts.iter().enumerate() {
-            let part = Fields::nested(part, &format!("{path}[{index}]"))?;
+            let part = Fields::nested(part, path.item(index))?;
             match part.required_string("type")? {
                 "input_text" | "output_text" | "text" => {
                     append_line(&mut content, part.required_string("text")?);

@@ -73,10 +73,12 @@ fn a_million_look_ups_of_other_tenants_find_nothing() {
         };
         match entry {
             Some(entry) => {
-                levels.insert(key, Rc::new(entry), NOW_UNIX_S);
+                levels.insert(key, Rc::new(entry), None, NOW_UNIX_S);
                 None
             }
-            None => levels.look_up(key, &CacheControl::default(), NOW_UNIX_S),
+            None => levels
+                .look_up(key, &CacheControl::default(), NOW_UNIX_S)
+                .hit(),
         }
     };
     // The worker that stored the answers has them in its own cache, another in the ring.
