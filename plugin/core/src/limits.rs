@@ -258,6 +258,15 @@ pub const PREFIX_BYTES: usize = 1 << 10;
 /// Bytes of a prompt that the router reads for its features, of the system text and of the last
 /// user message each: the rest counts by length only.
 pub const ROUTE_TEXT_BYTES_MAX: usize = 16 << 10;
+/// Words of one sentence that the router knows and counts; further ones are not looked at.
+pub const ROUTE_SENTENCE_CUES_MAX: usize = 32;
+/// Points of the table that turns a gain into a rank, the least and the greatest included.
+pub const GAIN_QUANTILES: usize = 201;
+/// Rows that `farthing calibrate` needs: with fewer the share of prompts on which the models differ
+/// is known too badly.
+pub const CALIBRATION_ROWS_MIN: usize = 300;
+/// Rows that it reads: they are all held in memory.
+pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
 /// Bytes of a tenant's credential or name header.
 pub const TENANT_BYTES_MAX: usize = 8 << 10;
 

@@ -1,15 +1,18 @@
-//! Which model answers? Rules first (a pinned model, tools, context), then, among the models that
-//! remain, a complexity score against the configured thresholds. The result is an index into the
-//! configuration, never text of the prompt.
+//! Which model answers? Rules first (a pinned model, tools, images, schemas, context), then, among the models that
+//! remain, what a dear one would gain, against the configured shares or prices. The result is an
+//! index into the configuration, never text of the prompt.
 
-mod complexity;
-mod cues;
-mod features;
+mod choice;
+mod gain;
+mod needs;
 
-pub use complexity::complexity;
+pub use gain::{
+    FEATURE_NAMES, FEATURES, Gain, GainCalibration, GainCalibrationError, Head, Measured, features,
+    gain,
+};
 
 use crate::budget::Pressure;
-use crate::config::{Config, Model, ModelIndex, ToolSupport};
+use crate::config::{Config, Model, ModelIndex, VirtualModel};
 use crate::error::{ApiError, ErrorKind};
 use crate::wire::{Endpoint, Request};
 
@@ -21,7 +24,7 @@ pub struct Route {
     /// dearest of a virtual one.
     pub as_asked: ModelIndex,
     pub reason: Reason,
-    /// From 0 to 1, where a score was needed.
+    /// The rank of its gain, from 0 to 1, where it was needed.
     pub complexity: Option<f64>,
     /// Completion tokens that the upstream may generate for each choice.
     pub max_tokens: u32,
@@ -37,7 +40,7 @@ pub enum Reason {
     /// The only one of its list that the request is likely to fit, or the one with the most
     /// context where that is uncertain for all.
     OnlyFit,
-    /// By the complexity of the request.
+    /// By what the request gains from a dear model.
     Complexity,
     /// A cheaper one than that, because the budget runs low.
     Budget,
@@ -59,8 +62,8 @@ impl Reason {
 /// nothing: the upstream counts exactly. Under `pressure` a dear model must gain more than usual.
 ///
 /// # Errors
-/// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools that no candidate
-/// takes, `ContextLengthExceeded` when even the shortest that the prompt may be does not fit any
+/// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools, images or a schema
+/// that no candidate takes, `ContextLengthExceeded` when even the shortest that the prompt may be does not fit any
 /// candidate with the wished completion.
 pub fn route(
     config: &Config,
@@ -88,28 +91,26 @@ pub fn route(
         })
         .collect();
     let fitting = likely_or_largest(&possible);
-    let complexity = (fitting.len() > 1).then(|| complexity(request));
-    let wanted = complexity.map_or(0, |score| {
-        candidates.wanted_position(pressure.discount(score))
-    });
-    // The first that is at least as able as wanted, else the most able there is.
-    let fit = fitting
-        .iter()
-        .find(|fit| fit.position >= wanted)
-        .or(fitting.last());
+    let gain = (fitting.len() > 1).then(|| gain(&config.calibration, request));
+    let fit = match (&candidates, gain) {
+        (Candidates::Listed(listed), Some(gain)) => {
+            choice::choose(config, listed, &fitting, gain, pressure, request)
+        }
+        _ => fitting.first().copied(),
+    };
     let Some(fit) = fit else {
         return Err(too_long(config, &able, request));
     };
-    let reason = match (&candidates, complexity) {
+    let reason = match (&candidates, gain) {
         (Candidates::Pinned(_), _) => Reason::Pinned,
         (_, None) => Reason::OnlyFit,
         (_, Some(_)) => Reason::Complexity,
     };
     Ok(Route {
         model: fit.index,
-        as_asked: candidates.as_asked(),
+        as_asked: candidates.as_asked().unwrap_or(fit.index),
         reason,
-        complexity,
+        complexity: gain.map(|gain| gain.rank),
         max_tokens: fit.max_tokens,
         prompt_tokens: fit.prompt_tokens,
     })
@@ -151,11 +152,8 @@ fn likely_or_largest(possible: &[Fit]) -> Vec<&Fit> {
 /// What the requested name stands for.
 enum Candidates<'a> {
     Pinned(ModelIndex),
-    Listed {
-        members: &'a [ModelIndex],
-        thresholds: &'a [f64],
-        dearest: ModelIndex,
-    },
+    /// It has members.
+    Listed(&'a VirtualModel),
 }
 
 impl<'a> Candidates<'a> {
@@ -164,40 +162,26 @@ impl<'a> Candidates<'a> {
             return Ok(Candidates::Pinned(index));
         }
         if let Some(listed) = config.find_virtual(name)
-            && let Some(&dearest) = listed.members.last()
+            && !listed.members.is_empty()
         {
-            let (members, thresholds) = (&listed.members, &listed.thresholds);
-            return Ok(Candidates::Listed {
-                members,
-                thresholds,
-                dearest,
-            });
+            return Ok(Candidates::Listed(listed));
         }
         let message = format!("the model \"{name}\" does not exist");
         Err(ApiError::new(ErrorKind::ModelNotFound, message).param("model"))
     }
 
-    /// Those that can take what the request holds, each with its position in the list.
+    /// Those that can take what the request needs, each with its position in the list.
     fn able(
         &self,
         config: &Config,
         request: &Request,
     ) -> Result<Vec<(usize, ModelIndex)>, ApiError> {
-        let able: Vec<_> = self
-            .members()
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|(_, index)| {
-                !request.tools
-                    || config
-                        .model(*index)
-                        .is_some_and(|m| m.tools == ToolSupport::Supported)
-            })
-            .collect();
-        if able.is_empty() {
-            let message = format!("the model \"{}\" does not take tools", request.model);
-            return Err(ApiError::new(ErrorKind::InvalidValue, message).param("tools"));
+        let mut able: Vec<_> = self.members().iter().copied().enumerate().collect();
+        for need in needs::of(request) {
+            able.retain(|(_, index)| config.model(*index).is_some_and(|model| need.is_met(model)));
+            if able.is_empty() {
+                return Err(need.refusal(request));
+            }
         }
         Ok(able)
     }
@@ -205,26 +189,13 @@ impl<'a> Candidates<'a> {
     fn members(&self) -> &[ModelIndex] {
         match self {
             Candidates::Pinned(index) => std::slice::from_ref(index),
-            Candidates::Listed { members, .. } => members,
+            Candidates::Listed(listed) => &listed.members,
         }
     }
 
-    fn as_asked(&self) -> ModelIndex {
-        match self {
-            Candidates::Pinned(index) => *index,
-            Candidates::Listed { dearest, .. } => *dearest,
-        }
-    }
-
-    /// How far down its list a request of that complexity belongs.
-    fn wanted_position(&self, complexity: f64) -> usize {
-        match self {
-            Candidates::Pinned(_) => 0,
-            Candidates::Listed { thresholds, .. } => thresholds
-                .iter()
-                .filter(|threshold| complexity >= **threshold)
-                .count(),
-        }
+    /// The pinned model, or the dearest of a list.
+    fn as_asked(&self) -> Option<ModelIndex> {
+        self.members().last().copied()
     }
 }
 

@@ -24,6 +24,7 @@ mod money;
 mod paths;
 mod price;
 mod route;
+mod route_robust;
 mod self_check;
 mod tenant;
 mod tokens;
