@@ -12,6 +12,7 @@ mod prices;
 mod raw;
 mod routes;
 mod routing;
+mod split;
 mod tree;
 mod validate;
 mod value;
@@ -24,7 +25,8 @@ pub use ledger::LedgerTransport;
 pub use passthrough::Passthrough;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
-pub use routing::Target;
+pub use routing::{Sticky, Target};
+pub use split::{Arm, SPLIT_PARTS, Split, SplitBy};
 pub use vocabularies::VocabularySource;
 
 use std::fmt;
@@ -47,6 +49,8 @@ pub struct Config {
     pub virtual_models: Vec<VirtualModel>,
     /// What the router knows of the gain of a dear model.
     pub calibration: GainCalibration,
+    /// None: every request goes where it gains most, whatever conversation it is of.
+    pub sticky: Option<Sticky>,
     pub secret: Secret,
     pub tenant: TenantConfig,
     /// None: no budgets, every request is admitted.

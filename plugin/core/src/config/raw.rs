@@ -162,6 +162,13 @@ impl Default for RawMaxTokens {
     }
 }
 
+impl RawConfig {
+    /// Is there a model, or a virtual one, of that name?
+    pub fn names_model(&self, name: &str) -> bool {
+        self.models.iter().any(|model| model.id == name) || self.virtual_models.contains_key(name)
+    }
+}
+
 /// Gives the tree its types. An error carries the path of its field.
 pub(super) fn deserialize(tree: Value) -> Result<RawConfig, ConfigError> {
     serde_path_to_error::deserialize(Tree(tree)).map_err(|error| {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::raw::{Fraction, Usd};
+use super::checks::within;
+use super::raw::{Fraction, Usd, WholeNumber};
 use super::{ConfigError, VirtualModel};
 use crate::base64;
+use crate::limits::STICKY_TTL_S_MAX;
 use crate::money::Nanousd;
 use crate::route::GainCalibration;
 
@@ -39,6 +41,37 @@ pub(super) struct RawRouting {
     /// A calibration of your own, as `farthing calibrate router` prints it. Default: that of this
     /// build, learned from multiple-choice questions of 45 subjects.
     pub calibration: Option<String>,
+    /// Whether conversations stay with a model.
+    pub sticky: RawSticky,
+}
+
+/// Whether a conversation stays with its model while the provider has it in its prompt cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    pub ttl_s: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+pub(super) struct RawSticky {
+    /// Is a cheaper model taken only where it saves more than the prompt cache of the one before?
+    pub enabled: bool,
+    /// How long a provider keeps a prompt that it has read.
+    pub ttl_s: WholeNumber,
+}
+
+impl Default for RawSticky {
+    fn default() -> Self {
+        RawSticky {
+            enabled: true,
+            ttl_s: WholeNumber(300),
+        }
+    }
+}
+
+pub(super) fn sticky(raw: &RawSticky) -> Result<Option<Sticky>, ConfigError> {
+    let ttl_s = within("routing.sticky.ttl_s", raw.ttl_s, 1, STICKY_TTL_S_MAX)?;
+    Ok(raw.enabled.then_some(Sticky { ttl_s }))
 }
 
 /// Either of its fields.

@@ -44,6 +44,13 @@ pub enum Reason {
     Complexity,
     /// A cheaper one than that, because the budget runs low.
     Budget,
+    /// The arm of a split names it.
+    Split,
+    /// The dearest of a list, because routing only records here.
+    Shadow,
+    /// The one that its conversation went to before, whose prompt cache saves more than a cheaper
+    /// model would.
+    Sticky,
 }
 
 impl Reason {
@@ -53,6 +60,31 @@ impl Reason {
             Reason::OnlyFit => "only_fit",
             Reason::Complexity => "complexity",
             Reason::Budget => "budget",
+            Reason::Split => "split",
+            Reason::Shadow => "shadow",
+            Reason::Sticky => "sticky",
+        }
+    }
+}
+
+/// What is routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    pub request: &'a Request,
+    /// The name of the model that is asked for: the request's, or another that its route asks
+    /// instead.
+    pub model: &'a str,
+    /// Most completion tokens that a client's wish gets.
+    pub cap: u32,
+}
+
+impl<'a> Wish<'a> {
+    /// A request as it is.
+    pub fn of(config: &Config, request: &'a Request) -> Wish<'a> {
+        Wish {
+            request,
+            model: &request.model,
+            cap: config.max_tokens.cap,
         }
     }
 }
@@ -67,18 +99,20 @@ impl Reason {
 /// candidate with the wished completion.
 pub fn route(
     config: &Config,
-    request: &Request,
+    wish: &Wish<'_>,
     pressure: Pressure,
     prompt_tokens_min: u64,
     mut prompt_tokens: impl FnMut(ModelIndex) -> u64,
 ) -> Result<Route, ApiError> {
-    let candidates = Candidates::of(config, &request.model)?;
-    let able = candidates.able(config, request)?;
+    let request = wish.request;
+    let candidates = Candidates::of(config, wish.model)?;
+    let as_asked = Candidates::of(config, &request.model)?.as_asked();
+    let able = candidates.able(config, wish)?;
     let possible: Vec<Fit> = able
         .iter()
         .filter_map(|&(position, index)| {
             let model = config.model(index)?;
-            let completion = Completion::of(config, request);
+            let completion = Completion::of(config, wish);
             let estimate = prompt_tokens(index);
             completion.fits(model, prompt_tokens_min).then(|| Fit {
                 position,
@@ -99,16 +133,17 @@ pub fn route(
         _ => fitting.first().copied(),
     };
     let Some(fit) = fit else {
-        return Err(too_long(config, &able, request));
+        return Err(too_long(config, &able, wish));
     };
     let reason = match (&candidates, gain) {
+        (Candidates::Pinned(_), _) if wish.model != request.model => Reason::Split,
         (Candidates::Pinned(_), _) => Reason::Pinned,
         (_, None) => Reason::OnlyFit,
         (_, Some(_)) => Reason::Complexity,
     };
     Ok(Route {
         model: fit.index,
-        as_asked: candidates.as_asked().unwrap_or(fit.index),
+        as_asked: as_asked.unwrap_or(fit.index),
         reason,
         complexity: gain.map(|gain| gain.rank),
         max_tokens: fit.max_tokens,
@@ -171,16 +206,12 @@ impl<'a> Candidates<'a> {
     }
 
     /// Those that can take what the request needs, each with its position in the list.
-    fn able(
-        &self,
-        config: &Config,
-        request: &Request,
-    ) -> Result<Vec<(usize, ModelIndex)>, ApiError> {
+    fn able(&self, config: &Config, wish: &Wish<'_>) -> Result<Vec<(usize, ModelIndex)>, ApiError> {
         let mut able: Vec<_> = self.members().iter().copied().enumerate().collect();
-        for need in needs::of(request) {
+        for need in needs::of(wish.request) {
             able.retain(|(_, index)| config.model(*index).is_some_and(|model| need.is_met(model)));
             if able.is_empty() {
-                return Err(need.refusal(request));
+                return Err(need.refusal(wish.model));
             }
         }
         Ok(able)
@@ -214,10 +245,10 @@ enum Completion {
 }
 
 impl Completion {
-    fn of(config: &Config, request: &Request) -> Completion {
-        match request.max_tokens {
-            _ if request.endpoint == Endpoint::Embeddings => Completion::Nothing,
-            Some(wish) => Completion::Wished(wish.min(config.max_tokens.cap)),
+    fn of(config: &Config, wish: &Wish<'_>) -> Completion {
+        match wish.request.max_tokens {
+            _ if wish.request.endpoint == Endpoint::Embeddings => Completion::Nothing,
+            Some(tokens) => Completion::Wished(tokens.min(wish.cap)),
             None => Completion::Default(config.max_tokens.default),
         }
     }
@@ -258,21 +289,19 @@ impl Completion {
     }
 }
 
-fn too_long(config: &Config, able: &[(usize, ModelIndex)], request: &Request) -> ApiError {
+fn too_long(config: &Config, able: &[(usize, ModelIndex)], asked: &Wish<'_>) -> ApiError {
     let context = able
         .iter()
         .filter_map(|(_, index)| config.model(*index))
         .map(|model| model.context_tokens)
         .max()
         .unwrap_or(0);
-    let wish = match request.max_tokens {
-        Some(wish) => format!(
-            " with {} completion tokens",
-            wish.min(config.max_tokens.cap)
-        ),
+    let wish = match asked.request.max_tokens {
+        Some(wish) => format!(" with {} completion tokens", wish.min(asked.cap)),
         None => String::new(),
     };
     let message =
         format!("the prompt{wish} does not fit the context of {context} tokens; shorten it");
-    ApiError::new(ErrorKind::ContextLengthExceeded, message).param(request.endpoint.prompt_field())
+    ApiError::new(ErrorKind::ContextLengthExceeded, message)
+        .param(asked.request.endpoint.prompt_field())
 }

@@ -37,11 +37,8 @@ impl Need {
         (self.support)(model) == Support::Supported
     }
 
-    pub(super) fn refusal(&self, request: &Request) -> ApiError {
-        let message = format!(
-            "the model \"{}\" does not take {}",
-            request.model, self.what
-        );
+    pub(super) fn refusal(&self, model: &str) -> ApiError {
+        let message = format!("the model \"{model}\" does not take {}", self.what);
         ApiError::new(ErrorKind::InvalidValue, message).param(self.param)
     }
 }

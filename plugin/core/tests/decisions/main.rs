@@ -26,6 +26,8 @@ mod price;
 mod route;
 mod route_robust;
 mod self_check;
+mod split;
+mod sticky;
 mod tenant;
 mod tokens;
 mod ways_in;

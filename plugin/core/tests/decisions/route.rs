@@ -4,7 +4,7 @@ use crate::edge::CONFIG;
 use farthing_core::budget::Pressure;
 use farthing_core::config::{Config, ModelIndex};
 use farthing_core::error::ErrorKind;
-use farthing_core::route::{GainCalibration, Reason, gain, route};
+use farthing_core::route::{GainCalibration, Reason, Wish, gain, route};
 use farthing_core::wire::{Endpoint, Request, parse};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn check_estimated(body: Value, least: u64, tokens: u64, expected: Expected<'_>)
     let config = config();
     let routed = route(
         &config,
-        &request(&body),
+        &Wish::of(&config, &request(&body)),
         Pressure::NONE,
         least,
         |_: ModelIndex| tokens,
@@ -124,83 +124,42 @@ fn rules_come_first() {
     );
 }
 
-/// What no member of the list takes is refused by the field that asks for it.
+/// What no member of the list takes is refused by the field that asks for it. Each case is
+/// `[fields of the request, of the small model, of the large one, the model or the field]`.
 #[test]
 fn images_and_schemas_go_to_models_that_take_them() {
-    let image = json!([{"role": "user", "content": [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]);
-    let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {}}});
-    let strict = json!([{"type": "function", "function": {"name": "f", "strict": true}}]);
-    let loose = json!([{"type": "function", "function": {"name": "f", "strict": false}}]);
-    let nothing = json!({});
-    let no_images = json!({"images": false});
-    let no_schema = json!({"json_schema": false, "tools": true});
-    for (patch, small, large, expected) in [
-        (json!({"messages": image}), &nothing, &nothing, Ok("small")),
-        (
-            json!({"messages": image}),
-            &no_images,
-            &nothing,
-            Ok("large"),
-        ),
-        (
-            json!({"messages": image}),
-            &no_images,
-            &no_images,
-            Err("messages"),
-        ),
-        (
-            json!({"response_format": schema}),
-            &nothing,
-            &nothing,
-            Ok("small"),
-        ),
-        (
-            json!({"response_format": schema}),
-            &no_schema,
-            &nothing,
-            Ok("large"),
-        ),
-        (
-            json!({"response_format": schema}),
-            &no_schema,
-            &no_schema,
-            Err("response_format"),
-        ),
-        (
-            json!({"response_format": {"type": "json_object"}}),
-            &no_schema,
-            &no_schema,
-            Ok("small"),
-        ),
-        (json!({"tools": strict}), &no_schema, &nothing, Ok("large")),
-        (
-            json!({"tools": strict}),
-            &no_schema,
-            &no_schema,
-            Err("tools"),
-        ),
-        (json!({"tools": loose}), &no_schema, &no_schema, Ok("small")),
-    ] {
-        let mut config: Value = serde_json::from_str(CONFIG).unwrap();
-        for (at, fields) in [small, large].into_iter().enumerate() {
-            let fields = fields.as_object().unwrap().clone();
-            config["models"][at].as_object_mut().unwrap().extend(fields);
-        }
-        let config = Config::parse(config.to_string().as_bytes()).unwrap();
+    let cases: Vec<(Value, Value, Value, String)> =
+        serde_json::from_str(include_str!("../golden/decisions/needs.json")).unwrap();
+    for (fields, small, large, expected) in &cases {
+        let config = config_with([small, large]);
         let mut body =
             json!({"model": "auto", "messages": [{"role": "user", "content": "Say hello"}]});
-        let fields = patch.as_object().unwrap().clone();
+        let fields = fields.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(fields);
-        let routed = route(&config, &request(&body), Pressure::NONE, 0, |_| 10);
-        let routed = routed.map(|route| config.model(route.model).unwrap().id.clone());
-        let routed = routed.map_err(|error| error.param.unwrap_or_default());
-        assert_eq!(
-            routed.as_deref().map_err(|param| param.as_ref()),
-            expected,
-            "{body}"
+        let asked = request(&body);
+        let routed = route(
+            &config,
+            &Wish::of(&config, &asked),
+            Pressure::NONE,
+            0,
+            |_| 10,
         );
+        let said = match routed {
+            Ok(route) => config.model(route.model).unwrap().id.clone(),
+            Err(error) => error.param.unwrap_or_default(),
+        };
+        assert_eq!(said, *expected, "{body}");
     }
+}
+
+/// The two models of the tests with more fields.
+fn config_with(models: [&Value; 2]) -> Config {
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    for (at, fields) in models.into_iter().enumerate() {
+        let fields = fields.as_object().unwrap().clone();
+        config["models"][at].as_object_mut().unwrap().extend(fields);
+    }
+    Config::parse(config.to_string().as_bytes()).unwrap()
 }
 
 /// With what a right answer is worth, a dear model is taken where its gain is worth its price.
@@ -212,7 +171,14 @@ fn a_dear_model_must_be_worth_its_price() {
         let config = Config::parse(config.to_string().as_bytes()).unwrap();
         let mut request = ask(text);
         request.max_tokens = Some(max_tokens);
-        let route = route(&config, &request, Pressure::NONE, 0, |_| 100).unwrap();
+        let route = route(
+            &config,
+            &Wish::of(&config, &request),
+            Pressure::NONE,
+            0,
+            |_| 100,
+        )
+        .unwrap();
         config.model(route.model).unwrap().id.clone()
     };
     assert_eq!(routed("0", 10, HARD[0]), "small");
@@ -285,7 +251,9 @@ fn easy_questions_go_to_the_cheap_model_and_hard_ones_to_the_dear_one() {
     for (texts, wanted) in [(&EASY[..], "small"), (&HARD[..], "large")] {
         for text in texts {
             let config = config();
-            let route = route(&config, &ask(text), Pressure::NONE, 0, |_: ModelIndex| 100).unwrap();
+            let asked = ask(text);
+            let wish = Wish::of(&config, &asked);
+            let route = route(&config, &wish, Pressure::NONE, 0, |_: ModelIndex| 100).unwrap();
             let model = &config.model(route.model).unwrap().id;
             assert_eq!(model, wanted, "{:.3} {text}", rank(&ask(text)));
         }

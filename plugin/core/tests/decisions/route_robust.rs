@@ -33,14 +33,16 @@ fn words(text: &str, count: usize) -> String {
     text.repeat(count.div_ceil(each))
 }
 
+type Apply = Box<dyn Fn(&str, &mut Random) -> String>;
+
 struct Change {
     name: &'static str,
-    apply: Box<dyn Fn(&str, &mut Random) -> String>,
+    apply: Apply,
     is_padding: bool,
 }
 
 fn changes() -> Vec<Change> {
-    let change = |name, apply: Box<dyn Fn(&str, &mut Random) -> String>| Change {
+    let change = |name, apply: Apply| Change {
         name,
         apply,
         is_padding: false,

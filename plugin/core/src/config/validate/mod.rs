@@ -12,7 +12,7 @@ use super::passthrough::passthrough;
 use super::prices::price;
 use super::raw::{RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
-use super::routing::{calibration, set_targets};
+use super::routing::{calibration, set_targets, sticky};
 use super::vocabularies::vocabularies;
 use super::{Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig, TenantSource};
 use crate::limits::{MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
@@ -46,6 +46,7 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         models,
         virtual_models,
         calibration: calibration(raw.routing.calibration.as_deref())?,
+        sticky: sticky(&raw.routing.sticky)?,
         tenant,
         budget,
         ledger: raw.ledger,
