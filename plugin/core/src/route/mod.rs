@@ -1,6 +1,6 @@
-//! Which model answers? Rules first (a pinned model, tools, images, schemas, context), then, among the models that
-//! remain, what a dear one would gain, against the configured shares or prices. The result is an
-//! index into the configuration, never text of the prompt.
+//! Which model answers? Rules first (a pinned model, tools, images, schemas, context), then, among
+//! the models that remain, what a dear one would gain, against the configured shares or prices. The
+//! result is an index into the configuration, never text of the prompt.
 
 mod choice;
 mod gain;
@@ -95,8 +95,8 @@ impl<'a> Wish<'a> {
 ///
 /// # Errors
 /// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools, images or a schema
-/// that no candidate takes, `ContextLengthExceeded` when even the shortest that the prompt may be does not fit any
-/// candidate with the wished completion.
+/// that no candidate takes, `ContextLengthExceeded` when even the shortest that the prompt may be
+/// does not fit any candidate with the wished completion.
 pub fn route(
     config: &Config,
     wish: &Wish<'_>,

@@ -28,8 +28,8 @@ pub struct GainCalibration {
     pub better: Head,
     /// Of the weak model being right where the strong one is wrong.
     pub worse: Head,
-    /// Gains that equal parts of the calibration's prompts do not reach, ascending: the first is the
-    /// least, the last the greatest.
+    /// Gains that equal parts of the calibration's prompts do not reach, ascending: the first is
+    /// the least, the last the greatest.
     pub quantiles: Vec<f64>,
     pub measured: Measured,
 }
