@@ -23,6 +23,58 @@ pub struct Cli {
 pub enum Command {
     /// Load the models and answer requests until SIGINT or SIGTERM.
     Serve(ServeArgs),
+    /// Learn from labelled data what the filter decides by.
+    #[command(subcommand)]
+    Calibrate(Calibrate),
+    /// Measure on labelled data what the filter decides by.
+    #[command(subcommand)]
+    Eval(Eval),
+}
+
+/// What `farthing calibrate` learns.
+#[derive(Debug, Subcommand)]
+pub enum Calibrate {
+    /// How much a strong model gains on a prompt, from prompts that a weak and a strong one have
+    /// answered.
+    Router(CalibrateRouterArgs),
+}
+
+/// What `farthing eval` measures.
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// How well the router tells which prompts gain from a strong model.
+    Router(EvalRouterArgs),
+}
+
+/// Arguments of `farthing calibrate router`.
+#[derive(Debug, Args)]
+pub struct CalibrateRouterArgs {
+    /// CSV files, one for each domain: prompt, was the weak model right, was the strong one.
+    #[arg(required = true, value_name = "FILE.csv")]
+    pub files: Vec<PathBuf>,
+    /// Where the calibration is written.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Print one JSON line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `farthing eval router`.
+#[derive(Debug, Args)]
+pub struct EvalRouterArgs {
+    /// CSV files as `farthing calibrate router` reads them.
+    #[arg(required = true, value_name = "FILE.csv")]
+    pub files: Vec<PathBuf>,
+    /// Measure this calibration instead of that of this build.
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    /// Measure each file by itself, too.
+    #[arg(long)]
+    pub group_by_file: bool,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `farthing serve`; each one given wins over the same field of the configuration file.

@@ -1,6 +1,7 @@
 //! The backend's one error enum. What a client may see of it is decided by one table: the
 //! conversion into [`ApiError`].
 
+use crate::calibrate::CalibrateError;
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_kernels::KernelError;
 
@@ -44,6 +45,9 @@ pub enum BackendError {
     /// A thread that serves a model ended while we served; only a defect of ours does that.
     #[error("{0} has stopped unexpectedly")]
     WorkerStopped(String),
+    /// Data to learn from cannot be used.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
     /// Any of the above, with the model file that it came from.
     #[error("{path}: {source}")]
     ModelFile {

@@ -1,6 +1,7 @@
 //! The backend: what the edge could not answer is answered here, by quantized models under
 //! continuous batching. One thread owns models and KV cache; tokio only moves bytes.
 
+pub mod calibrate;
 pub mod cli;
 pub mod config;
 pub mod embed;

@@ -1,10 +1,12 @@
-//! `farthing`: arguments to configuration, configuration to a running server, errors to exit codes.
+//! `farthing`: arguments to configuration, configuration to a running server or to what is learned
+//! from data, errors to exit codes.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use farthing_backend::cli::{Cli, Command, ServeArgs};
+use farthing_backend::calibrate;
+use farthing_backend::cli::{Calibrate, Cli, Command, Eval, ServeArgs};
 use farthing_backend::config::Config;
 use farthing_backend::error::BackendError;
 use farthing_backend::server::process;
@@ -13,8 +15,16 @@ use farthing_backend::server::process;
 const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Serve(args) = Cli::parse().command;
-    match serve(&args) {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve(&args),
+        Command::Calibrate(Calibrate::Router(args)) => {
+            calibrate::calibrate_router(&args).map_err(BackendError::from)
+        }
+        Command::Eval(Eval::Router(args)) => {
+            calibrate::eval_router(&args).map_err(BackendError::from)
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "farthing: {error}");

@@ -187,6 +187,22 @@ pub struct Shadow {
     /// Prompt tokens that compaction would have taken out, estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compaction_tokens: Option<u64>,
+    /// The model that the router would have chosen, and what that would have saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_nanousd: Option<i64>,
+    /// The arm of a split that would have got the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_arm: Option<String>,
+    /// Completion tokens beyond the cap, and what they cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap_nanousd: Option<i64>,
+    /// The cap that these are beyond.
+    #[serde(skip)]
+    pub cap: Option<u32>,
     /// The `error.code` of the refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_refuses: Option<&'static str>,
@@ -196,6 +212,35 @@ pub struct Shadow {
 }
 
 impl Shadow {
+    /// The same, with what an answer of these tokens would have cost otherwise. `served` is the
+    /// price of the model that answered, `routed` that of the one that routing would have chosen.
+    #[must_use]
+    pub fn with_costs(
+        self,
+        served: &Price,
+        routed: Option<&Price>,
+        service: ServiceTier,
+        tokens: &Tokens,
+        answers: u64,
+    ) -> Shadow {
+        let cost = served.cost(service, tokens);
+        let saved = |other: Nanousd| NanousdDelta::between(cost, other).0;
+        let capped = (self.cap)
+            .map(|cap| u64::from(cap).saturating_mul(answers))
+            .filter(|cap| tokens.completion > *cap)
+            .map(|completion| Tokens {
+                completion,
+                ..*tokens
+            });
+        Shadow {
+            route_nanousd: routed.map(|price| saved(price.cost(service, tokens))),
+            cap_tokens: capped.map(|capped| tokens.completion.saturating_sub(capped.completion)),
+            cap_nanousd: capped.map(|capped| saved(served.cost(service, &capped))),
+            cap: None,
+            ..self
+        }
+    }
+
     fn is_empty(&self) -> bool {
         *self == Shadow::default()
     }
@@ -245,6 +290,9 @@ pub struct Line<'a> {
     /// The group whose tenants share the cached answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sharing_group: Option<&'a str>,
+    /// The arm of a split that sent the request to this model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arm: Option<&'a str>,
     #[serde(skip_serializing_if = "Shadow::is_empty")]
     pub shadow: Shadow,
 }

@@ -4,6 +4,7 @@
 //! Reading order: [`wire`] turns bytes into types, [`config`] says what is wanted, [`exchange`] is
 //! the life of one request and calls the rest.
 
+pub mod base64;
 pub mod bpe;
 pub mod budget;
 pub mod cache;

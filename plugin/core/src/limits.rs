@@ -166,6 +166,8 @@ pub const CONFIG_NAME_BYTES_MAX: usize = 128;
 /// Configured routes, and names in each list of what one matches.
 pub const ROUTES_MAX: usize = 64;
 pub const ROUTE_MATCHES_MAX: usize = 64;
+/// Arms of one route's split.
+pub const SPLIT_ARMS_MAX: usize = 16;
 /// Entries of the list of what passes unjudged.
 pub const PASSTHROUGH_MAX: usize = 64;
 /// Credentials with a name, and tenants with a budget of their own.
@@ -202,6 +204,10 @@ pub const BUDGET_BUCKETS: u32 = 512;
 /// Such tenants that can have a budget of their own in one bucket: all of its records are copied
 /// with each change, about a kilobyte.
 pub const BUDGET_BUCKET_RECORDS_MAX: usize = 16;
+/// Conversations whose model is remembered, at 80 bytes each.
+pub const STICKY_SLOTS: u32 = 4_096;
+/// Longest time that a provider is believed to keep a prompt in its cache, a day.
+pub const STICKY_TTL_S_MAX: u32 = 24 * 60 * 60;
 /// Requests whose bytes one worker remembers to answer their repeats sooner.
 pub const REPEAT_SLOTS: usize = 1_024;
 /// Bytes of a request's canonical form that are gathered before they are hashed.
@@ -258,6 +264,15 @@ pub const PREFIX_BYTES: usize = 1 << 10;
 /// Bytes of a prompt that the router reads for its features, of the system text and of the last
 /// user message each: the rest counts by length only.
 pub const ROUTE_TEXT_BYTES_MAX: usize = 16 << 10;
+/// Words of one sentence that the router knows and counts; further ones are not looked at.
+pub const ROUTE_SENTENCE_CUES_MAX: usize = 32;
+/// Points of the table that turns a gain into a rank, the least and the greatest included.
+pub const GAIN_QUANTILES: usize = 201;
+/// Rows that `farthing calibrate` needs: with fewer the share of prompts on which the models differ
+/// is known too badly.
+pub const CALIBRATION_ROWS_MIN: usize = 300;
+/// Rows that it reads: they are all held in memory.
+pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
 /// Bytes of a tenant's credential or name header.
 pub const TENANT_BYTES_MAX: usize = 8 << 10;
 

@@ -11,6 +11,8 @@ mod passthrough;
 mod prices;
 mod raw;
 mod routes;
+mod routing;
+mod split;
 mod tree;
 mod validate;
 mod value;
@@ -23,6 +25,8 @@ pub use ledger::LedgerTransport;
 pub use passthrough::Passthrough;
 pub use prices::PriceOrigin;
 pub use routes::{Policy, RouteConfig, RouteMatch};
+pub use routing::{Sticky, Target};
+pub use split::{Arm, SPLIT_PARTS, Split, SplitBy};
 pub use vocabularies::VocabularySource;
 
 use std::fmt;
@@ -33,6 +37,7 @@ use raw::RawConfig;
 
 use crate::keyed_hash::HashKeys;
 use crate::price::Price;
+use crate::route::GainCalibration;
 use crate::tenant::CredentialDigest;
 use crate::wire::Endpoint;
 
@@ -42,6 +47,10 @@ pub struct Config {
     /// In the order of the configuration; a [`ModelIndex`] points into it.
     pub models: Vec<Model>,
     pub virtual_models: Vec<VirtualModel>,
+    /// What the router knows of the gain of a dear model.
+    pub calibration: GainCalibration,
+    /// None: every request goes where it gains most, whatever conversation it is of.
+    pub sticky: Option<Sticky>,
     pub secret: Secret,
     pub tenant: TenantConfig,
     /// None: no budgets, every request is admitted.
@@ -135,7 +144,10 @@ pub struct Model {
     pub context_tokens: u32,
     pub price: Price,
     pub price_origin: PriceOrigin,
-    pub tools: ToolSupport,
+    pub tools: Support,
+    pub images: Support,
+    /// Answers held to a schema.
+    pub json_schema: Support,
     /// Counts its prompts exactly. None: they are estimated.
     pub vocabulary: Option<String>,
     /// What its chat calls the limit of an answer; none: as the client says.
@@ -165,9 +177,9 @@ impl MaxTokensField {
     }
 }
 
-/// May requests with tools be sent to this model?
+/// May requests that need something be sent to a model?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ToolSupport {
+pub enum Support {
     Supported,
     Unsupported,
 }
@@ -179,9 +191,7 @@ pub struct VirtualModel {
     /// From cheap to dear; never empty. The last one is what the request asked for when savings are
     /// counted.
     pub members: Vec<ModelIndex>,
-    /// Ascending complexity scores, one fewer than members: a score of at least `thresholds[i]`
-    /// asks for member `i + 1`.
-    pub thresholds: Vec<f64>,
+    pub target: Target,
 }
 
 /// Keys the tenant ids and the cache keys of this deployment. Never shown.

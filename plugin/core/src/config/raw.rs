@@ -13,6 +13,7 @@ use super::cache::RawCache;
 use super::compaction::RawCompaction;
 use super::prices::RawPrice;
 use super::routes::RawRoute;
+use super::routing::RawRouting;
 use super::tree::Tree;
 use super::vocabularies::RawVocabularies;
 use super::{ConfigError, LedgerTransport, MaxTokensField};
@@ -88,10 +89,22 @@ pub(super) struct RawModel {
     /// Can it be sent tools?
     #[serde(default)]
     pub tools: bool,
+    /// Can it be sent images?
+    #[serde(default = "is_able")]
+    pub images: bool,
+    /// Can it hold its answer, or what it calls a tool with, to a JSON schema?
+    #[serde(default = "is_able")]
+    pub json_schema: bool,
     /// The vocabulary that counts its prompts exactly. Default: they are estimated.
     pub vocabulary: Option<String>,
     /// The field by which it takes a bound on its answer. Default: whichever the client uses.
     pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// A request that its model turns out unable to answer is refused by its provider, so silence lets
+/// pass.
+fn is_able() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -149,12 +162,11 @@ impl Default for RawMaxTokens {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object")]
-pub(super) struct RawRouting {
-    /// Complexity scores, ascending, from which the next member of a virtual model is taken: one
-    /// fewer than it has members. Default: evenly spaced for each virtual model.
-    pub thresholds: Option<Vec<f64>>,
+impl RawConfig {
+    /// Is there a model, or a virtual one, of that name?
+    pub fn names_model(&self, name: &str) -> bool {
+        self.models.iter().any(|model| model.id == name) || self.virtual_models.contains_key(name)
+    }
 }
 
 /// Gives the tree its types. An error carries the path of its field.

@@ -8,6 +8,7 @@ use super::cache::{RawRouteCache, route_cache};
 use super::checks::{count, header_value};
 use super::compaction::{RawRouteCompaction, whitespace};
 use super::raw::RawTenantSource;
+use super::split::{RawSplit, Split, split};
 use super::{CacheConfig, ConfigError, RawConfig, RouteCache};
 use crate::compaction::Whitespace;
 use crate::limits::{ROUTE_MATCHES_MAX, ROUTES_MAX};
@@ -24,6 +25,8 @@ pub struct RouteConfig {
     /// White space in what users write.
     pub whitespace: Whitespace,
     pub cache: RouteCache,
+    /// Sends its requests to other models than they ask for.
+    pub split: Option<Split>,
 }
 
 /// Which requests a route is for: those that every list admits, and an empty list admits all.
@@ -44,6 +47,10 @@ pub enum Policy {
     Cache,
     /// Choosing another model than the dearest of a virtual one.
     Routing,
+    /// Asking the model of a split's arm.
+    Split,
+    /// Lowering what a client wishes for above `max_tokens.cap`.
+    Cap,
     /// Sending fewer bytes of the same meaning.
     Compaction,
     /// Refusing what a budget does not cover, and its shadow price.
@@ -86,6 +93,8 @@ pub(super) struct RawRoute {
     pub compaction: RawRouteCompaction,
     /// What is different about the cache here. Default: nothing.
     pub cache: Option<RawRouteCache>,
+    /// Sends parts of its requests to other models than they ask for. Default: none.
+    pub split: Option<RawSplit>,
 }
 
 #[derive(Default, Deserialize)]
@@ -120,6 +129,9 @@ pub(super) fn routes(
             shadow: route.shadow,
             whitespace: whitespace(route.compaction),
             cache: route_cache(&path, route.cache, cache)?,
+            split: (route.split)
+                .map(|written| split(&path, written, raw))
+                .transpose()?,
         });
     }
     Ok(routes)
@@ -144,9 +156,7 @@ fn route_match(
         ROUTE_MATCHES_MAX,
     )?;
     for (position, name) in raw.models.iter().enumerate() {
-        let known = config.models.iter().any(|model| model.id == *name)
-            || config.virtual_models.contains_key(name);
-        if !known {
+        if !config.names_model(name) {
             let problem = format!("`{name}` is not one of `models` or `virtual_models`");
             return Err(ConfigError::new(
                 format!("{path}.models[{position}]"),

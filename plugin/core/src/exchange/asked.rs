@@ -23,6 +23,8 @@ pub(super) struct Asked {
     pub extent: PromptExtent,
     /// The group of tenants that share cached answers to this.
     pub sharing_group: Option<String>,
+    /// The arm of a split that sent it where it went.
+    pub arm: Option<String>,
     /// Completion tokens that the client wished for, and that it forbade the model to stay below.
     pub max_tokens: Option<u32>,
     pub min_tokens: u32,
@@ -82,6 +84,7 @@ impl Asked {
             tokens_basis: basis.as_str(),
             extent: request.extent,
             sharing_group: None,
+            arm: None,
         }
     }
 }

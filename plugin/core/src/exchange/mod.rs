@@ -31,6 +31,8 @@ mod response;
 mod self_check;
 mod send;
 mod settle;
+mod sticky;
+mod terms;
 mod vm;
 mod waiting;
 

@@ -154,6 +154,7 @@ pub(super) fn hit(
         model_asked: Some(&asked.model),
         stream: asked.stream,
         sharing_group: asked.sharing_group.as_deref(),
+        arm: asked.arm.as_deref(),
         service_tier: asked.service_tier.as_str(),
         ..routed(
             line(caller, asked.endpoint, Source::EdgeCache),
@@ -270,6 +271,7 @@ pub(super) fn line<'a>(caller: &'a Caller, endpoint: Endpoint, source: Source) -
         saved_nanousd: 0,
         saved_by: SavedBy::default(),
         sharing_group: None,
+        arm: None,
         capped: false,
         price_default: false,
         shadow: Shadow::default(),

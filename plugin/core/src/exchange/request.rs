@@ -6,6 +6,7 @@ use super::forward::InFlight;
 use super::plan::{Plan, Planner};
 use super::repeats::RawRequest;
 use super::reply::Hit;
+use super::terms::Terms;
 use super::waiting::{self, Waiting};
 use super::{Asked, Caller, Compacted, Effect, Env, Vm};
 use super::{reply, send};
@@ -41,6 +42,7 @@ pub(super) struct Judged {
     pub asked: Asked,
     pub route: Route,
     pub tokens: PromptTokens,
+    pub terms: Terms,
     pub cache: Option<CacheUse>,
     /// What policies that only record would have done.
     pub shadow: Shadow,
@@ -103,11 +105,14 @@ fn judge(
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
     let tokens = PromptTokens::of(&vm.config, &mut vm.vocabularies, &request);
-    let planner = Planner::new(caller, vm, env, &request, &tokens);
-    let Plan { route, cache } = match planner.plan(&vm.config, Pressure::NONE) {
+    let terms = Terms::of(caller, &vm.config, env, &request);
+    let planner = Planner::new(caller, vm, env, &request, &tokens, &terms);
+    let plan = match planner.plan(&vm.config, Pressure::NONE) {
         Ok(plan) => plan,
         Err(error) => return Err((Box::new(request), error)),
     };
+    let shadow = plan.shadow(&vm.config, &terms, &request);
+    let Plan { route, cache, .. } = plan;
     let basis = tokens.basis(route.model);
     effects.push(Effect::count(match basis {
         Basis::Exact(_) => Metric::PromptsCounted,
@@ -115,6 +120,9 @@ fn judge(
     }));
     let asked = Asked {
         sharing_group: cache.as_ref().and_then(|cache| cache.group.clone()),
+        arm: (terms.arm.as_ref())
+            .filter(|_| terms.acts(Policy::Split))
+            .map(|arm| arm.name.clone()),
         ..Asked::of(&request, &basis, compacted)
     };
     let mut judged = Judged {
@@ -122,8 +130,9 @@ fn judge(
         asked,
         route,
         tokens,
+        terms,
         cache,
-        shadow: Shadow::default(),
+        shadow,
     };
     if let Some(cache) = &mut judged.cache
         && let Some(config) = &vm.config.cache

@@ -50,10 +50,18 @@ pub(super) fn send(
         false => Effect::count(Metric::Bypasses),
     };
     let mut admission = Admission::read(caller, &vm.config, env, &judged.asked);
-    let planner = Planner::new(caller, vm, env, &judged.request, &judged.tokens);
+    let planner = Planner::new(
+        caller,
+        vm,
+        env,
+        &judged.request,
+        &judged.tokens,
+        &judged.terms,
+    );
     let free = Plan {
         route: judged.route,
         cache: judged.cache.take(),
+        shadow_model: None,
     };
     let mut pressures = admission.pressures();
     if admission.is_watched() {
@@ -77,6 +85,9 @@ pub(super) fn send(
                     effects.push(Effect::count(Metric::BudgetMoved));
                     // Those who wait want another model's answer.
                     land(vm, leads.take());
+                }
+                if let Some(conversation) = &judged.terms.conversation {
+                    conversation.remember(&vm.config, env, &plan.route);
                 }
                 return Ok(go(caller, vm, judged, plan, reservation, leads, effects));
             }

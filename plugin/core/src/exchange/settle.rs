@@ -197,6 +197,7 @@ pub(super) fn settle(
     effects.extend(reply::count_savings(outcome.head.source, &sums));
     count(in_flight, vm, outcome, &sums, &mut effects);
     if let Some(model) = vm.config.model(in_flight.route.model) {
+        let shadow = shadow(in_flight, vm, outcome, model);
         let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
         let line = Line {
             model_asked: Some(&in_flight.asked.model),
@@ -206,11 +207,9 @@ pub(super) fn settle(
             service_tier: outcome.service.as_str(),
             estimated: outcome.estimated,
             sharing_group: in_flight.asked.sharing_group.as_deref(),
+            arm: in_flight.asked.arm.as_deref(),
             capped: outcome.is_capped(in_flight),
-            shadow: Shadow {
-                compaction_tokens: in_flight.asked.compacted.shadow_tokens(),
-                ..std::mem::take(&mut in_flight.shadow)
-            },
+            shadow,
             ..reply::routed(line, model, &in_flight.route)
         };
         let line = reply::with_sums(line, reserved, &outcome.tokens, &sums);
@@ -218,6 +217,23 @@ pub(super) fn settle(
     }
     in_flight.answer = Answer::Settled;
     effects
+}
+
+/// What policies that only record would have done, now that the answer is known.
+fn shadow(in_flight: &mut InFlight, vm: &Vm, outcome: &Outcome, served: &Model) -> Shadow {
+    let shadow = std::mem::take(&mut in_flight.shadow);
+    let chosen = shadow.route_model.as_deref();
+    let routed = chosen.and_then(|id| vm.config.model(vm.config.find_model(id)?));
+    Shadow {
+        compaction_tokens: in_flight.asked.compacted.shadow_tokens(),
+        ..shadow.with_costs(
+            &served.price,
+            routed.map(|model| &model.price),
+            outcome.service,
+            &outcome.tokens,
+            in_flight.asked.answers,
+        )
+    }
 }
 
 fn count(in_flight: &InFlight, vm: &Vm, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {

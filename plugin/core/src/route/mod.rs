@@ -1,15 +1,18 @@
-//! Which model answers? Rules first (a pinned model, tools, context), then, among the models that
-//! remain, a complexity score against the configured thresholds. The result is an index into the
-//! configuration, never text of the prompt.
+//! Which model answers? Rules first (a pinned model, tools, images, schemas, context), then, among
+//! the models that remain, what a dear one would gain, against the configured shares or prices. The
+//! result is an index into the configuration, never text of the prompt.
 
-mod complexity;
-mod cues;
-mod features;
+mod choice;
+mod gain;
+mod needs;
 
-pub use complexity::complexity;
+pub use gain::{
+    FEATURE_NAMES, FEATURES, Gain, GainCalibration, GainCalibrationError, Head, Measured, features,
+    gain,
+};
 
 use crate::budget::Pressure;
-use crate::config::{Config, Model, ModelIndex, ToolSupport};
+use crate::config::{Config, Model, ModelIndex, VirtualModel};
 use crate::error::{ApiError, ErrorKind};
 use crate::wire::{Endpoint, Request};
 
@@ -21,7 +24,7 @@ pub struct Route {
     /// dearest of a virtual one.
     pub as_asked: ModelIndex,
     pub reason: Reason,
-    /// From 0 to 1, where a score was needed.
+    /// The rank of its gain, from 0 to 1, where it was needed.
     pub complexity: Option<f64>,
     /// Completion tokens that the upstream may generate for each choice.
     pub max_tokens: u32,
@@ -37,10 +40,17 @@ pub enum Reason {
     /// The only one of its list that the request is likely to fit, or the one with the most
     /// context where that is uncertain for all.
     OnlyFit,
-    /// By the complexity of the request.
+    /// By what the request gains from a dear model.
     Complexity,
     /// A cheaper one than that, because the budget runs low.
     Budget,
+    /// The arm of a split names it.
+    Split,
+    /// The dearest of a list, because routing only records here.
+    Shadow,
+    /// The one that its conversation went to before, whose prompt cache saves more than a cheaper
+    /// model would.
+    Sticky,
 }
 
 impl Reason {
@@ -50,6 +60,31 @@ impl Reason {
             Reason::OnlyFit => "only_fit",
             Reason::Complexity => "complexity",
             Reason::Budget => "budget",
+            Reason::Split => "split",
+            Reason::Shadow => "shadow",
+            Reason::Sticky => "sticky",
+        }
+    }
+}
+
+/// What is routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    pub request: &'a Request,
+    /// The name of the model that is asked for: the request's, or another that its route asks
+    /// instead.
+    pub model: &'a str,
+    /// Most completion tokens that a client's wish gets.
+    pub cap: u32,
+}
+
+impl<'a> Wish<'a> {
+    /// A request as it is.
+    pub fn of(config: &Config, request: &'a Request) -> Wish<'a> {
+        Wish {
+            request,
+            model: &request.model,
+            cap: config.max_tokens.cap,
         }
     }
 }
@@ -59,23 +94,25 @@ impl Reason {
 /// nothing: the upstream counts exactly. Under `pressure` a dear model must gain more than usual.
 ///
 /// # Errors
-/// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools that no candidate
-/// takes, `ContextLengthExceeded` when even the shortest that the prompt may be does not fit any
-/// candidate with the wished completion.
+/// `ModelNotFound` for a name that is not configured, `InvalidValue` for tools, images or a schema
+/// that no candidate takes, `ContextLengthExceeded` when even the shortest that the prompt may be
+/// does not fit any candidate with the wished completion.
 pub fn route(
     config: &Config,
-    request: &Request,
+    wish: &Wish<'_>,
     pressure: Pressure,
     prompt_tokens_min: u64,
     mut prompt_tokens: impl FnMut(ModelIndex) -> u64,
 ) -> Result<Route, ApiError> {
-    let candidates = Candidates::of(config, &request.model)?;
-    let able = candidates.able(config, request)?;
+    let request = wish.request;
+    let candidates = Candidates::of(config, wish.model)?;
+    let as_asked = Candidates::of(config, &request.model)?.as_asked();
+    let able = candidates.able(config, wish)?;
     let possible: Vec<Fit> = able
         .iter()
         .filter_map(|&(position, index)| {
             let model = config.model(index)?;
-            let completion = Completion::of(config, request);
+            let completion = Completion::of(config, wish);
             let estimate = prompt_tokens(index);
             completion.fits(model, prompt_tokens_min).then(|| Fit {
                 position,
@@ -88,28 +125,27 @@ pub fn route(
         })
         .collect();
     let fitting = likely_or_largest(&possible);
-    let complexity = (fitting.len() > 1).then(|| complexity(request));
-    let wanted = complexity.map_or(0, |score| {
-        candidates.wanted_position(pressure.discount(score))
-    });
-    // The first that is at least as able as wanted, else the most able there is.
-    let fit = fitting
-        .iter()
-        .find(|fit| fit.position >= wanted)
-        .or(fitting.last());
-    let Some(fit) = fit else {
-        return Err(too_long(config, &able, request));
+    let gain = (fitting.len() > 1).then(|| gain(&config.calibration, request));
+    let fit = match (&candidates, gain) {
+        (Candidates::Listed(listed), Some(gain)) => {
+            choice::choose(config, listed, &fitting, gain, pressure, request)
+        }
+        _ => fitting.first().copied(),
     };
-    let reason = match (&candidates, complexity) {
+    let Some(fit) = fit else {
+        return Err(too_long(config, &able, wish));
+    };
+    let reason = match (&candidates, gain) {
+        (Candidates::Pinned(_), _) if wish.model != request.model => Reason::Split,
         (Candidates::Pinned(_), _) => Reason::Pinned,
         (_, None) => Reason::OnlyFit,
         (_, Some(_)) => Reason::Complexity,
     };
     Ok(Route {
         model: fit.index,
-        as_asked: candidates.as_asked(),
+        as_asked: as_asked.unwrap_or(fit.index),
         reason,
-        complexity,
+        complexity: gain.map(|gain| gain.rank),
         max_tokens: fit.max_tokens,
         prompt_tokens: fit.prompt_tokens,
     })
@@ -151,11 +187,8 @@ fn likely_or_largest(possible: &[Fit]) -> Vec<&Fit> {
 /// What the requested name stands for.
 enum Candidates<'a> {
     Pinned(ModelIndex),
-    Listed {
-        members: &'a [ModelIndex],
-        thresholds: &'a [f64],
-        dearest: ModelIndex,
-    },
+    /// It has members.
+    Listed(&'a VirtualModel),
 }
 
 impl<'a> Candidates<'a> {
@@ -164,40 +197,22 @@ impl<'a> Candidates<'a> {
             return Ok(Candidates::Pinned(index));
         }
         if let Some(listed) = config.find_virtual(name)
-            && let Some(&dearest) = listed.members.last()
+            && !listed.members.is_empty()
         {
-            let (members, thresholds) = (&listed.members, &listed.thresholds);
-            return Ok(Candidates::Listed {
-                members,
-                thresholds,
-                dearest,
-            });
+            return Ok(Candidates::Listed(listed));
         }
         let message = format!("the model \"{name}\" does not exist");
         Err(ApiError::new(ErrorKind::ModelNotFound, message).param("model"))
     }
 
-    /// Those that can take what the request holds, each with its position in the list.
-    fn able(
-        &self,
-        config: &Config,
-        request: &Request,
-    ) -> Result<Vec<(usize, ModelIndex)>, ApiError> {
-        let able: Vec<_> = self
-            .members()
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|(_, index)| {
-                !request.tools
-                    || config
-                        .model(*index)
-                        .is_some_and(|m| m.tools == ToolSupport::Supported)
-            })
-            .collect();
-        if able.is_empty() {
-            let message = format!("the model \"{}\" does not take tools", request.model);
-            return Err(ApiError::new(ErrorKind::InvalidValue, message).param("tools"));
+    /// Those that can take what the request needs, each with its position in the list.
+    fn able(&self, config: &Config, wish: &Wish<'_>) -> Result<Vec<(usize, ModelIndex)>, ApiError> {
+        let mut able: Vec<_> = self.members().iter().copied().enumerate().collect();
+        for need in needs::of(wish.request) {
+            able.retain(|(_, index)| config.model(*index).is_some_and(|model| need.is_met(model)));
+            if able.is_empty() {
+                return Err(need.refusal(wish.model));
+            }
         }
         Ok(able)
     }
@@ -205,26 +220,13 @@ impl<'a> Candidates<'a> {
     fn members(&self) -> &[ModelIndex] {
         match self {
             Candidates::Pinned(index) => std::slice::from_ref(index),
-            Candidates::Listed { members, .. } => members,
+            Candidates::Listed(listed) => &listed.members,
         }
     }
 
-    fn as_asked(&self) -> ModelIndex {
-        match self {
-            Candidates::Pinned(index) => *index,
-            Candidates::Listed { dearest, .. } => *dearest,
-        }
-    }
-
-    /// How far down its list a request of that complexity belongs.
-    fn wanted_position(&self, complexity: f64) -> usize {
-        match self {
-            Candidates::Pinned(_) => 0,
-            Candidates::Listed { thresholds, .. } => thresholds
-                .iter()
-                .filter(|threshold| complexity >= **threshold)
-                .count(),
-        }
+    /// The pinned model, or the dearest of a list.
+    fn as_asked(&self) -> Option<ModelIndex> {
+        self.members().last().copied()
     }
 }
 
@@ -243,10 +245,10 @@ enum Completion {
 }
 
 impl Completion {
-    fn of(config: &Config, request: &Request) -> Completion {
-        match request.max_tokens {
-            _ if request.endpoint == Endpoint::Embeddings => Completion::Nothing,
-            Some(wish) => Completion::Wished(wish.min(config.max_tokens.cap)),
+    fn of(config: &Config, wish: &Wish<'_>) -> Completion {
+        match wish.request.max_tokens {
+            _ if wish.request.endpoint == Endpoint::Embeddings => Completion::Nothing,
+            Some(tokens) => Completion::Wished(tokens.min(wish.cap)),
             None => Completion::Default(config.max_tokens.default),
         }
     }
@@ -287,21 +289,19 @@ impl Completion {
     }
 }
 
-fn too_long(config: &Config, able: &[(usize, ModelIndex)], request: &Request) -> ApiError {
+fn too_long(config: &Config, able: &[(usize, ModelIndex)], asked: &Wish<'_>) -> ApiError {
     let context = able
         .iter()
         .filter_map(|(_, index)| config.model(*index))
         .map(|model| model.context_tokens)
         .max()
         .unwrap_or(0);
-    let wish = match request.max_tokens {
-        Some(wish) => format!(
-            " with {} completion tokens",
-            wish.min(config.max_tokens.cap)
-        ),
+    let wish = match asked.request.max_tokens {
+        Some(wish) => format!(" with {} completion tokens", wish.min(asked.cap)),
         None => String::new(),
     };
     let message =
         format!("the prompt{wish} does not fit the context of {context} tokens; shorten it");
-    ApiError::new(ErrorKind::ContextLengthExceeded, message).param(request.endpoint.prompt_field())
+    ApiError::new(ErrorKind::ContextLengthExceeded, message)
+        .param(asked.request.endpoint.prompt_field())
 }

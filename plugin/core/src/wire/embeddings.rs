@@ -5,6 +5,7 @@ use super::endpoint::Endpoint;
 use super::fields::{Fields, invalid_value, wrong_type};
 use super::json::{Json, echo};
 use super::request::{Request, parse_model};
+use crate::base64;
 use crate::error::ApiError;
 use crate::limits::{EMBEDDING_DIMENSIONS_MAX, EMBEDDING_INPUTS_MAX};
 use serde::{Serialize, Serializer};
@@ -139,7 +140,7 @@ impl Serialize for Vector<'_> {
                     .iter()
                     .flat_map(|value| value.to_le_bytes())
                     .collect();
-                serializer.serialize_str(&base64(&bytes))
+                serializer.serialize_str(&base64::encode(&bytes))
             }
         }
     }
@@ -168,27 +169,4 @@ pub fn embeddings_list(
         model,
         usage,
     })
-}
-
-/// Base64 with padding, RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |bits: u32| {
-        let index = (bits & 63) as usize;
-        char::from(ALPHABET.get(index).copied().unwrap_or(b'='))
-    };
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        text.push(digit(bits >> 18));
-        text.push(digit(bits >> 12));
-        text.push(if group.len() > 1 {
-            digit(bits >> 6)
-        } else {
-            '='
-        });
-        text.push(if group.len() > 2 { digit(bits) } else { '=' });
-    }
-    text
 }

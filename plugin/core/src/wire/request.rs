@@ -113,6 +113,31 @@ impl Request {
         entries.iter().any(|(_, value)| value.is_null())
     }
 
+    /// The field that holds the answer, or what a tool is called with, to a JSON schema.
+    pub fn json_schema_field(&self) -> Option<&'static str> {
+        let is_schema = |format: Option<&Json>| {
+            format.and_then(|format| format.get("type")?.as_str()) == Some("json_schema")
+        };
+        let of_tools = |tool: &Json| {
+            let function = tool.get("function").unwrap_or(tool);
+            function.get("strict").and_then(Json::as_bool) == Some(true)
+        };
+        let within = |field: &str| self.json.get(field)?.get("format");
+        let tools = self.json.get("tools").and_then(Json::as_array);
+        let formats = [
+            ("response_format", self.json.get("response_format")),
+            ("text.format", within("text")),
+            ("output_config.format", within("output_config")),
+            ("output_format", self.json.get("output_format")),
+        ];
+        let format = formats.into_iter().find(|(_, format)| is_schema(*format));
+        match format {
+            Some((field, _)) => Some(field),
+            None if tools.unwrap_or_default().iter().any(of_tools) => Some("tools"),
+            None => None,
+        }
+    }
+
     /// Does the prompt show any image?
     pub fn has_images(&self) -> bool {
         self.images.count > 0

@@ -1,7 +1,7 @@
 //! Configurations: what is right is read the same from both encodings, and what is wrong is refused
 //! with the path of the field.
 
-use farthing_core::config::{Config, SampledCaching, TenantSource};
+use farthing_core::config::{Config, SampledCaching, Target, TenantSource};
 use farthing_core::limits::PLUGIN_CONFIG_BYTES_MAX;
 use proptest::prelude::*;
 use prost::Message;
@@ -56,6 +56,13 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
+fn thresholds(config: &Config) -> &[f64] {
+    match &config.virtual_models[0].target {
+        Target::Shares { thresholds } => thresholds,
+        Target::Value(_) => &[],
+    }
+}
+
 const FULL: &str = include_str!("../golden/decisions/config.json");
 
 #[test]
@@ -73,7 +80,7 @@ fn every_field_is_read_from_both_encodings() {
             config.models[2].price.base().output_nanousd_per_mtok,
             600_000_000
         );
-        assert_eq!(config.virtual_models[0].thresholds, [0.3, 0.7]);
+        assert_eq!(thresholds(&config), [0.3, 0.7]);
         assert_eq!(config.tenant.source, TenantSource::Credential);
         let budget = config.budget.as_ref().unwrap();
         assert_eq!(
@@ -103,7 +110,7 @@ fn every_field_is_read_from_both_encodings() {
 fn defaults_are_filled_in() {
     let config = Config::parse(crate::edge::CONFIG.as_bytes()).unwrap();
     assert_eq!(config.models[0].upstream_model, "small");
-    assert_eq!(config.virtual_models[0].thresholds, [0.5]);
+    assert_eq!(thresholds(&config), [0.5]);
     assert_eq!(config.passthrough_cluster, "cheap");
     assert!(config.budget.is_none());
     let cache = config.cache.unwrap();

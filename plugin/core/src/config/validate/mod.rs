@@ -12,6 +12,7 @@ use super::passthrough::passthrough;
 use super::prices::price;
 use super::raw::{RawConfig, RawMaxTokens, RawTenant, RawTenantSource};
 use super::routes::routes;
+use super::routing::{calibration, set_targets, sticky};
 use super::vocabularies::vocabularies;
 use super::{Config, ConfigError, MaxTokens, NamedCredential, Secret, TenantConfig, TenantSource};
 use crate::limits::{MAX_TOKENS_MAX, NAMED_TENANTS_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN};
@@ -27,7 +28,8 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         .map(|raw| price("default_price", raw))
         .transpose()?;
     let models = models(raw.models, default_price.as_ref())?;
-    let virtual_models = virtual_models(&models, raw.virtual_models, raw.routing.thresholds)?;
+    let mut virtual_models = virtual_models(&models, raw.virtual_models)?;
+    set_targets(&mut virtual_models, raw.routing.targets)?;
     let tenant = tenant(raw.tenant)?;
     let budget = raw.budget.map(|raw| budget(raw, &tenant)).transpose()?;
     let passthrough_cluster = match raw.passthrough_cluster {
@@ -43,6 +45,8 @@ pub(super) fn validate(mut raw: RawConfig) -> Checked<Config> {
         max_tokens: max_tokens(raw.max_tokens)?,
         models,
         virtual_models,
+        calibration: calibration(raw.routing.calibration.as_deref())?,
+        sticky: sticky(&raw.routing.sticky)?,
         tenant,
         budget,
         ledger: raw.ledger,

@@ -1,4 +1,4 @@
-//! Models, the names that stand for lists of them, and the thresholds between their members.
+//! Models, and the names that stand for lists of them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::super::checks::{count, header_value, model_name, within};
 use super::super::prices::model_price;
 use super::super::raw::RawModel;
 use super::super::vocabularies::vocabulary_name;
-use super::super::{Model, ModelIndex, ToolSupport, VirtualModel};
+use super::super::{Model, ModelIndex, Support, Target, VirtualModel};
 use super::{Checked, ConfigError};
 use crate::limits::{MAX_TOKENS_MAX, PLUGIN_MODELS_MAX, VIRTUAL_MODELS_MAX};
 use crate::metrics::model_suffix;
@@ -50,11 +50,9 @@ pub(super) fn models(raw: Vec<RawModel>, default: Option<&Price>) -> Checked<Vec
             )?,
             price,
             price_origin,
-            tools: if raw.tools {
-                ToolSupport::Supported
-            } else {
-                ToolSupport::Unsupported
-            },
+            tools: support(raw.tools),
+            images: support(raw.images),
+            json_schema: support(raw.json_schema),
             vocabulary: (raw.vocabulary)
                 .map(|name| vocabulary_name(path("vocabulary"), name))
                 .transpose()?,
@@ -64,19 +62,18 @@ pub(super) fn models(raw: Vec<RawModel>, default: Option<&Price>) -> Checked<Vec
     Ok(models)
 }
 
+fn support(is_able: bool) -> Support {
+    match is_able {
+        true => Support::Supported,
+        false => Support::Unsupported,
+    }
+}
+
 pub(super) fn virtual_models(
     models: &[Model],
     raw: BTreeMap<String, Vec<String>>,
-    thresholds: Option<Vec<f64>>,
 ) -> Checked<Vec<VirtualModel>> {
     count("virtual_models", raw.len(), VIRTUAL_MODELS_MAX)?;
-    if let Some(thresholds) = &thresholds {
-        check_thresholds(thresholds)?;
-        if raw.is_empty() {
-            let problem = "must be left out: there is no virtual model to route";
-            return Err(ConfigError::new("routing.thresholds", problem));
-        }
-    }
     raw.into_iter()
         .map(|(id, names)| {
             let path = format!("virtual_models.{id}");
@@ -85,11 +82,11 @@ pub(super) fn virtual_models(
                 return Err(ConfigError::new(path, "is already the id of a model"));
             }
             let members = members(models, &path, &names)?;
-            let thresholds = thresholds_for(members.len(), thresholds.as_deref(), &path)?;
+            let target = Target::even(members.len());
             Ok(VirtualModel {
                 id,
                 members,
-                thresholds,
+                target,
             })
         })
         .collect()
@@ -126,41 +123,4 @@ fn members(models: &[Model], path: &str, names: &[String]) -> Checked<Vec<ModelI
         before = Some(model);
     }
     Ok(members)
-}
-
-fn check_thresholds(thresholds: &[f64]) -> Checked<()> {
-    let mut before = 0.0;
-    for (position, &threshold) in thresholds.iter().enumerate() {
-        let refuse = |problem: &str| {
-            Err(ConfigError::new(
-                format!("routing.thresholds[{position}]"),
-                problem,
-            ))
-        };
-        if !(threshold > 0.0 && threshold < 1.0) {
-            return refuse("must be between 0 and 1, both excluded");
-        }
-        if threshold <= before {
-            return refuse("must be greater than the one before it");
-        }
-        before = threshold;
-    }
-    Ok(())
-}
-
-/// The configured thresholds, or evenly spaced ones: `1/k, 2/k, …` for `k` members.
-fn thresholds_for(members: usize, thresholds: Option<&[f64]>, path: &str) -> Checked<Vec<f64>> {
-    match thresholds {
-        None => Ok((1..members).map(|i| i as f64 / members as f64).collect()),
-        Some(thresholds) if thresholds.len().saturating_add(1) == members => {
-            Ok(thresholds.to_vec())
-        }
-        Some(thresholds) => Err(ConfigError::new(
-            "routing.thresholds",
-            format!(
-                "must have one entry fewer than `{path}` has models: {} for {members}",
-                thresholds.len()
-            ),
-        )),
-    }
 }
