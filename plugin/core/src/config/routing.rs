@@ -140,7 +140,9 @@ const SUM_SLACK: f64 = 1e-6;
 fn thresholds(path: &str, shares: &[Fraction], members: usize) -> Result<Vec<f64>, ConfigError> {
     let path = format!("{path}.shares");
     if shares.len() != members {
-        let problem = format!("must have one entry for each of {members} models");
+        let have = shares.len();
+        let problem =
+            format!("must have one entry for each of its models, not {have} for {members}");
         return Err(ConfigError::new(path, problem));
     }
     for (position, Fraction(share)) in shares.iter().enumerate() {

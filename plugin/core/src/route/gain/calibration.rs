@@ -158,3 +158,55 @@ const SYSTEM_WEIGHT: f64 = 0.25;
 
 /// Nothing is certain to gain most: a share of 0 for the dearest model means never.
 const RANK_MAX: f64 = 0.999_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(change: impl FnOnce(&mut GainCalibration)) -> Result<(), GainCalibrationError> {
+        let mut calibration = GainCalibration::embedded().unwrap_or_else(|error| {
+            unreachable!("the calibration of this build {error}");
+        });
+        change(&mut calibration);
+        GainCalibration::decode(&calibration.encode()).map(drop)
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
+        assert_eq!(changed(|_| {}), Ok(()));
+        let features = Err(GainCalibrationError::Features);
+        assert_eq!(changed(|it| it.features.reverse()), features);
+        assert_eq!(changed(|it| drop(it.features.pop())), features);
+        assert_eq!(changed(|it| it.better.weights.push(1.0)), features);
+        let numbers = Err(GainCalibrationError::Numbers);
+        assert_eq!(changed(|it| it.worse.bias = f64::NAN), numbers);
+        assert_eq!(changed(|it| it.means.fill(f64::INFINITY)), numbers);
+        assert_eq!(changed(|it| it.deviations.fill(0.0)), numbers);
+        let quantiles = Err(GainCalibrationError::Quantiles);
+        assert_eq!(changed(|it| it.quantiles.reverse()), quantiles);
+        assert_eq!(changed(|it| it.quantiles.clear()), quantiles);
+        let mut damaged = EMBEDDED.to_vec();
+        damaged.truncate(EMBEDDED.len() - 1);
+        let other_version = [b"FGC2", EMBEDDED.get(4..).unwrap_or_default()].concat();
+        for file in [damaged, other_version, Vec::new()] {
+            let refused = GainCalibration::decode(&file).map(drop);
+            assert_eq!(refused, Err(GainCalibrationError::Damaged));
+        }
+    }
+
+    #[test]
+    fn ranks_ascend_with_the_gain() {
+        let Ok(calibration) = GainCalibration::embedded() else {
+            unreachable!("the calibration of this build");
+        };
+        let gains = (-100..=100).map(|percent| f64::from(percent) / 100.0);
+        let ranks: Vec<f64> = gains.map(|gain| calibration.rank(gain)).collect();
+        assert!(ranks.is_sorted());
+        assert_eq!((ranks.first(), ranks.last()), (Some(&0.0), Some(&RANK_MAX)));
+        // Prompts without any sign are many, and all of them have the rank of the first.
+        let quantiles = calibration.quantiles.iter().enumerate();
+        assert!(quantiles.rev().all(|(at, gain)| {
+            calibration.rank(*gain) <= at as f64 / (GAIN_QUANTILES - 1) as f64
+        }));
+    }
+}

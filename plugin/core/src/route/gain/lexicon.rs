@@ -150,6 +150,24 @@ impl Spelling {
         len: 0,
     };
 
+    /// The letters at the start of a text, and what follows.
+    pub(super) fn read(text: &[u8]) -> (Spelling, &[u8]) {
+        let (mut letters, mut rest) = (0, text);
+        while let Some((&byte, after)) = rest.split_first()
+            && byte.is_ascii_alphabetic()
+        {
+            letters |= 1 << (byte & 31);
+            rest = after;
+        }
+        let len = text.len().saturating_sub(rest.len());
+        let spelling = Spelling {
+            first: text.first().map_or(0, |letter| letter & 31),
+            letters,
+            len: u8::try_from(len).unwrap_or(u8::MAX),
+        };
+        (spelling, rest)
+    }
+
     pub(super) const fn push(&mut self, letter: u8) {
         // `A` and `a` are 1, `Z` and `z` are 26.
         let letter = letter & 31;

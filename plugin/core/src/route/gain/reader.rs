@@ -207,29 +207,42 @@ fn is_word_byte(byte: u8) -> bool {
 impl Word {
     /// The word at the start of a text, and what follows.
     fn read(text: &[u8]) -> (Word, &[u8]) {
-        let mut word = Word::default();
-        let mut rest = text;
+        // Nearly every word is one of letters only.
+        let (spelling, rest) = Spelling::read(text);
+        let word = Word {
+            spelling,
+            ..Word::default()
+        };
+        match rest.first() {
+            Some(byte) if is_word_byte(*byte) => word.read_on(text, rest),
+            _ => (word, rest),
+        }
+    }
+
+    /// Goes on with a word that has more than letters, from `rest` to its end.
+    fn read_on<'a>(mut self, text: &'a [u8], mut rest: &'a [u8]) -> (Word, &'a [u8]) {
+        self.kind = match rest.len() == text.len() && rest.first().is_some_and(u8::is_ascii_digit) {
+            true => Kind::Number,
+            false => Kind::Letters,
+        };
         let mut before = 0;
         while let Some((&byte, after)) = rest.split_first() {
             match byte {
-                b'a'..=b'z' | b'A'..=b'Z' => word.spelling.push(byte),
+                b'a'..=b'z' | b'A'..=b'Z' => self.spelling.push(byte),
                 b'0'..=b'9' => {
-                    if before == 0 {
-                        word.kind = Kind::Number;
-                    }
                     let digit = u32::from(byte - b'0');
-                    word.number = word.number.saturating_mul(10).saturating_add(digit);
+                    self.number = self.number.saturating_mul(10).saturating_add(digit);
                 }
                 // U+2180 to U+22FF.
-                0x86..=0x8b if before == 0xe2 => word.kind = Kind::Formula,
-                0x80.. if word.kind == Kind::Letters => word.kind = Kind::Foreign,
+                0x86..=0x8b if before == 0xe2 => self.kind = Kind::Formula,
+                0x80.. if self.kind == Kind::Letters => self.kind = Kind::Foreign,
                 0x80.. => {}
                 _ => break,
             }
             before = byte;
             rest = after;
         }
-        (word, rest)
+        (self, rest)
     }
 }
 
