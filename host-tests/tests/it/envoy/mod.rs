@@ -11,4 +11,5 @@ mod ledger;
 mod observability;
 mod routing;
 mod single_flight;
+mod traps;
 mod ways_in;
