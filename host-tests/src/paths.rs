@@ -38,6 +38,15 @@ pub fn wasm() -> PathBuf {
     })
 }
 
+/// The filter that traps where a request says so, for tests of what a trap does.
+pub fn poisoned_wasm() -> PathBuf {
+    target_dir()
+        .join("wasm32-wasip1")
+        .join("wasm")
+        .join("examples")
+        .join("poisoned.wasm")
+}
+
 /// The backend's binary; `FARTHING_BIN` overrides.
 pub fn backend() -> PathBuf {
     from_env("FARTHING_BIN").unwrap_or_else(|| target_dir().join("release").join("farthing"))

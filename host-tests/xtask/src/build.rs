@@ -26,6 +26,21 @@ pub const FILTER: [&str; 7] = [
     "wasm32-wasip1",
 ];
 
+/// How cargo builds the filter that traps where a request says so.
+const POISONED_FILTER: [&str; 11] = [
+    "build",
+    "--profile",
+    "wasm",
+    "--package",
+    "farthing-plugin",
+    "--example",
+    "poisoned",
+    "--features",
+    "poison",
+    "--target",
+    "wasm32-wasip1",
+];
+
 /// The crates with native tests: those the backend is made of, and those around it. Each group is
 /// one run of cargo, which then resolves the features of our dependencies as it does for the
 /// backend and for xtask alone, and compiles none of them twice.
@@ -72,6 +87,7 @@ fn backend(interrupt: &Interrupt) -> Result<(), XtaskError> {
 /// Builds the tests, and with them the backend, which the tests of its crate start.
 pub fn for_tests(interrupt: &Interrupt) -> Result<(), XtaskError> {
     filter(interrupt)?;
+    cargo("the filter that traps", &POISONED_FILTER, interrupt)?;
     for group in TEST_GROUPS {
         let mut arguments = test_arguments(group);
         arguments.push("--no-run");

@@ -4,8 +4,10 @@
 mod bounds;
 mod case;
 pub mod golden;
+mod open_streams;
 pub mod proxy;
 mod random_orders;
+mod random_parts;
 mod transcript;
 
 use crate::wasm_host::{End, HeaderMap};

@@ -1,12 +1,14 @@
 //! What is shipped to run in production: every file of `envoy/` is read by what it is for, and what
 //! Envoy runs is run by Envoy.
 
+mod access_log;
 mod certificates;
 mod istio;
 mod kubernetes;
 mod monitoring;
 mod production;
 mod production_edge;
+mod production_upstreams;
 mod providers;
 mod reload;
 mod tls;

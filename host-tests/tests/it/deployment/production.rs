@@ -175,7 +175,7 @@ fn only_what_was_not_begun_is_sent_again() {
     });
     for (prompt, attempts, status) in [
         ("fine", 1, 200),
-        ("busy", 3, 429),
+        ("busy", 2, 429),
         ("overloaded", 1, 429),
         ("failed", 1, 500),
         ("gone", 1, 503),

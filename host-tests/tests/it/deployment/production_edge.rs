@@ -10,6 +10,7 @@ use farthing_host_tests::ports::free_port;
 use farthing_host_tests::stub::{Answer, Recorded, StubUpstream};
 use serde_json::Value;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,15 +59,22 @@ impl ProductionEdge {
 
     /// A chat request of a client that checks whom it talks to.
     pub fn ask(&self, body: &Value) -> Answered {
+        self.try_ask(body).expect("Envoy answers")
+    }
+
+    /// The same, where there may be no whole answer.
+    pub fn try_ask(&self, body: &Value) -> io::Result<Answered> {
         let head = "POST /v1/chat/completions HTTP/1.1\r\ncontent-type: application/json\r\n\
                     authorization: Bearer production";
-        let body = body.to_string();
-        self.send(head, body.as_bytes())
+        self.try_send(head, body.to_string().as_bytes())
     }
 
     pub fn send(&self, head: &str, body: &[u8]) -> Answered {
-        let answered = tls::request(&self.authority, self.envoy.address(), NAME, head, body);
-        answered.expect("Envoy answers")
+        self.try_send(head, body).expect("Envoy answers")
+    }
+
+    fn try_send(&self, head: &str, body: &[u8]) -> io::Result<Answered> {
+        tls::request(&self.authority, self.envoy.address(), NAME, head, body)
     }
 
     /// Another certificate of the same name takes the place of the present one.

@@ -1,6 +1,7 @@
 //! Real Envoy with the real filter, between our client and scripted upstreams.
 
 pub mod bodies;
+mod broken_streams;
 mod budgets;
 mod caching;
 mod configurations;
@@ -8,7 +9,9 @@ pub mod edge;
 mod errors;
 mod failures;
 mod ledger;
+mod malformed;
 mod observability;
 mod routing;
 mod single_flight;
+mod traps;
 mod ways_in;

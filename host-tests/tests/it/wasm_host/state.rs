@@ -19,6 +19,13 @@ pub struct Stream {
     pub replied: bool,
 }
 
+/// What came of a callout: nothing at all where it failed.
+#[derive(Clone, Debug, Default)]
+pub struct CalloutAnswer {
+    pub headers: HeaderMap,
+    pub body: Buffer,
+}
+
 /// Something that the filter did and that a client, an upstream or an operator can notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -72,6 +79,14 @@ pub struct HostState {
     pub events: Vec<Event>,
     pub tick_period_ms: u32,
     pub random_state: u64,
+    /// Callouts that have not been answered.
+    pub open_callouts: Vec<u32>,
+    /// How many callouts there were.
+    pub callouts: u32,
+    /// Callouts that the host refuses before it takes one again.
+    pub callouts_refused: u32,
+    /// What came of the callout whose callback this is.
+    pub callout_answer: Option<CalloutAnswer>,
 }
 
 impl HostState {
@@ -87,6 +102,10 @@ impl HostState {
             events: Vec::new(),
             tick_period_ms: 0,
             random_state: 1,
+            open_callouts: Vec::new(),
+            callouts: 0,
+            callouts_refused: 0,
+            callout_answer: None,
         }
     }
 
@@ -97,6 +116,9 @@ impl HostState {
 
     /// The header map of that number in the ABI, if it is there now.
     pub fn map(&mut self, map_type: i32) -> Option<&mut HeaderMap> {
+        if map_type == 6 {
+            return Some(&mut self.callout_answer.as_mut()?.headers);
+        }
         let stream = self.stream()?;
         match map_type {
             0 => stream.request_headers.as_mut(),
@@ -110,6 +132,7 @@ impl HostState {
         match buffer_type {
             0 => self.stream()?.request_body.as_mut(),
             1 => self.stream()?.response_body.as_mut(),
+            4 => Some(&mut self.callout_answer.as_mut()?.body),
             7 => Some(&mut self.configuration),
             _ => None,
         }

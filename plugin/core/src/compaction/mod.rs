@@ -2,8 +2,9 @@
 //!
 //! * system text that stands in the conversation a second time, message for message or block for
 //!   block the same: the first is kept;
-//! * fields at the top that are null, which is what an absent field means (bytes, no tokens; so is
-//!   the white space between JSON values, which a body that is written anew comes without);
+//! * fields at the top that are null, which is what an absent field means (bytes, no tokens);
+//! * the white space between JSON values (bytes, no tokens): such a body is written anew, unless a
+//!   `cache_control` marks any of it;
 //! * where the route asks for it, white space in what the user wrote ([`fold`]).
 //!
 //! Nothing is changed before a provider's cached prefix: up to the last message that carries a
@@ -17,7 +18,7 @@ mod fold;
 pub use fold::fold_whitespace;
 
 use crate::tokens::{Calibration, Count};
-use crate::wire::compact::{Edit, Parts, edited};
+use crate::wire::compact::{Edit, Parts, edited, has_cache_mark, has_loose_space};
 use crate::wire::{Request, Role};
 
 /// May white space in the user's text be folded?
@@ -68,13 +69,17 @@ impl Plan {
         self.saved_tokens
     }
 
-    /// The request without all that. It is judged in the place of the other: counted, routed, and
-    /// looked up in the cache.
-    pub fn apply(&self, request: &Request) -> Option<Request> {
+    /// The request without all that. It is judged in the place of the other, whose body is given:
+    /// counted, routed, and looked up in the cache.
+    pub fn apply(&self, request: Request, body: &[u8]) -> Request {
         if self.is_empty() && !request.has_null_fields() {
-            return None;
+            let is_compacted = has_loose_space(body) && !has_cache_mark(&request);
+            return Request {
+                is_compacted,
+                ..request
+            };
         }
-        edited(request, &self.edits)
+        edited(&request, &self.edits).unwrap_or(request)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::compaction::Whitespace;
 /// For all routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompactionConfig {
-    /// Repeated system text and null fields go.
+    /// Repeated system text, null fields and white space between JSON values go.
     Enabled,
     /// Every request travels with all that it came with.
     Disabled,
@@ -17,7 +17,7 @@ pub enum CompactionConfig {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct RawCompaction {
-    /// Do repeated system text and null fields go?
+    /// Do repeated system text, null fields and white space between JSON values go?
     pub enabled: bool,
 }
 

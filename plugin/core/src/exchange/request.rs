@@ -67,7 +67,7 @@ pub(super) fn decide(
             return Decision::Replied;
         }
     };
-    let (request, saved) = compact(caller, &vm.config, request);
+    let (request, saved) = compact(caller, &vm.config, request, body);
     match judge(caller, vm, env, request, saved, body, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
@@ -78,7 +78,12 @@ pub(super) fn decide(
 }
 
 /// The request without what its model need not read, unless that is only recorded.
-fn compact(caller: &Caller, config: &Config, request: Request) -> (Request, Compacted) {
+fn compact(
+    caller: &Caller,
+    config: &Config,
+    request: Request,
+    body: &[u8],
+) -> (Request, Compacted) {
     if config.compaction == CompactionConfig::Disabled {
         return (request, Compacted::default());
     }
@@ -89,10 +94,9 @@ fn compact(caller: &Caller, config: &Config, request: Request) -> (Request, Comp
     if route.is_some_and(|route| !route.acts(Policy::Compaction)) {
         return (request, Compacted::Shadow { tokens });
     }
-    match plan.apply(&request) {
-        Some(compacted) => (compacted, Compacted::Done { tokens }),
-        None => (request, Compacted::default()),
-    }
+    let request = plan.apply(request, body);
+    let tokens = if request.is_compacted { tokens } else { 0 };
+    (request, Compacted::Done { tokens })
 }
 
 fn judge(

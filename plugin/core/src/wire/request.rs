@@ -50,7 +50,7 @@ pub struct Request {
     pub extent: PromptExtent,
     /// Whether an answer to this request may answer the next one like it.
     pub reuse: Reuse,
-    /// Whether `json` is less than what was sent.
+    /// Whether `json` is to travel in the place of what was sent: it is less, or takes fewer bytes.
     pub is_compacted: bool,
 }
 

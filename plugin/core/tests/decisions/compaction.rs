@@ -456,3 +456,111 @@ proptest! {
         prop_assert_eq!(forwarded(&mut edge(json!({})), CHAT, &once), once);
     }
 }
+
+/// What the upstream gets of these bytes, byte for byte.
+fn bytes_forwarded(edge: &mut Edge, path: &str, text: &str) -> String {
+    let mut sent = edge.post(path, text);
+    assert!(sent.reply().is_none(), "{:?}", sent.reply());
+    let forwarded = sent.replaced_body().unwrap_or(text.as_bytes());
+    let forwarded = String::from_utf8(forwarded.to_vec()).unwrap();
+    edge.done(&mut sent);
+    forwarded
+}
+
+/// A pinned model within its limits: nothing else would make the filter write the body anew.
+fn loose(number: &str) -> (String, String) {
+    let text = r#"a  b\n\" c:\t{ }, [ ] \u00e9 \\"#;
+    let pretty = format!(
+        "\n{{\n  \"model\" : \"small\",\r\n\t\"max_tokens\": 5, \"messages\": [ {{\"role\": \"user\", \
+         \"content\": \"{text}\"}} ],\n  \"x\": {{ \"n\": {number} , \"e\": [ ], \"o\": {{ }} }}\n}}\n"
+    );
+    let tight = format!(
+        "{{\"model\":\"small\",\"max_tokens\":5,\"messages\":[{{\"role\":\"user\",\
+         \"content\":\"{text}\"}}],\"x\":{{\"n\":{number},\"e\":[],\"o\":{{}}}}}}"
+    );
+    (pretty, tight.replace("\\u00e9", "\u{e9}"))
+}
+
+#[test]
+fn white_space_between_values_goes() {
+    let numbers = [
+        "0",
+        "-1",
+        "7",
+        "0.5",
+        "1.0",
+        "2.5e-7",
+        "-0.0",
+        "9007199254740993",
+        "18446744073709551615",
+        "-9223372036854775808",
+        "0.1",
+        "123456789.123",
+    ];
+    let mut edge = edge(json!({}));
+    for number in numbers {
+        let (pretty, tight) = loose(number);
+        assert_eq!(bytes_forwarded(&mut edge, CHAT, &pretty), tight, "{number}");
+        assert_eq!(bytes_forwarded(&mut edge, CHAT, &tight), tight, "{number}");
+    }
+    // Those that are written anew in another spelling are the same numbers.
+    for number in ["1.50", "1e2", "100e-2", "0.10", "1E-7"] {
+        let (pretty, tight) = loose(number);
+        let sent = bytes_forwarded(&mut edge, CHAT, &pretty);
+        let [sent, tight] = [sent, tight].map(|it| serde_json::from_str::<Value>(&it).unwrap());
+        assert_eq!(
+            sent["x"]["n"].as_f64(),
+            tight["x"]["n"].as_f64(),
+            "{number}"
+        );
+        assert_eq!(sent["messages"], tight["messages"], "{number}");
+    }
+}
+
+/// One blank at any place between two values is enough, and none inside a text is.
+#[test]
+fn a_single_blank_is_noticed_wherever_it_is() {
+    let (_, tight) = loose("0.5");
+    let tight = tight.replace('\u{e9}', "e");
+    let mut edge = edge(json!({}));
+    let mut places = 0;
+    for at in 0..=tight.len() {
+        let mut text = tight.clone();
+        text.insert(at, ' ');
+        // Inside a text it is part of it, and inside a word or a number there is no such JSON.
+        let Ok(read) = serde_json::from_str::<Value>(&text) else {
+            continue;
+        };
+        if read == serde_json::from_str::<Value>(&tight).unwrap() {
+            assert_eq!(bytes_forwarded(&mut edge, CHAT, &text), tight, "{text}");
+            places += 1;
+        } else if read["model"] == "small" && read["max_tokens"] == 5 {
+            let role = &read["messages"][0]["role"];
+            if role == "user" && read["messages"][0]["content"].is_string() {
+                assert_eq!(bytes_forwarded(&mut edge, CHAT, &text), text);
+            }
+        }
+    }
+    assert!(places > 40, "{places}");
+}
+
+#[test]
+fn white_space_stays_where_compaction_may_not_act() {
+    let (pretty, _) = loose("1");
+    let mut shadow = edge(json!({"shadow": ["compaction"]}));
+    assert_eq!(bytes_forwarded(&mut shadow, CHAT, &pretty), pretty);
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    config["compaction"] = json!({"enabled": false});
+    let mut disabled = Edge::new(&config.to_string());
+    assert_eq!(bytes_forwarded(&mut disabled, CHAT, &pretty), pretty);
+    let mut acts = edge(json!({}));
+    let marks = [
+        r#"{"model": "small", "max_tokens": 5, "messages": [{"role": "user", "content": [
+            {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}]}"#,
+        r#"{"model": "small", "max_tokens": 5, "cache_control": {"type": "ephemeral"},
+            "messages": [{"role": "user", "content": "a"}]}"#,
+    ];
+    for marked in marks {
+        assert_eq!(bytes_forwarded(&mut acts, MESSAGES, marked), marked);
+    }
+}

@@ -1,4 +1,5 @@
-//! Any one thing changed, at any depth of the request or in what surrounds it: another key.
+//! Any one thing changed, at any depth of a request of any endpoint or in what surrounds it:
+//! another key.
 
 use farthing_core::cache_key::{CacheKey, RequestHead};
 use farthing_core::config::{Config, ModelIndex};
@@ -8,12 +9,15 @@ use farthing_core::wire::{Endpoint, parse};
 use serde_json::{Map, Value};
 
 use super::random::Random;
-use super::requests::{ask_the_same, change, chat, completion};
+use super::requests::{ask_the_same, change};
+use super::ways_in::request;
 use crate::edge::{CONFIG, pairs};
 
 const CASES: usize = 1_000_000;
 const THREADS: usize = 4;
 const CHANGES_A_REQUEST: usize = 50;
+/// Of which each thread has its own, from here on.
+const FIRST_SEED: u64 = 0xfa27;
 
 /// A request and everything around it that its answer depends on.
 #[derive(Clone, PartialEq)]
@@ -30,11 +34,7 @@ pub struct Asked {
 
 impl Asked {
     pub fn random(random: &mut Random) -> Asked {
-        let (endpoint, body) = if random.one_in(4) {
-            (Endpoint::Completions, completion(random))
-        } else {
-            (Endpoint::ChatCompletions, chat(random))
-        };
+        let (endpoint, body) = request(random);
         Asked {
             tenant: [random.next() as u8; 32],
             model: random.below(2),
@@ -102,16 +102,20 @@ impl Asked {
 fn a_million_changes_make_as_many_other_keys() {
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            scope.spawn(move || change_many(CASES / THREADS, &mut Random(0xfa27 + thread as u64)));
+            let seed = FIRST_SEED + thread as u64;
+            scope.spawn(move || change_many(CASES / THREADS, seed));
         }
     });
 }
 
-fn change_many(cases: usize, random: &mut Random) {
+fn change_many(cases: usize, seed: u64) {
     let config = Config::parse(CONFIG.as_bytes()).unwrap();
-    let mut checked = 0;
-    while checked < cases {
+    let random = &mut Random(seed);
+    let mut checked = [0; Endpoint::ALL.len()];
+    while checked.iter().sum::<usize>() < cases {
         let asked = Asked::random(random);
+        let endpoint = Endpoint::ALL.iter().position(|it| *it == asked.endpoint);
+        let endpoint = endpoint.unwrap();
         let spelled = Value::Object(asked.body.clone()).to_string();
         let key = asked.key(&config, &spelled);
         let key = key.unwrap_or_else(|| panic!("not a request: {spelled}"));
@@ -124,8 +128,15 @@ fn change_many(cases: usize, random: &mut Random) {
             let Some(other_key) = other.key(&config, &changed) else {
                 continue;
             };
-            assert!(key != other_key, "one key for\n{spelled}\n{changed}");
-            checked += 1;
+            assert!(
+                key != other_key,
+                "seed {seed:#x}: one key for\n{spelled}\n{changed}"
+            );
+            checked[endpoint] += 1;
         }
     }
+    assert!(
+        checked.iter().all(|checked| checked * 10 > cases),
+        "hardly any of an endpoint: {checked:?}"
+    );
 }

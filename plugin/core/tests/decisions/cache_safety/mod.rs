@@ -7,3 +7,4 @@ pub mod random;
 mod requests;
 mod spelling;
 mod tenants;
+mod ways_in;

@@ -1,4 +1,4 @@
-//! Requests of every shape, and one change at any depth.
+//! Chats and completions of every shape, and one change at any depth.
 
 use serde_json::{Map, Value, json};
 
@@ -6,12 +6,13 @@ use super::random::Random;
 
 /// Top-level fields that change how an answer is sent, not what it says, or that stand in the key
 /// in another form.
-pub const NOT_IN_KEY: [&str; 5] = [
+pub const NOT_IN_KEY: [&str; 6] = [
     "model",
     "stream",
     "stream_options",
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
 ];
 
 const TEXTS: [&str; 12] = [
@@ -28,7 +29,8 @@ const TEXTS: [&str; 12] = [
     "\n",
     "\u{1f600}",
 ];
-const NAMES: [&str; 6] = ["x_a", "x_b", "x_ab", "x_a.b", "X_a", "x_\u{e9}"];
+/// Fields that no API has.
+pub const NAMES: [&str; 6] = ["x_a", "x_b", "x_ab", "x_a.b", "X_a", "x_\u{e9}"];
 
 pub fn chat(random: &mut Random) -> Map<String, Value> {
     let mut messages = Vec::new();
@@ -111,14 +113,14 @@ fn sampling(body: &mut Map<String, Value>, random: &mut Random) {
     }
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(fields) => fields,
         other => panic!("{other} is no object"),
     }
 }
 
-fn text(random: &mut Random) -> String {
+pub fn text(random: &mut Random) -> String {
     let first = random.pick(&TEXTS);
     format!("{first}{}", random.pick(&TEXTS))
 }
