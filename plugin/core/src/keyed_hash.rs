@@ -12,14 +12,16 @@ pub(crate) enum Purpose {
     RawRequest,
     Prefix,
     RequestId,
+    CountedText,
 }
 
-const PURPOSES: [(Purpose, &str); 5] = [
+const PURPOSES: [(Purpose, &str); 6] = [
     (Purpose::Tenant, "farthing 2026 tenant id 2"),
     (Purpose::ExactCache, "farthing 2026 exact cache key 3"),
     (Purpose::RawRequest, "farthing 2026 raw request 1"),
     (Purpose::Prefix, "farthing 2026 prefix 2"),
     (Purpose::RequestId, "farthing 2026 request id 2"),
+    (Purpose::CountedText, "farthing 2026 counted text 1"),
 ];
 
 /// The keys of all purposes, derived once from the deployment's secret.
@@ -32,13 +34,21 @@ impl HashKeys {
     }
 
     fn of(&self, purpose: Purpose) -> &[u8; 32] {
-        let [tenant, exact_cache, raw_request, prefix, request_id] = &self.0;
+        let [
+            tenant,
+            exact_cache,
+            raw_request,
+            prefix,
+            request_id,
+            counted_text,
+        ] = &self.0;
         match purpose {
             Purpose::Tenant => tenant,
             Purpose::ExactCache => exact_cache,
             Purpose::RawRequest => raw_request,
             Purpose::Prefix => prefix,
             Purpose::RequestId => request_id,
+            Purpose::CountedText => counted_text,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod case;
+pub mod counting;
 pub mod golden;
 pub mod proxy;
 mod random_orders;

@@ -11,4 +11,5 @@ mod ledger;
 mod observability;
 mod routing;
 mod single_flight;
+mod vocabularies;
 mod ways_in;

@@ -3,13 +3,15 @@
 //! random numbers are the caller's. It refuses what Envoy refuses, because the SDK traps on it.
 
 mod abi;
+mod callouts;
 mod guest;
 mod shared_data;
 mod state;
 mod wasi;
 
+pub use callouts::UNKNOWN_CLUSTER;
 pub use shared_data::SharedData;
-pub use state::{Event, HeaderMap, Stream};
+pub use state::{CalloutAnswer, Event, HeaderMap, Stream};
 
 use farthing_host_tests::paths;
 use state::HostState;
@@ -201,6 +203,7 @@ fn module() -> &'static InstancePre<HostState> {
         let module = Module::from_file(&engine, &path).expect("the module compiles");
         let mut linker = Linker::new(&engine);
         abi::define(&mut linker)
+            .and_then(|()| callouts::define(&mut linker))
             .and_then(|()| wasi::define(&mut linker))
             .expect("imports");
         // What the SDK links but the filter never calls.

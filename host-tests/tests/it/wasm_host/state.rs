@@ -1,5 +1,6 @@
 //! What the host knows: streams, metrics, the clock, and what the filter did.
 
+use super::callouts;
 use super::shared_data::SharedData;
 use std::collections::BTreeMap;
 
@@ -17,6 +18,13 @@ pub struct Stream {
     pub response_headers: Option<HeaderMap>,
     pub response_body: Option<Buffer>,
     pub replied: bool,
+}
+
+/// What came of a call that the filter made.
+#[derive(Clone, Debug)]
+pub struct CalloutAnswer {
+    pub headers: HeaderMap,
+    pub body: Buffer,
 }
 
 /// Something that the filter did and that a client, an upstream or an operator can notice.
@@ -51,6 +59,13 @@ pub enum Event {
     TickPeriod {
         milliseconds: u32,
     },
+    /// A call of its own, to be answered under this number.
+    Callout {
+        callout: u32,
+        cluster: String,
+        path: String,
+        timeout_ms: u32,
+    },
 }
 
 /// A counter or gauge.
@@ -72,6 +87,9 @@ pub struct HostState {
     pub events: Vec<Event>,
     pub tick_period_ms: u32,
     pub random_state: u64,
+    pub last_callout: u32,
+    /// While its callback runs.
+    pub callout_answer: Option<CalloutAnswer>,
 }
 
 impl HostState {
@@ -87,6 +105,8 @@ impl HostState {
             events: Vec::new(),
             tick_period_ms: 0,
             random_state: 1,
+            last_callout: 0,
+            callout_answer: None,
         }
     }
 
@@ -97,6 +117,9 @@ impl HostState {
 
     /// The header map of that number in the ABI, if it is there now.
     pub fn map(&mut self, map_type: i32) -> Option<&mut HeaderMap> {
+        if map_type == callouts::RESPONSE_HEADERS {
+            return Some(&mut self.callout_answer.as_mut()?.headers);
+        }
         let stream = self.stream()?;
         match map_type {
             0 => stream.request_headers.as_mut(),
@@ -110,6 +133,7 @@ impl HostState {
         match buffer_type {
             0 => self.stream()?.request_body.as_mut(),
             1 => self.stream()?.response_body.as_mut(),
+            callouts::RESPONSE_BODY => Some(&mut self.callout_answer.as_mut()?.body),
             7 => Some(&mut self.configuration),
             _ => None,
         }
