@@ -192,3 +192,19 @@ fn calls_that_are_never_answered_are_given_up() {
         proxy.pass_time(60_000);
     }
 }
+
+/// Linear memory never shrinks, so what reading a file took counts as well.
+#[test]
+fn a_vocabulary_takes_at_most_6_mib() {
+    let memory = |proxy: &mut Proxy| proxy.vms()[0].memory_bytes();
+    let (mut with, model) = counting("o200k_base");
+    let (mut without, _) = Proxy::start(config("o200k_base", UNKNOWN_CLUSTER).as_bytes());
+    let body = json!({"model": model, "prompt": "word ".repeat(10_000), "max_tokens": 1});
+    for (proxy, basis) in [(&mut with, "exact"), (&mut without, "estimated")] {
+        let (_, found) = asked(proxy, "/v1/completions", &body);
+        assert_eq!(found, basis);
+    }
+    let grown = memory(&mut with) - memory(&mut without);
+    println!("{:.2} MiB", grown as f64 / (1 << 20) as f64);
+    assert!(grown <= 6 << 20, "{grown} bytes");
+}

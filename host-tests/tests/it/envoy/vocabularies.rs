@@ -3,6 +3,7 @@
 
 use super::bodies::chat;
 use super::edge::{Edge, LARGE, SMALL, wait_until, yaml};
+use farthing_core::limits::EXACT_COUNT_BYTES_MAX;
 use farthing_core::vocabulary::{CountScratch, Counted, Vocabulary};
 use farthing_core::wire::{Endpoint, parse};
 use farthing_host_tests::client::Response;
@@ -134,8 +135,8 @@ fn prompts_are_counted_with_the_vocabulary_that_was_fetched() {
         "Größe: 1,234.5 — naïve café, 你好世界, مرحبا, 👩‍👩‍👧".to_string(),
         "if (x != NULL) {\n\t\treturn x->y[i++];\n}\n".repeat(50),
         "<|im_end|><|endoftext|> don't WE'LL 12345678".to_string(),
-        "The quick brown fox jumps over the lazy dog. ".repeat(3_000),
-        "_".repeat(100_000),
+        "The quick brown fox jumps over the lazy dog. ".repeat(1_000),
+        "_".repeat(60_000),
         String::new(),
     ];
     for text in &texts {
@@ -164,7 +165,10 @@ fn prompts_are_counted_with_the_vocabulary_that_was_fetched() {
     tools["model"] = LARGE.into();
     check_basis(&edge.ask("exact", &tools), "estimated");
     check_basis(&edge.ask("exact", &chat(LARGE, "Hi")), "estimated");
-    edge.wait_for_metric(ESTIMATED, before + 2);
+    // More than is tokenized of one request.
+    let long = "The quick brown fox. ".repeat(EXACT_COUNT_BYTES_MAX / 20);
+    check_basis(&edge.ask("exact", &chat(SMALL, &long)), "estimated");
+    edge.wait_for_metric(ESTIMATED, before + 3);
 }
 
 /// Each failure first, then the file: prompts are estimated, then counted.

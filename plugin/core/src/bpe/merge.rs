@@ -2,18 +2,18 @@
 //! until no pair has a rank.
 //!
 //! A piece is merged window by window, in memory that stays in the cache. Of a window's tokens all
-//! but the last ones are settled, since only those may change with what follows, and the next window
-//! begins with the last settled token. If that comes out of it again as its first one, what both
-//! windows give is what merging all of their text gives. For neighbours in what merging gives are
-//! also what merging the two alone gives, and so is every stretch of them; and let A and B be texts,
-//! each merged alone, and let the last token of A and the first of B, merged alone together, stay as
-//! they are: were there a merge across their border in AB, the first such would join parts of just
-//! these two tokens, and no merge before it would have crossed their outer edges; so it would happen
-//! in the two alone as well. Here A ends before the last settled token, which its own last token
-//! stood beside before.
+//! but the last ones are settled, since only those may change with what follows, and the next
+//! window begins with the last settled token. If that comes out of it again as its first one, what
+//! both windows give is what merging all of their text gives. For neighbours in what merging gives
+//! are also what merging the two alone gives, and so is every stretch of them; and let A and B be
+//! texts, each merged alone, and let the last token of A and the first of B, merged alone together,
+//! stay as they are: were there a merge across their border in AB, the first such would join parts
+//! of just these two tokens, and no merge before it would have crossed their outer edges; so it
+//! would happen in the two alone as well. Here A ends before the last settled token, which its own
+//! last token stood beside before.
 //!
-//! Most pieces are shorter than one window. A window whose first token is another is begun one token
-//! earlier, widened and merged with a heap, so that no input costs more than n log n.
+//! Most pieces are shorter than one window. A window whose first token is another is begun one
+//! token earlier, widened and merged with a heap, so that no input costs more than n log n.
 
 use super::merge_long::LongWindow;
 use super::merge_short::{self, ShortWindow};

@@ -2,8 +2,8 @@
 //! cache: of what merging looks up, more than half is no token, and the tables of tokens do not
 //! stay there.
 //!
-//! A Bloom filter whose two bits for each token lie in one word (Putze, Sanders and Singler, "Cache-,
-//! Hash- and Space-Efficient Bloom Filters", 2007).
+//! A Bloom filter whose two bits for each token lie in one word (Putze, Sanders and Singler,
+//! "Cache-, Hash- and Space-Efficient Bloom Filters", 2007).
 
 /// Tokens that share a word of 64 bits: about one search in twenty-five finds its bits by chance.
 const TOKENS_PER_WORD: usize = 8;

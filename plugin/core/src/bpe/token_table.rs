@@ -6,7 +6,8 @@
 //! they spell, so they are what its own merges leave before the last one. This is how tiktoken
 //! merges; [`super::from_merges`] brings other vocabularies into this form.
 //!
-//! For 200,000 tokens: 1.4 MB of bytes, 0.2 MB of lengths, 0.2 MB of starts, 0.8 MB of short tokens,
+//! For 200,000 tokens: 1.4 MB of bytes, 0.2 MB of lengths, 0.2 MB of starts, 0.8 MB of short
+//! tokens,
 //! 1.3 MB of places of the others, 0.2 MB of filter and 0.3 MB of byte pairs.
 
 use super::BpeError;

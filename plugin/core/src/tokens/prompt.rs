@@ -44,8 +44,8 @@ impl PromptTokens {
         tokens
     }
 
-    /// The estimate alone, for decisions that may make the count unnecessary: [`PromptTokens::count`]
-    /// makes up for it.
+    /// The estimate alone, for decisions that may make the count unnecessary:
+    /// [`PromptTokens::count`] makes up for it.
     pub fn estimated(request: &Request) -> PromptTokens {
         PromptTokens {
             exact: Vec::new(),

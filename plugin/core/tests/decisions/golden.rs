@@ -1,9 +1,9 @@
 //! The golden table: requests and what becomes of them. The same table is run against the compiled
 //! filter in a wasm host, so it holds only what any host can drive and see.
 //!
-//! A case is a list of requests to one worker, in order, which has fetched the vocabularies that its
-//! configuration names. Each has `headers`, a `body` (JSON, or
-//! text), an `answer` of the upstream if it gets there (`status`, `headers`, `body`), and `expect`:
+//! A case is a list of requests to one worker, in order, which has fetched the vocabularies that
+//! its configuration names. Each has `headers`, a `body` (JSON, or text), an `answer` of the
+//! upstream if it gets there (`status`, `headers`, `body`), and `expect`:
 //! * `reply`: `status`, `headers` and `body` of a local reply, or
 //! * `forward`: `headers` set on the way upstream (null: not set), `removed` ones, and `body`
 //!   fields that were changed (null: the body travels as it came);
