@@ -51,6 +51,7 @@ impl RootContext for Root {
         match checked {
             Ok(config) => {
                 let worker = Worker::new(self.context_id, config);
+                worker.read_embedded_vocabularies();
                 worker.set_tick();
                 self.worker = Some(Rc::new(worker));
                 true

@@ -155,7 +155,23 @@ impl Worker {
         }
     }
 
-    /// Takes one step towards the vocabularies that are not loaded. Reading one takes some
+    /// Reads the vocabularies of this build, so that the first request is counted. Each takes some
+    /// tens of milliseconds, which delay a new configuration and no request.
+    pub fn read_embedded_vocabularies(&self) {
+        loop {
+            let progress = match self.vm.try_borrow_mut() {
+                Ok(mut vm) => vm.vocabularies.read_embedded(host::now_unix_ns()),
+                Err(_) => return,
+            };
+            match progress {
+                Progress::Nothing | Progress::Fetch(_) => return,
+                Progress::Loaded { name, loaded } => self.tell_loaded(&name, loaded),
+                Progress::Refused { name, reason } => tell_refused(&name, &reason),
+            }
+        }
+    }
+
+    /// Takes one step towards the vocabularies that are not loaded. Reading one takes some tens of
     /// milliseconds, so each tick reads one at most.
     fn look_after_vocabularies(&self) {
         loop {
@@ -168,18 +184,22 @@ impl Worker {
                 Progress::Nothing => break,
                 Progress::Fetch(fetch) => self.fetch(&fetch, now_ns),
                 Progress::Loaded { name, loaded } => {
-                    let loaded = u64::try_from(loaded).unwrap_or(u64::MAX);
-                    self.telemetry.count(Metric::VocabulariesLoaded, loaded);
-                    host::log(LogLevel::Info, &format!("vocabulary {name}: loaded"));
+                    self.tell_loaded(&name, loaded);
                     break;
                 }
                 Progress::Refused { name, reason } => {
-                    host::log(LogLevel::Warn, &format!("vocabulary {name}: {reason}"));
+                    tell_refused(&name, &reason);
                     break;
                 }
             }
         }
         self.set_tick();
+    }
+
+    fn tell_loaded(&self, name: &str, loaded: usize) {
+        let loaded = u64::try_from(loaded).unwrap_or(u64::MAX);
+        self.telemetry.count(Metric::VocabulariesLoaded, loaded);
+        host::log(LogLevel::Info, &format!("vocabulary {name}: loaded"));
     }
 
     fn fetch(&self, fetch: &Fetch, now_ns: u64) {
@@ -227,4 +247,8 @@ impl Worker {
     pub fn self_check_pending(&self) -> bool {
         self.vm.try_borrow().is_ok_and(|vm| vm.self_check_pending())
     }
+}
+
+fn tell_refused(name: &str, reason: &str) {
+    host::log(LogLevel::Warn, &format!("vocabulary {name}: {reason}"));
 }

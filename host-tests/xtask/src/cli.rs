@@ -98,7 +98,8 @@ pub struct FuzzOptions {
 pub struct BenchOptions {
     /// Which benchmark
     pub name: BenchName,
-    /// Measure one part of it only (edge: speed, sizes, streaming, memory, peers)
+    /// Measure one part of it only (edge: speed, sizes, streaming, tokens, memory,
+    /// peers)
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
     /// Install no other gateways and leave them out (edge)

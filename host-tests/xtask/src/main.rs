@@ -3,8 +3,8 @@
 //!
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
-//! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with and
-//! [`kernels`] what a card computes with.
+//! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with,
+//! [`embedded`] a filter with that inside and [`kernels`] what a card computes with.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod bench;
 mod build;
 mod cli;
 mod demo;
+mod embedded;
 mod error;
 mod fetch;
 mod fuzz;

@@ -6,7 +6,7 @@ use crate::cli::{DemoOptions, FUZZ_SECONDS, FuzzOptions};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;
 use crate::stack::{Stack, StackOptions};
-use crate::{demo, fetch, fuzz, kernels, subprocess};
+use crate::{demo, embedded, fetch, fuzz, kernels, subprocess};
 use farthing_host_tests::paths;
 use serde_json::json;
 use std::path::Path;
@@ -38,6 +38,7 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
         ("rust tests", tally(rust_tests(interrupt))?),
         ("kernels in NVRTC", tally(compiler_run(interrupt))?),
         ("openai client", tally(client_tests(&packages, interrupt))?),
+        ("embedded vocabulary", tally(embedded_run(interrupt))?),
         ("demo", tally(demo_run(interrupt))?),
         ("fuzz targets", tally(fuzz_run(interrupt))?),
     ];
@@ -124,6 +125,16 @@ fn client_tests(packages: &Path, interrupt: &Interrupt) -> Result<Tally, XtaskEr
     let tally = plain_tests(&mut command, interrupt)?;
     stack.stop()?;
     Ok(tally)
+}
+
+/// A filter with a vocabulary inside.
+fn embedded_run(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: a filter with {} inside", embedded::VOCABULARY);
+    embedded::check(interrupt)?;
+    Ok(Tally {
+        passed: 1,
+        failed: 0,
+    })
 }
 
 /// The demo, whose rows say what must come of them.

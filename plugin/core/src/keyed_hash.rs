@@ -13,15 +13,17 @@ pub(crate) enum Purpose {
     Prefix,
     Conversation,
     RequestId,
+    CountedText,
 }
 
-const PURPOSES: [(Purpose, &str); 6] = [
+const PURPOSES: [(Purpose, &str); 7] = [
     (Purpose::Tenant, "farthing 2026 tenant id 2"),
     (Purpose::ExactCache, "farthing 2026 exact cache key 3"),
     (Purpose::RawRequest, "farthing 2026 raw request 1"),
     (Purpose::Prefix, "farthing 2026 prefix 2"),
     (Purpose::Conversation, "farthing 2026 conversation 1"),
     (Purpose::RequestId, "farthing 2026 request id 2"),
+    (Purpose::CountedText, "farthing 2026 counted text 1"),
 ];
 
 /// The keys of all purposes, derived once from the deployment's secret.
@@ -41,6 +43,7 @@ impl HashKeys {
             prefix,
             conversation,
             request_id,
+            counted_text,
         ] = &self.0;
         match purpose {
             Purpose::Tenant => tenant,
@@ -49,6 +52,7 @@ impl HashKeys {
             Purpose::Prefix => prefix,
             Purpose::Conversation => conversation,
             Purpose::RequestId => request_id,
+            Purpose::CountedText => counted_text,
         }
     }
 }

@@ -28,6 +28,7 @@ fn decisions_are_the_same_in_wasm() {
         let config = case["config"].as_str().unwrap_or("two");
         let (mut proxy, accepted) = Proxy::start(table["configs"][config].to_string().as_bytes());
         assert!(accepted, "{name}: {:?}", proxy.events);
+        super::counting::fetch_vocabularies(&mut proxy);
         for (index, request) in case["requests"]
             .as_array()
             .expect("requests")

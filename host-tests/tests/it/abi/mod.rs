@@ -3,6 +3,7 @@
 
 mod bounds;
 mod case;
+pub mod counting;
 pub mod golden;
 mod open_streams;
 pub mod proxy;

@@ -1,7 +1,7 @@
 //! Does with a stream what Envoy does: keeps what the filter holds, passes on what it lets go, and
 //! runs the response callbacks for a local reply too.
 
-use crate::wasm_host::{Action, End, Event, HeaderMap, SharedData, Vm};
+use crate::wasm_host::{Action, CalloutAnswer, End, Event, HeaderMap, SharedData, Vm};
 use std::collections::BTreeMap;
 
 /// 2027-01-15T08:00:00Z, where the native tests of the core start too.
@@ -81,6 +81,23 @@ impl Proxy {
     pub fn tick(&mut self) {
         self.vms[self.current_vm].on_tick();
         self.settle();
+    }
+
+    /// Answers the calls that the current worker has made and not had answered; says how many.
+    pub fn answer_callouts(&mut self, answer: impl Fn(&str) -> Option<CalloutAnswer>) -> usize {
+        let mut made = Vec::new();
+        self.events.retain(|event| match event {
+            Event::Callout { callout, path, .. } => {
+                made.push((*callout, path.clone()));
+                false
+            }
+            _ => true,
+        });
+        for (callout, path) in &made {
+            self.vms[self.current_vm].on_http_call_response(*callout, answer(path));
+            self.settle();
+        }
+        made.len()
     }
 
     /// What the workers share.

@@ -176,7 +176,7 @@ fn answer_callout(vm: &mut Vm, random: &mut Random, parts: &Parts) -> u64 {
             body: parts.vocabulary.clone(),
         },
     };
-    vm.on_callout(callout, answer);
+    vm.on_http_call_response(callout, Some(answer));
     1
 }
 

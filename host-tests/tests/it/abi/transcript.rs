@@ -91,6 +91,12 @@ impl Transcript {
                 }
                 Event::Gauge { name, value } => self.line(&format!("  gauge {name} = {value}")),
                 Event::Count { name, amount } => *counts.entry(name).or_default() += amount,
+                Event::Callout {
+                    cluster,
+                    path,
+                    timeout_ms,
+                    ..
+                } => self.line(&format!("  call {cluster} {path} within {timeout_ms} ms")),
                 Event::Reply { .. } | Event::Resume { .. } | Event::TickPeriod { .. } => {}
             }
         }

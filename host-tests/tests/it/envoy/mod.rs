@@ -14,4 +14,5 @@ mod observability;
 mod routing;
 mod single_flight;
 mod traps;
+mod vocabularies;
 mod ways_in;

@@ -35,6 +35,7 @@ pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
     linker.func_wrap(MODULE, "proxy_get_buffer_bytes", buffer_bytes)?;
     linker.func_wrap(MODULE, "proxy_set_buffer_bytes", set_buffer_bytes)?;
     linker.func_wrap(MODULE, "proxy_get_header_map_pairs", header_map_pairs)?;
+    linker.func_wrap(MODULE, "proxy_set_header_map_pairs", set_header_map_pairs)?;
     linker.func_wrap(MODULE, "proxy_replace_header_map_value", replace_header)?;
     linker.func_wrap(MODULE, "proxy_remove_header_map_value", remove_header)?;
     linker.func_wrap(MODULE, "proxy_get_shared_data", shared_data)?;
@@ -109,6 +110,15 @@ fn header_map_pairs(mut guest: Guest<'_>, map: i32, address_at: i32, size_at: i3
     };
     let bytes = guest::encode_map(map);
     give(&mut guest, &bytes, address_at, size_at);
+    Status::Ok as i32
+}
+
+fn set_header_map_pairs(mut guest: Guest<'_>, map: i32, address: i32, size: i32) -> i32 {
+    let new = guest::decode_map(&read(&mut guest, address, size));
+    let Some(map) = guest.data_mut().map(map) else {
+        return Status::BadArgument as i32;
+    };
+    *map = new;
     Status::Ok as i32
 }
 

@@ -1,11 +1,18 @@
-//! Requests that the filter makes itself. They are answered when the test says so.
+//! HTTP calls of the filter's own. The test answers them, or does not.
 
-use super::guest::{Guest, Status, give, read_text, write_u32};
-use super::state::{CalloutAnswer, HostState};
-use super::{ROOT, Vm};
+use super::Vm;
+use super::guest::{self, Guest, Status, give, read, read_text, write_u32};
+use super::state::{CalloutAnswer, Event, HostState};
 use wasmtime::{Linker, Result};
 
 const MODULE: &str = "env";
+/// The map of the answer's headers in the ABI.
+pub const RESPONSE_HEADERS: i32 = 6;
+/// The buffer of the answer's body.
+pub const RESPONSE_BODY: i32 = 4;
+
+/// Envoy refuses a call to a cluster that it does not have; this one it never has.
+pub const UNKNOWN_CLUSTER: &str = "no-such-cluster";
 
 pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
     linker.func_wrap(MODULE, "proxy_http_call", http_call)?;
@@ -13,58 +20,45 @@ pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
     Ok(())
 }
 
-impl Vm {
-    /// The callouts that have not been answered, oldest first.
-    pub fn open_callouts(&mut self) -> Vec<u32> {
-        self.state().open_callouts.clone()
-    }
-
-    /// The host refuses so many callouts, as it does where it knows no such cluster.
-    pub fn refuse_callouts(&mut self, count: u32) {
-        self.state().callouts_refused = count;
-    }
-
-    /// Something comes of a callout. The SDK knows each once.
-    pub fn on_callout(&mut self, callout: u32, answer: CalloutAnswer) {
-        let state = self.state();
-        let open = &mut state.open_callouts;
-        let position = open.iter().position(|open| *open == callout);
-        open.remove(position.expect("the callout is open"));
-        let sizes = (answer.headers.len() as i32, answer.body.len() as i32);
-        state.callout_answer = Some(answer);
-        self.call::<(i32, i32, i32, i32, i32), ()>(
-            "proxy_on_http_call_response",
-            ROOT,
-            (ROOT as i32, callout as i32, sizes.0, sizes.1, 0),
-        );
-        self.state().callout_answer = None;
-    }
-}
-
-// The ABI's own signature: cluster, headers, body, trailers, timeout, and where the number goes.
+// The ABI's own signature: cluster, headers, body, trailers, timeout, where the number goes.
 #[allow(clippy::too_many_arguments)]
 fn http_call(
     mut guest: Guest<'_>,
-    _cluster: i32,
-    _cluster_size: i32,
-    _headers: i32,
-    _headers_size: i32,
+    cluster: i32,
+    cluster_size: i32,
+    headers: i32,
+    headers_size: i32,
     _body: i32,
     _body_size: i32,
     _trailers: i32,
     _trailers_size: i32,
-    _timeout_ms: i32,
-    number_at: i32,
+    timeout_ms: i32,
+    callout_at: i32,
 ) -> i32 {
+    let cluster = read_text(&mut guest, cluster, cluster_size);
+    if cluster == UNKNOWN_CLUSTER {
+        return Status::BadArgument as i32;
+    }
+    let headers = guest::decode_map(&read(&mut guest, headers, headers_size));
+    let path = headers.iter().find(|(name, _)| name == ":path");
+    let path = path.map_or_else(String::new, |(_, path)| {
+        String::from_utf8_lossy(path).into_owned()
+    });
     let state = guest.data_mut();
     if state.callouts_refused > 0 {
         state.callouts_refused -= 1;
         return Status::BadArgument as i32;
     }
-    state.callouts += 1;
-    let number = state.callouts;
-    state.open_callouts.push(number);
-    write_u32(&mut guest, number_at, number);
+    state.last_callout += 1;
+    let callout = state.last_callout;
+    state.open_callouts.push(callout);
+    state.events.push(Event::Callout {
+        callout,
+        cluster,
+        path,
+        timeout_ms: timeout_ms as u32,
+    });
+    write_u32(&mut guest, callout_at, callout);
     Status::Ok as i32
 }
 
@@ -80,10 +74,40 @@ fn header_map_value(
     let Some(map) = guest.data_mut().map(map) else {
         return Status::BadArgument as i32;
     };
-    let Some((_, value)) = map.iter().find(|(present, _)| *present == name) else {
+    let found = map.iter().find(|(present, _)| *present == name);
+    let Some(value) = found.map(|(_, value)| value.clone()) else {
         return Status::NotFound as i32;
     };
-    let value = value.clone();
     give(&mut guest, &value, address_at, size_at);
     Status::Ok as i32
+}
+
+impl Vm {
+    /// The calls that have not been answered, oldest first.
+    pub fn open_callouts(&mut self) -> Vec<u32> {
+        self.state().open_callouts.clone()
+    }
+
+    /// The host refuses so many calls, as it does where it knows no such cluster.
+    pub fn refuse_callouts(&mut self, count: u32) {
+        self.state().callouts_refused = count;
+    }
+
+    /// The answer to a call has come, or, without one, will not come.
+    pub fn on_http_call_response(&mut self, callout: u32, answer: Option<CalloutAnswer>) {
+        let (headers, body_bytes) = answer.as_ref().map_or((0, 0), |answer| {
+            (answer.headers.len() as i32, answer.body.len() as i32)
+        });
+        let state = self.state();
+        // The SDK knows each once.
+        state.open_callouts.retain(|open| *open != callout);
+        state.callout_answer = answer;
+        let root = super::ROOT;
+        self.call::<(i32, i32, i32, i32, i32), ()>(
+            "proxy_on_http_call_response",
+            root,
+            (root as i32, callout as i32, headers, body_bytes, 0),
+        );
+        self.state().callout_answer = None;
+    }
 }

@@ -9,6 +9,7 @@ mod shared_data;
 mod state;
 mod wasi;
 
+pub use callouts::UNKNOWN_CLUSTER;
 pub use shared_data::SharedData;
 pub use state::{CalloutAnswer, Event, HeaderMap, Stream};
 

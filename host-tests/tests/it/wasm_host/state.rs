@@ -1,5 +1,6 @@
 //! What the host knows: streams, metrics, the clock, and what the filter did.
 
+use super::callouts;
 use super::shared_data::SharedData;
 use std::collections::BTreeMap;
 
@@ -19,8 +20,8 @@ pub struct Stream {
     pub replied: bool,
 }
 
-/// What came of a callout: nothing at all where it failed.
-#[derive(Clone, Debug, Default)]
+/// What came of a call that the filter made.
+#[derive(Clone, Debug)]
 pub struct CalloutAnswer {
     pub headers: HeaderMap,
     pub body: Buffer,
@@ -58,6 +59,13 @@ pub enum Event {
     TickPeriod {
         milliseconds: u32,
     },
+    /// A call of its own, to be answered under this number.
+    Callout {
+        callout: u32,
+        cluster: String,
+        path: String,
+        timeout_ms: u32,
+    },
 }
 
 /// A counter or gauge.
@@ -81,11 +89,10 @@ pub struct HostState {
     pub random_state: u64,
     /// Callouts that have not been answered.
     pub open_callouts: Vec<u32>,
-    /// How many callouts there were.
-    pub callouts: u32,
     /// Callouts that the host refuses before it takes one again.
     pub callouts_refused: u32,
-    /// What came of the callout whose callback this is.
+    pub last_callout: u32,
+    /// While its callback runs.
     pub callout_answer: Option<CalloutAnswer>,
 }
 
@@ -103,8 +110,8 @@ impl HostState {
             tick_period_ms: 0,
             random_state: 1,
             open_callouts: Vec::new(),
-            callouts: 0,
             callouts_refused: 0,
+            last_callout: 0,
             callout_answer: None,
         }
     }
@@ -116,7 +123,7 @@ impl HostState {
 
     /// The header map of that number in the ABI, if it is there now.
     pub fn map(&mut self, map_type: i32) -> Option<&mut HeaderMap> {
-        if map_type == 6 {
+        if map_type == callouts::RESPONSE_HEADERS {
             return Some(&mut self.callout_answer.as_mut()?.headers);
         }
         let stream = self.stream()?;
@@ -132,7 +139,7 @@ impl HostState {
         match buffer_type {
             0 => self.stream()?.request_body.as_mut(),
             1 => self.stream()?.response_body.as_mut(),
-            4 => Some(&mut self.callout_answer.as_mut()?.body),
+            callouts::RESPONSE_BODY => Some(&mut self.callout_answer.as_mut()?.body),
             7 => Some(&mut self.configuration),
             _ => None,
         }

@@ -12,6 +12,7 @@ use std::path::Path;
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     ValueAtMost,
+    ValueAtLeast,
     RatioAtLeast,
 }
 
@@ -92,6 +93,14 @@ impl Metric {
         self
     }
 
+    /// The least that the figure may be.
+    pub fn at_least(mut self, target: f64) -> Metric {
+        self.target = Some(target);
+        self.goal = Some(Goal::ValueAtLeast);
+        self.met = Some(self.value >= target);
+        self
+    }
+
     /// A figure that could not be measured: it has missed its target, and says why.
     pub fn not_measured(mut self, target: f64, goal: Goal, reason: &str) -> Metric {
         self.target = Some(target);
@@ -113,6 +122,7 @@ impl Metric {
         };
         let sign = match goal {
             Goal::ValueAtMost => "<=",
+            Goal::ValueAtLeast => ">=",
             Goal::RatioAtLeast => "ratio >=",
         };
         let met = if self.met == Some(true) {

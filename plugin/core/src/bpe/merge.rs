@@ -1,19 +1,27 @@
 //! The merge step: within one piece, the adjacent pair of lowest rank is joined, leftmost first,
 //! until no pair has a rank.
 //!
-//! A piece is merged window by window, in memory that stays in the cache. What a window gives is
-//! the piece's own result up to the window's last tokens, if its first token does not merge with
-//! the token before it. That is enough: let A and B be texts, each merged alone, and let the last
-//! token of A and the first of B, merged alone together, stay as they are. Were there a merge
-//! across their border in AB, the first such would join parts of just these two tokens, and no
-//! merge before it would have crossed their outer edges; so it would happen in the two alone as
-//! well. Most pieces are shorter than one window. A window whose border does not hold is widened
-//! and merged with a heap, so that no input costs more than n log n.
+//! A piece is merged window by window, in memory that stays in the cache. Of a window's tokens all
+//! but the last ones are settled, since only those may change with what follows, and the next
+//! window begins with the last settled token. If that comes out of it again as its first one, what
+//! both windows give is what merging all of their text gives. For neighbours in what merging gives
+//! are also what merging the two alone gives, and so is every stretch of them; and let A and B be
+//! texts, each merged alone, and let the last token of A and the first of B, merged alone together,
+//! stay as they are: were there a merge across their border in AB, the first such would join parts
+//! of just these two tokens, and no merge before it would have crossed their outer edges; so it
+//! would happen in the two alone as well. Here A ends before the last settled token, which its own
+//! last token stood beside before.
+//!
+//! Most pieces are shorter than one window. A window whose first token is another is begun one
+//! token earlier, widened and merged with a heap, so that no input costs more than n log n.
 
 use super::merge_long::LongWindow;
 use super::merge_short::{self, ShortWindow};
 use super::token_table::{NONE, TokenTable};
 use crate::limits::BPE_WINDOW_BYTES;
+
+/// So much of a window's end is not settled: one part in eight.
+const UNSETTLED_SHARE: usize = 8;
 
 /// What to merge: a part of a text, with the tokens of lower rank than `ranks`.
 #[derive(Clone, Copy)]
@@ -27,8 +35,6 @@ pub(super) struct Merge<'a> {
 #[derive(Debug, Default)]
 pub(super) struct MergeScratch {
     window: Window,
-    /// The two tokens at a border.
-    border: Window,
     /// Where the tokens end that are settled.
     ends: Vec<usize>,
 }
@@ -52,14 +58,9 @@ impl Merge<'_> {
         limit: usize,
         scratch: &'s mut MergeScratch,
     ) -> &'s [usize] {
-        let MergeScratch {
-            window,
-            border,
-            ends,
-        } = scratch;
+        let MergeScratch { window, ends } = scratch;
         window.forget();
-        border.forget();
-        if end - start <= BPE_WINDOW_BYTES {
+        if end - start <= merge_short::BYTES_MAX {
             window.merge(self, start, end);
             return &window.ends;
         }
@@ -68,31 +69,38 @@ impl Merge<'_> {
         // there is an end to looking back.
         let mut reach = start + BPE_WINDOW_BYTES;
         while ends.len() <= limit {
-            let from = ends.last().copied().unwrap_or(start);
+            // The last settled token is merged again, to see whether it stays as it is.
+            let known = ends.last().copied();
+            let from = match ends.len() {
+                0 | 1 => start,
+                count => ends.get(count - 2).copied().unwrap_or(start),
+            };
             let until = reach.min(end);
             window.merge(self, from, until);
-            let found = window.ends.as_slice();
-            let holds = border.holds(self, ends, start, found.first().copied());
+            let holds = known.is_none() || window.ends.first().copied() == known;
+            let found = window.ends.get(usize::from(known.is_some())..);
+            let found = found.unwrap_or_default();
             if holds && until == end {
                 ends.extend_from_slice(found);
                 break;
             }
             // The last tokens of a window may change with what follows.
-            let settled_until = until - (until - from) / 4;
+            let settled_until = until - ((until - from) / UNSETTLED_SHARE);
             let settled = found.partition_point(|end| *end <= settled_until);
             let last = found.get(..settled).and_then(<[usize]>::last);
             match last.filter(|_| holds) {
                 Some(last) => {
                     // Wide enough for a few tokens such as these.
                     let wanted = (last - from).div_ceil(settled) * 4;
-                    reach = reach.max(last + wanted.max(BPE_WINDOW_BYTES));
+                    let before = settled.checked_sub(2).and_then(|at| found.get(at)).copied();
+                    let next_from = before.or(known).unwrap_or(start);
+                    reach = reach.max(next_from + wanted.max(BPE_WINDOW_BYTES));
                     ends.extend(found.iter().take(settled));
                 }
                 None => {
                     if !holds {
                         ends.pop();
                     }
-                    let from = ends.last().copied().unwrap_or(start);
                     reach = until + (until - from);
                 }
             }
@@ -134,20 +142,5 @@ impl Window {
             }
         }
         (self.start, self.end) = (start, end);
-    }
-
-    /// Do the last settled token and the one that ends at `next_end` stay as they are?
-    fn holds(
-        &mut self,
-        merge: &Merge<'_>,
-        settled: &[usize],
-        start: usize,
-        next_end: Option<usize>,
-    ) -> bool {
-        let (Some((&middle, before)), Some(next_end)) = (settled.split_last(), next_end) else {
-            return true;
-        };
-        self.merge(merge, before.last().copied().unwrap_or(start), next_end);
-        self.ends.as_slice() == [middle, next_end]
     }
 }

@@ -6,6 +6,8 @@ use super::token_table::NONE;
 
 /// Bytes of the longest stretch. Below 256, because a position is kept beside its rank.
 pub(super) const BYTES_MAX: usize = 64;
+/// Most stretches are no longer than this.
+const HALF: usize = BYTES_MAX / 2;
 
 /// One byte each: tokens are known by where they start.
 #[derive(Debug)]
@@ -41,29 +43,36 @@ impl ShortWindow {
         let bytes = (end - start).min(BYTES_MAX);
         let places = self.ends.iter_mut().zip(&mut self.befores).take(bytes);
         for (at, (end, before)) in (0_u8..).zip(places) {
-            (*end, *before) = (at + 1, at.wrapping_sub(1));
+            (*end, *before) = (at.wrapping_add(1), at.wrapping_sub(1));
         }
-        for (at, pair) in self.pairs.iter_mut().take(bytes).enumerate() {
-            *pair = if at + 1 < bytes {
-                entry(merge.rank(start + at, start + at + 2), at)
-            } else {
-                NONE
-            };
+        self.pairs = [NONE; BYTES_MAX];
+        let firsts = bytes.saturating_sub(1);
+        for (at, pair) in self.pairs.iter_mut().take(firsts).enumerate() {
+            let from = start.wrapping_add(at);
+            *pair = entry(merge.rank(from, from.wrapping_add(2)), at);
         }
-        while let Some(at) = self.lowest(bytes) {
-            self.join(merge, start, bytes, at);
+        if bytes <= HALF {
+            while let Some(at) = self.lowest::<HALF>() {
+                self.join(merge, start, bytes, at);
+            }
+        } else {
+            while let Some(at) = self.lowest::<BYTES_MAX>() {
+                self.join(merge, start, bytes, at);
+            }
         }
         let mut at = 0;
         while at < bytes {
             at = self.end_of(at);
-            out.push(start + at);
+            out.push(start.wrapping_add(at));
         }
     }
 
     /// The leftmost pair of the lowest rank.
-    fn lowest(&self, bytes: usize) -> Option<usize> {
-        let pairs = self.pairs.get(..bytes)?;
-        let lowest = pairs.iter().copied().min()?;
+    #[inline]
+    fn lowest<const PAIRS: usize>(&self) -> Option<usize> {
+        // A number that the compiler knows, so that it takes four at a time and never fewer.
+        let pairs = self.pairs.first_chunk::<PAIRS>()?;
+        let lowest = pairs.iter().fold(NONE, |lowest, pair| lowest.min(*pair));
         (lowest != NONE).then_some(lowest as usize & 0xff)
     }
 
@@ -81,7 +90,8 @@ impl ShortWindow {
             if let Some(slot) = self.befores.get_mut(end) {
                 *slot = at as u8;
             }
-            entry(merge.rank(start + at, start + self.end_of(end)), at)
+            let from = start.wrapping_add(at);
+            entry(merge.rank(from, start.wrapping_add(self.end_of(end))), at)
         } else {
             NONE
         };
@@ -93,10 +103,12 @@ impl ShortWindow {
             .get(at)
             .map_or(usize::MAX, |at| usize::from(*at));
         if let Some(slot) = self.pairs.get_mut(before).filter(|_| at > 0) {
-            *slot = entry(merge.rank(start + before, start + end), before);
+            let from = start.wrapping_add(before);
+            *slot = entry(merge.rank(from, start.wrapping_add(end)), before);
         }
     }
 
+    #[inline]
     /// Where a token ends; past the stretch for one that is not in it.
     fn end_of(&self, at: usize) -> usize {
         self.ends

@@ -15,10 +15,12 @@
 //! encoded gives the same bytes.
 
 mod byte_alphabet;
+mod byte_pairs;
 mod char_class;
 mod error;
 mod from_merges;
 mod gguf;
+mod long_tokens;
 mod memo;
 mod merge;
 mod merge_long;
@@ -26,6 +28,7 @@ mod merge_short;
 pub mod pre_tokenizer;
 mod short_tokens;
 pub mod special;
+mod token_filter;
 mod token_table;
 
 pub use error::BpeError;
@@ -78,7 +81,7 @@ pub struct Table {
     pub ranks: usize,
 }
 
-/// Memory of an encoder that is used again: keep one for each thread.
+/// Memory of an encoder that is used again: keep one for each vocabulary and thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
     merge: MergeScratch,

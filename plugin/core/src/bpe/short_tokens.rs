@@ -6,13 +6,32 @@ use super::token_table::NONE;
 /// Bytes of the longest token in this table.
 pub(super) const BYTES_MAX: usize = 5;
 
-/// Slots for each token, so that a search takes two or three steps.
-const SLOTS_PER_TOKEN: usize = 2;
+/// Slots for each three tokens: nearly every search is for a token, and takes one or two steps.
+const SLOTS_PER_THREE_TOKENS: usize = 4;
 const EMPTY: u64 = u64::MAX;
 /// The key of no bytes, which is never looked for.
 const FORGOTTEN: u64 = 0;
 /// A rank has 20 bits ([`crate::limits::MODEL_VOCAB_MAX`]), a key the 43 above it.
 const RANK_BITS: u32 = 20;
+
+/// One to five bytes and their hash.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShortKey {
+    key: u64,
+    pub(super) hash: u64,
+}
+
+impl ShortKey {
+    /// Of the bytes that `word` holds. How many they are is part of the key: without that, two
+    /// texts of zeros were one.
+    #[inline]
+    pub(super) fn new(word: u64, bytes: usize) -> ShortKey {
+        let key = word << 3 | bytes as u64;
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = hash ^ hash >> 29;
+        ShortKey { key, hash }
+    }
+}
 
 /// Open addressing with linear probing.
 #[derive(Debug)]
@@ -20,16 +39,14 @@ pub(super) struct ShortTokens(Vec<u64>);
 
 impl ShortTokens {
     pub(super) fn with_capacity(tokens: usize) -> ShortTokens {
-        ShortTokens(vec![EMPTY; (tokens * SLOTS_PER_TOKEN).max(2)])
+        ShortTokens(vec![EMPTY; (tokens * SLOTS_PER_THREE_TOKENS / 3).max(2)])
     }
 
     /// Enters a token; the first of two with the same bytes stays.
-    pub(super) fn insert(&mut self, word: u64, bytes: usize, rank: u32) {
-        if bytes == 0 {
-            return;
-        }
-        let key = key(word, bytes);
+    pub(super) fn insert(&mut self, key: ShortKey, rank: u32) {
         let mut at = self.home(key);
+        let ShortKey { key, .. } = key;
+        // There are more slots than tokens.
         while let Some(entry) = self.0.get_mut(at) {
             if *entry == EMPTY {
                 *entry = key << RANK_BITS | u64::from(rank);
@@ -42,14 +59,11 @@ impl ShortTokens {
         }
     }
 
-    /// The rank of the bytes that `word` holds, the first one lowest, or [`NONE`].
+    /// The rank of these bytes, the first one lowest, or [`NONE`].
     #[inline]
-    pub(super) fn rank(&self, word: u64, bytes: usize) -> u32 {
-        if bytes == 0 {
-            return NONE;
-        }
-        let key = key(word, bytes);
+    pub(super) fn rank(&self, key: ShortKey) -> u32 {
         let mut at = self.home(key);
+        let ShortKey { key, .. } = key;
         while let Some(&entry) = self.0.get(at) {
             if entry >> RANK_BITS == key {
                 return entry as u32 & ((1 << RANK_BITS) - 1);
@@ -63,9 +77,9 @@ impl ShortTokens {
     }
 
     /// Takes a token out: searches go on behind it.
-    pub(super) fn forget(&mut self, word: u64, bytes: usize, rank: u32) {
-        let entry = key(word, bytes) << RANK_BITS | u64::from(rank);
-        let mut at = self.home(key(word, bytes));
+    pub(super) fn forget(&mut self, key: ShortKey, rank: u32) {
+        let entry = key.key << RANK_BITS | u64::from(rank);
+        let mut at = self.home(key);
         while let Some(slot) = self.0.get_mut(at).filter(|slot| **slot != EMPTY) {
             if *slot == entry {
                 *slot = FORGOTTEN;
@@ -76,24 +90,13 @@ impl ShortTokens {
     }
 
     #[inline]
-    fn home(&self, key: u64) -> usize {
-        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let hash = hash ^ hash >> 29;
-        (((hash >> 32) * self.0.len() as u64) >> 32) as usize
+    fn home(&self, key: ShortKey) -> usize {
+        (((key.hash >> 32) * self.0.len() as u64) >> 32) as usize
     }
 
     #[inline]
     fn after(&self, slot: usize) -> usize {
-        if slot + 1 == self.0.len() {
-            0
-        } else {
-            slot + 1
-        }
+        let next = slot.wrapping_add(1);
+        if next == self.0.len() { 0 } else { next }
     }
-}
-
-/// The bytes and how many they are: without the number, two texts of zeros were one.
-#[inline]
-fn key(word: u64, bytes: usize) -> u64 {
-    word << 3 | bytes as u64
 }

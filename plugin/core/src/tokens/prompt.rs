@@ -39,12 +39,29 @@ impl Basis {
 impl PromptTokens {
     /// For the models that the requested name stands for.
     pub fn of(config: &Config, vocabularies: &mut Vocabularies, request: &Request) -> PromptTokens {
+        let mut tokens = PromptTokens::default();
+        tokens.count(config, vocabularies, request);
+        tokens
+    }
+
+    /// The estimate alone, for decisions that may make the count unnecessary:
+    /// [`PromptTokens::count`] makes up for it.
+    pub fn estimated(request: &Request) -> PromptTokens {
+        PromptTokens {
+            exact: Vec::new(),
+            estimate: Some(Count::of_request(request)),
+        }
+    }
+
+    /// Counts what the models' vocabularies can count, and estimates where none can.
+    pub fn count(&mut self, config: &Config, vocabularies: &mut Vocabularies, request: &Request) {
         let named = config.find_model(&request.model);
         let listed = config.find_virtual(&request.model);
         let listed = listed.map_or(&[][..], |listed| &listed.members);
-        let mut tokens = PromptTokens::default();
         let mut counted: Vec<(usize, Option<u64>)> = Vec::new();
         let mut is_whole = true;
+        vocabularies.begin();
+        self.exact.clear();
         for &model in named.iter().chain(listed) {
             let exact = vocabularies.of_model(model).and_then(|position| {
                 let known = counted.iter().find(|(known, _)| *known == position);
@@ -56,14 +73,13 @@ impl PromptTokens {
                 exact
             });
             match exact {
-                Some(exact) => tokens.exact.push((model, exact)),
+                Some(exact) => self.exact.push((model, exact)),
                 None => is_whole = false,
             }
         }
-        if !is_whole || tokens.exact.is_empty() {
-            tokens.estimate = Some(Count::of_request(request));
+        if self.estimate.is_none() && (!is_whole || self.exact.is_empty()) {
+            self.estimate = Some(Count::of_request(request));
         }
-        tokens
     }
 
     /// For one model; `calibration` corrects an estimate.

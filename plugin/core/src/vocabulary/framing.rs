@@ -1,7 +1,7 @@
 //! What a model reads of a chat beside the messages: the words and control tokens that a chat
 //! template puts around them, or a provider's rule of so many tokens a message.
 
-use super::count::Tally;
+use super::count::{Stop, Tally};
 use crate::wire::{Message, Role};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -111,9 +111,8 @@ impl Framing {
             }
     }
 
-    /// Adds the tokens of a chat that it knows to `tally`; `None` where they are more than its
-    /// limit.
-    pub(super) fn count(&self, messages: &[Message], tally: &mut Tally<'_>) -> Option<()> {
+    /// Adds the tokens of a chat that it knows to `tally`.
+    pub(super) fn count(&self, messages: &[Message], tally: &mut Tally<'_>) -> Result<(), Stop> {
         match self {
             Framing::PerMessage {
                 message: each,

@@ -4,7 +4,7 @@
 
 use super::{CountScratch, Counted, Vocabulary};
 use crate::config::{Config, ModelIndex, VocabularySource};
-use crate::limits::{VOCABULARY_FILE_BYTES_MAX, VOCABULARY_RETRY_MS_MAX};
+use crate::limits::{EXACT_COUNT_BYTES_MAX, VOCABULARY_FILE_BYTES_MAX, VOCABULARY_RETRY_MS_MAX};
 use crate::wire::Request;
 use std::borrow::Cow;
 
@@ -80,6 +80,7 @@ impl Vocabularies {
     pub fn new(config: &Config, embedded: &[Embedded]) -> Vocabularies {
         let mut vocabularies = Vocabularies {
             source: config.vocabularies.clone(),
+            scratch: CountScratch::remembering(&config.secret),
             ..Vocabularies::default()
         };
         for model in &config.models {
@@ -110,6 +111,18 @@ impl Vocabularies {
     pub fn are_pending(&self) -> bool {
         let loaded = |entry: &Entry| matches!(entry.state, State::Loaded(_));
         !self.entries.iter().all(loaded)
+    }
+
+    /// Reads one that needs no fetching; [`Progress::Nothing`] where there is none.
+    pub fn read_embedded(&mut self, now_ns: u64) -> Progress {
+        let mut entries = self.entries.iter().enumerate();
+        let found = entries.find_map(|(index, entry)| match &entry.state {
+            State::Here(Cow::Borrowed(file)) => Some((index, *file)),
+            _ => None,
+        });
+        found.map_or(Progress::Nothing, |(index, file)| {
+            self.read(index, Cow::Borrowed(file), now_ns)
+        })
     }
 
     /// One step towards having all: to be called again after everything but [`Progress::Nothing`].
@@ -208,10 +221,19 @@ impl Vocabularies {
         matches!(entry.state, State::Loaded(_)).then_some(position)
     }
 
+    /// Another request comes: of its texts that were not counted before, all vocabularies together
+    /// tokenize `EXACT_COUNT_BYTES_MAX` at most.
+    pub fn begin(&mut self) {
+        self.scratch.allow(EXACT_COUNT_BYTES_MAX);
+    }
+
     /// Counts a prompt with the vocabulary at this position, up to `limit` tokens.
     pub fn count(&mut self, position: usize, request: &Request, limit: u64) -> Counted {
         match self.entries.get(position).map(|entry| &entry.state) {
-            Some(State::Loaded(vocabulary)) => vocabulary.count(request, limit, &mut self.scratch),
+            Some(State::Loaded(vocabulary)) => {
+                self.scratch.count_for(position);
+                vocabulary.count(request, limit, &mut self.scratch)
+            }
             _ => Counted::Unknown,
         }
     }

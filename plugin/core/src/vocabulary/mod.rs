@@ -5,19 +5,21 @@
 //! serves it; `cargo xtask vocabulary` makes those of tiktoken. The filter reads it
 //! ([`Vocabulary::from_file`]) from its own module or from the backend ([`loading`]) and counts
 //! ([`Vocabulary::count`]). What cannot be counted exactly (tools, images, a template that does
-//! more than to put words around texts) is left to the estimate of [`crate::tokens`].
+//! more than to put words around texts, Anthropic's models) is left to the estimate of
+//! [`crate::tokens`].
 
 mod count;
 mod file;
 mod framing;
 pub mod loading;
+mod remembered;
 
 pub use count::CountScratch;
 pub use framing::{CONTROL_MARK, Content, FRAMED_ROLES, Framing, TemplateFraming, place};
 
-use crate::bpe::{Bpe, BpeError, Specials};
+use crate::bpe::{Bpe, BpeError, Segment, Specials};
 use crate::wire::{Endpoint, Prompt, PromptExtent, Request};
-use count::Tally;
+use count::{Stop, Tally};
 
 /// A vocabulary and its framing.
 #[derive(Debug)]
@@ -55,7 +57,8 @@ pub enum Counted {
     Exactly(u64),
     /// More than the limit.
     Over,
-    /// This vocabulary cannot say: the model reads more than we know of.
+    /// This vocabulary cannot say: the model reads more than we know of, or more than may be
+    /// tokenized.
     Unknown,
 }
 
@@ -82,7 +85,7 @@ impl Vocabulary {
 
     /// Counts the prompt of a request as its model reads it, up to `limit` tokens.
     pub fn count(&self, request: &Request, limit: u64, scratch: &mut CountScratch) -> Counted {
-        if !reads_as_text(request) {
+        if !self.reads_as_text(request) {
             return Counted::Unknown;
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -104,20 +107,41 @@ impl Vocabulary {
             Prompt::Tokens(lists) => lists.iter().try_for_each(|list| tally.add(list.len())),
         };
         match counted {
-            Some(()) => Counted::Exactly(tally.tokens() as u64),
-            None => Counted::Over,
+            Ok(()) => Counted::Exactly(tally.tokens() as u64),
+            Err(Stop::Over) => Counted::Over,
+            Err(Stop::TooMuch) => Counted::Unknown,
         }
     }
-}
 
-/// Is all that the model will read in the messages' texts, and does it read them as they are?
-fn reads_as_text(request: &Request) -> bool {
-    let known = matches!(
-        request.endpoint,
-        Endpoint::ChatCompletions | Endpoint::Completions
-    );
-    known
-        && request.extent == PromptExtent::Whole
-        && !request.has_images()
-        && request.shown_fields().next().is_none()
+    /// Is all that the model will read in the request's texts, and does it read them as they are?
+    fn reads_as_text(&self, request: &Request) -> bool {
+        let known = match request.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => true,
+            // OpenAI's models read these by OpenAI's rule. Those of a template are served by our
+            // backend, which has neither endpoint for them.
+            Endpoint::Responses => self.is_openais() && request.is_plain(),
+            Endpoint::Embeddings => self.is_openais() && !self.spells_control(&request.prompt),
+            Endpoint::Messages => false,
+        };
+        known
+            && request.extent == PromptExtent::Whole
+            && !request.has_images()
+            && request.shown_fields().next().is_none()
+    }
+
+    fn is_openais(&self) -> bool {
+        matches!(self.framing, Some(Framing::PerMessage { .. }))
+    }
+
+    /// Does a text spell a control token? Whether embedding models take it for one, OpenAI does not
+    /// say.
+    fn spells_control(&self, prompt: &Prompt) -> bool {
+        let Prompt::Text(texts) = prompt else {
+            return false;
+        };
+        texts.iter().any(|text| {
+            let mut segments = self.bpe.segments(text, Specials::Parse);
+            segments.any(|segment| matches!(segment, Segment::Special(_)))
+        })
+    }
 }

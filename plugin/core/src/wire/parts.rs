@@ -1,7 +1,9 @@
 //! Parts of a request's JSON that decisions need beside its types.
 
+use super::endpoint::Endpoint;
 use super::json::Json;
 use super::request::Request;
+use super::responses;
 
 /// Fields that have no say in the answer, or that the decision replaces: the model that serves it
 /// and the length that is asked for are known by then, and how the answer travels is replayed.
@@ -41,5 +43,11 @@ impl Request {
             .iter()
             .filter_map(|name| self.json.get(name))
             .filter(|value| !value.is_null())
+    }
+
+    /// Are the messages what the client wrote as such, text by text? Of `/v1/responses` some are
+    /// what we made of items of other kinds.
+    pub fn is_plain(&self) -> bool {
+        self.endpoint != Endpoint::Responses || responses::is_plain(&self.json)
     }
 }

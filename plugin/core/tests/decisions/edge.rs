@@ -8,7 +8,9 @@ use farthing_core::exchange::{
 use farthing_core::metrics::Metric;
 use farthing_core::store::MemoryStore;
 use farthing_core::tenant::TenantId;
+use farthing_core::vocabulary::loading::{Progress, VOCABULARIES_PATH};
 use serde_json::Value;
+use std::path::Path;
 
 pub const NS_PER_S: u64 = 1_000_000_000;
 
@@ -46,6 +48,26 @@ impl Edge {
             store: MemoryStore::new(),
             now_unix_ns: 1_800_000_000 * NS_PER_S,
             record: Vec::new(),
+        }
+    }
+
+    /// Gives the worker the vocabularies that its configuration names.
+    pub fn fetch_vocabularies(&mut self) {
+        loop {
+            match self.vm.vocabularies.step(self.now_unix_ns) {
+                Progress::Fetch(fetch) => {
+                    let name = fetch
+                        .path
+                        .strip_prefix(VOCABULARIES_PATH)
+                        .expect("its path");
+                    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.farthing");
+                    let file = folder.join(format!("vocabularies/{name}.vocabulary"));
+                    let bytes = std::fs::read(file).expect("`cargo xtask vocabulary` makes it");
+                    self.vm.vocabularies.arrived(fetch.entry, bytes);
+                }
+                Progress::Nothing => break,
+                _ => {}
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The golden table: requests and what becomes of them. The same table is run against the compiled
 //! filter in a wasm host, so it holds only what any host can drive and see.
 //!
-//! A case is a list of requests to one worker, in order. Each has `headers`, a `body` (JSON, or
-//! text), an `answer` of the upstream if it gets there (`status`, `headers`, `body`), and `expect`:
+//! A case is a list of requests to one worker, in order, which has fetched the vocabularies that
+//! its configuration names. Each has `headers`, a `body` (JSON, or text), an `answer` of the
+//! upstream if it gets there (`status`, `headers`, `body`), and `expect`:
 //! * `reply`: `status`, `headers` and `body` of a local reply, or
 //! * `forward`: `headers` set on the way upstream (null: not set), `removed` ones, and `body`
 //!   fields that were changed (null: the body travels as it came);
@@ -27,6 +28,7 @@ fn every_row_of_the_table() {
             Some(config) => table["configs"][config.as_str().unwrap()].to_string(),
         };
         let mut edge = Edge::new(&config);
+        edge.fetch_vocabularies();
         for (index, request) in case["requests"].as_array().unwrap().iter().enumerate() {
             edge.later(request["after_s"].as_u64().unwrap_or(0));
             check(&format!("{name} [{index}]"), &mut edge, request);

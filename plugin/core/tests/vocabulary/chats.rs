@@ -84,8 +84,55 @@ fn what_models_read_in_ways_of_their_own_is_not_counted() {
     let answered = r#"{"model": "m", "messages": [
         {"role": "tool", "tool_call_id": "a", "content": "1"}]}"#;
     check(CHAT, answered, ALL, Counted::Unknown);
-    let embedded = r#"{"model": "m", "input": "Hi"}"#;
-    check(Endpoint::Embeddings, embedded, ALL, Counted::Unknown);
+    let anthropic = r#"{"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "Hi"}]}"#;
+    check(Endpoint::Messages, anthropic, ALL, Counted::Unknown);
+}
+
+#[test]
+fn inputs_of_embeddings_are_counted_each() {
+    let check = |input: &str, expected: Counted| {
+        let body = format!(r#"{{"model": "m", "input": {input}}}"#);
+        check(Endpoint::Embeddings, &body, ALL, expected);
+    };
+    check(r#""Hello world""#, Counted::Exactly(2));
+    check(r#"["Hello world", "Hello"]"#, Counted::Exactly(3));
+    check("[[1, 2, 3], [4]]", Counted::Exactly(4));
+    // Nobody says what such a model makes of it.
+    check(r#"["Hello", "a<|endoftext|>"]"#, Counted::Unknown);
+}
+
+#[test]
+fn responses_are_counted_as_the_chats_that_they_are() {
+    let check = |fields: &str, expected: Counted| {
+        let body = format!(r#"{{"model": "m", {fields}}}"#);
+        check(Endpoint::Responses, &body, ALL, expected);
+    };
+    check(r#""input": "Hi""#, Counted::Exactly(8));
+    check(
+        r#""instructions": "Be brief.", "input": "Hi""#,
+        Counted::Exactly(15),
+    );
+    let items = |more: &str| {
+        format!(
+            r#""input": [{{"role": "user", "content": "Hi"}}, {{"type": "message",
+                "role": "assistant", "content": [{{"type": "output_text", "text": "Hi"}}]}}{more}]"#
+        )
+    };
+    check(&items(""), Counted::Exactly(13));
+    let call = r#", {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}"#;
+    check(&items(call), Counted::Unknown);
+    let parts = r#", {"role": "user", "content": [{"type": "input_text", "text": "a"},
+        {"type": "input_text", "text": "b"}]}"#;
+    check(&items(parts), Counted::Unknown);
+    check(
+        r#""input": "Hi", "previous_response_id": "r""#,
+        Counted::Unknown,
+    );
+    check(
+        r#""input": "Hi", "text": {"verbosity": "low"}"#,
+        Counted::Unknown,
+    );
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn each_name_is_fetched_once_and_again_after_failures() {
     )
     .unwrap();
     let mut vocabularies = Vocabularies::new(&config, &[]);
+    assert_eq!(vocabularies.read_embedded(0), Progress::Nothing);
     let at = |ms: u64| ms * NS_PER_MS;
     assert_eq!(vocabularies.step(at(0)), fetch(0, "o200k_base"));
     assert_eq!(vocabularies.step(at(0)), fetch(1, "absent"));
@@ -114,7 +115,9 @@ fn embedded_vocabularies_need_nobody() {
         "{refused}"
     );
     let mut vocabularies = Vocabularies::new(&config, &embedded);
-    assert_eq!(vocabularies.step(0), loaded("own", 1));
+    assert_eq!(vocabularies.read_embedded(0), loaded("own", 1));
+    assert_eq!(vocabularies.read_embedded(0), Progress::Nothing);
+    assert_eq!(vocabularies.step(0), Progress::Nothing);
     assert_eq!(vocabularies.of_model(ModelIndex(0)), Some(0));
     assert_eq!(vocabularies.of_model(ModelIndex(1)), None);
     assert_eq!(vocabularies.of_model(ModelIndex(9)), None);

@@ -13,6 +13,7 @@ mod adversarial;
 mod chats;
 mod files;
 mod loading;
+mod remembering;
 mod tiktoken;
 
 use farthing_core::vocabulary::Vocabulary;

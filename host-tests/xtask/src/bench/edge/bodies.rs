@@ -139,7 +139,7 @@ fn around(messages: &str, more: &str) -> Vec<u8> {
 }
 
 /// Bytes without a pattern, the same in every run (xorshift64*, Vigna 2016).
-fn noise() -> impl Iterator<Item = u8> {
+pub fn noise() -> impl Iterator<Item = u8> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     std::iter::repeat_with(move || {
         state ^= state >> 12;

@@ -12,6 +12,8 @@ mod peers;
 mod sizes;
 mod speed;
 mod streaming;
+mod texts;
+mod tokens;
 
 use super::report::Metric;
 use crate::cli::BenchOptions;
@@ -29,10 +31,11 @@ type Part = (
     fn(&mut Lab) -> Result<Vec<Metric>, XtaskError>,
 );
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("speed", speed::run),
     ("sizes", sizes::run),
     ("streaming", streaming::run),
+    ("tokens", tokens::run),
     ("memory", memory::run),
     (PEERS, peers::run),
 ];

@@ -7,4 +7,4 @@ mod request;
 
 pub(super) use answer::{ResponseCollector, is_complete};
 pub(super) use replay::replay;
-pub(super) use request::parse;
+pub(super) use request::{is_plain, parse};

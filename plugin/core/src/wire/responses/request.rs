@@ -45,6 +45,30 @@ const READ_WHOLE: [&str; 22] = [
 /// Fields by which the provider adds to the prompt what it has stored.
 const STORED_CONTEXT: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
+/// Are all items messages of one text each? Calls, reasoning and joined parts are read as text by
+/// us, which is not how the model reads them.
+pub(in crate::wire) fn is_plain(json: &Json) -> bool {
+    let is_text = |part: &Json| {
+        let kind = part.get("type").and_then(Json::as_str);
+        matches!(kind, Some("input_text" | "output_text" | "text"))
+    };
+    let is_plain = |item: &Json| {
+        let kind = item.get("type").and_then(Json::as_str);
+        let content = item.get("content");
+        matches!(kind, None | Some("message"))
+            && match content.and_then(Json::as_array) {
+                Some([part]) => is_text(part),
+                Some(_) => false,
+                None => content.and_then(Json::as_str).is_some(),
+            }
+    };
+    match json.get("input") {
+        Some(Json::Array(items)) => items.iter().all(is_plain),
+        Some(input) => input.as_str().is_some(),
+        None => false,
+    }
+}
+
 /// Reads and checks a request.
 pub(in crate::wire) fn parse(fields: &Fields<'_>) -> Result<Request, ApiError> {
     let model = parse_model(fields)?;
