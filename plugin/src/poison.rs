@@ -4,6 +4,7 @@
 mod effects;
 mod embedded;
 mod filter;
+mod held_headers;
 mod host;
 mod root;
 mod worker;
@@ -15,6 +16,10 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 /// The request header that says where to trap: the name of a callback, to do so in the place of its
 /// work, or `after` and that name. The answer to a callout is poisoned by beginning with this.
 const MARK: &str = "x-poison";
+
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);

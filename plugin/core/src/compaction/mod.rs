@@ -18,7 +18,8 @@ mod fold;
 pub use fold::fold_whitespace;
 
 use crate::tokens::{Calibration, Count};
-use crate::wire::compact::{Edit, Parts, edited, has_cache_mark, has_loose_space};
+use crate::wire::compact::{Edit, Parts, edited, has_cache_mark};
+use crate::wire::json::Spacing;
 use crate::wire::{Request, Role};
 
 /// May white space in the user's text be folded?
@@ -69,11 +70,11 @@ impl Plan {
         self.saved_tokens
     }
 
-    /// The request without all that. It is judged in the place of the other, whose body is given:
-    /// counted, routed, and looked up in the cache.
-    pub fn apply(&self, request: Request, body: &[u8]) -> Request {
+    /// The request without all that. It is judged in the place of the other: counted, routed, and
+    /// looked up in the cache.
+    pub fn apply(&self, request: Request) -> Request {
         if self.is_empty() && !request.has_null_fields() {
-            let is_compacted = has_loose_space(body) && !has_cache_mark(&request);
+            let is_compacted = request.spacing == Spacing::Loose && !has_cache_mark(&request);
             return Request {
                 is_compacted,
                 ..request

@@ -67,7 +67,7 @@ pub(super) fn decide(
             return Decision::Replied;
         }
     };
-    let (request, saved) = compact(caller, &vm.config, request, body);
+    let (request, saved) = compact(caller, &vm.config, request);
     match judge(caller, vm, env, request, saved, body, effects) {
         Ok(decision) => decision,
         Err((request, error)) => {
@@ -78,12 +78,7 @@ pub(super) fn decide(
 }
 
 /// The request without what its model need not read, unless that is only recorded.
-fn compact(
-    caller: &Caller,
-    config: &Config,
-    request: Request,
-    body: &[u8],
-) -> (Request, Compacted) {
+fn compact(caller: &Caller, config: &Config, request: Request) -> (Request, Compacted) {
     if config.compaction == CompactionConfig::Disabled {
         return (request, Compacted::default());
     }
@@ -94,7 +89,7 @@ fn compact(
     if route.is_some_and(|route| !route.acts(Policy::Compaction)) {
         return (request, Compacted::Shadow { tokens });
     }
-    let request = plan.apply(request, body);
+    let request = plan.apply(request);
     let tokens = if request.is_compacted { tokens } else { 0 };
     (request, Compacted::Done { tokens })
 }

@@ -1,5 +1,4 @@
-//! Where the texts of a request stand in its JSON, a request without some of them, and whether its
-//! body has white space that says nothing.
+//! Where the texts of a request stand in its JSON, and a request without some of them.
 
 use super::chat::Role;
 use super::completions::Prompt;
@@ -201,33 +200,6 @@ pub fn edited(request: &Request, edits: &[Edit]) -> Option<Request> {
 /// Is there a mark for the provider's cache anywhere in this request?
 pub fn has_cache_mark(request: &Request) -> bool {
     has_mark(&request.json)
-}
-
-/// Is there white space between the values of this JSON, or around them? It must have been read
-/// without an error. Ends at the first that it finds.
-pub fn has_loose_space(json: &[u8]) -> bool {
-    let mut bytes = json.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => return true,
-            b'"' => skip_string(&mut bytes),
-            _ => {}
-        }
-    }
-    false
-}
-
-/// Goes on behind the string that has just begun.
-fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return,
-            b'\\' => {
-                let _ = bytes.next();
-            }
-            _ => {}
-        }
-    }
 }
 
 fn items<'a>(request: &'a Request, field: &str) -> &'a [Json] {

@@ -39,6 +39,15 @@ pub enum Number {
     Float(f64),
 }
 
+/// Is there white space between the values of a document, or around them? It says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Spacing {
+    /// None at all.
+    #[default]
+    None,
+    Loose,
+}
+
 impl Json {
     /// Reads one document and nothing after it.
     ///
@@ -47,6 +56,11 @@ impl Json {
     /// neither 64 bits nor a double), `DuplicateKey`, `TooDeep`, and `InvalidValue` for more than
     /// `JSON_VALUES_MAX` values.
     pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        read::read(bytes).map(|(tree, _)| tree)
+    }
+
+    /// [`Json::parse`], with what stands between its values.
+    pub(super) fn parse_spaced(bytes: &[u8]) -> Result<(Self, Spacing), ApiError> {
         read::read(bytes)
     }
 

@@ -2,7 +2,7 @@
 //! what is JSON but could be read in two ways is refused in ours.
 
 use super::scan::plain_bytes;
-use super::{Json, Number, echo};
+use super::{Json, Number, Spacing, echo};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX};
 use serde::de::IgnoredAny;
@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 /// Objects up to this many keys look for a duplicate by a scan, larger ones by sorting.
 const KEYS_SCANNED_MAX: usize = 16;
 
-/// [`Json::parse`].
-pub(super) fn read(bytes: &[u8]) -> Result<Json, ApiError> {
+/// [`Json::parse_spaced`].
+pub(super) fn read(bytes: &[u8]) -> Result<(Json, Spacing), ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         invalid(format!(
@@ -30,12 +30,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Json, ApiError> {
         rest: text,
         depth: 0,
         values: 0,
+        spacing: Spacing::None,
     };
-    let tree = reader.document();
-    tree.map_err(|stop| match stop {
+    let tree = reader.document().map_err(|stop| match stop {
         Stop::Syntax => invalid(format!("the body is not valid JSON: {}", complaint(text))),
         Stop::Refused(fault) => fault.into_api_error(),
-    })
+    })?;
+    Ok((tree, reader.spacing))
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {
@@ -118,6 +119,7 @@ struct Reader<'t> {
     rest: &'t str,
     depth: usize,
     values: usize,
+    spacing: Spacing,
 }
 
 impl<'t> Reader<'t> {
@@ -145,7 +147,10 @@ impl<'t> Reader<'t> {
     fn skip_space(&mut self) {
         let space = |byte: &&u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
         let spaces = self.rest.as_bytes().iter().take_while(space).count();
-        self.rest = self.rest.get(spaces..).unwrap_or_default();
+        if spaces > 0 {
+            self.spacing = Spacing::Loose;
+            self.rest = self.rest.get(spaces..).unwrap_or_default();
+        }
     }
 
     /// Takes this byte, if it is the next after white space.
