@@ -160,10 +160,9 @@ fn prompts_are_counted_with_the_vocabulary_that_was_fetched() {
     let told = native(Endpoint::Completions, &bare).to_string();
     assert_eq!(seen.header("x-farthing-prompt-tokens"), Some(told.as_str()));
     // What the model reads in a way of its own, and a model without a vocabulary.
-    let mut tools = chat(SMALL, "Use it.");
-    tools["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
-    tools["model"] = LARGE.into();
-    check_basis(&edge.ask("exact", &tools), "estimated");
+    let mut form = chat(SMALL, "Say it as JSON.");
+    form["response_format"] = json!({"type": "json_object"});
+    check_basis(&edge.ask("exact", &form), "estimated");
     check_basis(&edge.ask("exact", &chat(LARGE, "Hi")), "estimated");
     // More than is tokenized of one request.
     let long = "The quick brown fox. ".repeat(EXACT_COUNT_BYTES_MAX / 20);

@@ -1,6 +1,7 @@
-//! What exact counting costs in Envoy: requests whose texts were never counted beside requests whose
-//! texts are remembered, both through one filter with o200k_base inside. What the first take beyond
-//! the second is the tokenizing; processor time and not latency, because that is disturbed less.
+//! What exact counting costs in Envoy: requests whose texts were never counted, beside requests
+//! whose texts are remembered, both through one filter with o200k_base inside. What the first take
+//! beyond the second is the tokenizing; processor time and not latency, because that is disturbed
+//! less.
 
 use super::configs;
 use super::lab::{Arm, HEADERS, Lab, PATH};
