@@ -1,12 +1,15 @@
 //! Messages to prompts, by the models' own templates; and that no message reaches beyond its turn.
 
+mod adversarial;
 mod model_files;
 
 use farthing_backend::text::{
     ChatPrompt, ChatTemplate, GenerationPrompt, Specials, Tokenizer, TokenizerSource,
+    vocabulary_file,
 };
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_core::limits::{MESSAGES_MAX, REQUEST_BODY_BYTES_MAX};
+use farthing_core::vocabulary::{CountScratch, Counted, Vocabulary};
 use farthing_core::wire::{Endpoint, Request, parse};
 use model_files::{BOTH, QWEN, SMOLLM2, tokenizer_source};
 use serde_json::json;
@@ -327,5 +330,55 @@ fn the_largest_chat_renders() {
     for model in MODELS.iter() {
         let (spelled, _) = rendered(model, &model.template, &body).expect("it renders");
         assert!(spelled.len() > MESSAGES_MAX * content.len());
+    }
+}
+
+/// Chats that are counted by a vocabulary file.
+const COUNTED_CHATS: usize = 400;
+const COUNTED_SEED: u64 = 0x636f_756e_7465_6421;
+
+/// Orders of roles: as chats have them, and as they should not.
+const COUNTED_ORDERS: [&[&str]; 6] = [
+    &["user"],
+    &["system", "user"],
+    &["system", "user", "assistant", "user"],
+    &["user", "assistant", "user", "assistant", "user"],
+    &["developer", "user", "user"],
+    &["assistant"],
+];
+
+/// The filter counts with the file that the backend makes of a model, and the backend encodes: the
+/// same tokens, those of the template included.
+#[test]
+fn a_vocabulary_file_counts_what_the_backend_encodes() {
+    println!("seed {COUNTED_SEED:#x}");
+    let texts = adversarial::strings(COUNTED_SEED, COUNTED_CHATS);
+    for model in MODELS.iter() {
+        let file = vocabulary_file(&model.tokenizer, Some(&model.template));
+        let vocabulary = Vocabulary::from_file(&file).expect("our own file");
+        let mut scratch = CountScratch::default();
+        let mut texts = texts.iter().cycle();
+        let mut exact = 0;
+        for number in 0..COUNTED_CHATS {
+            let message = |role: &&str| {
+                let (_, text) = texts.next().expect("a cycle does not end");
+                json!({"role": role, "content": text})
+            };
+            let roles = COUNTED_ORDERS[number % COUNTED_ORDERS.len()];
+            let messages: Vec<_> = roles.iter().map(message).collect();
+            let body = json!({"model": "m", "messages": messages}).to_string();
+            let encoded = rendered(model, &model.template, &body);
+            match vocabulary.count(&request(&body), u64::MAX, &mut scratch) {
+                Counted::Exactly(tokens) => {
+                    let (_, ids) = encoded.expect("what is counted can be rendered");
+                    assert_eq!(tokens, ids.len() as u64, "{body}");
+                    exact += 1;
+                }
+                // A framing that does not know such a chat leaves it to the estimate.
+                Counted::Unknown => {}
+                Counted::Over => panic!("over no limit: {body}"),
+            }
+        }
+        assert!(exact > COUNTED_CHATS / 2, "{exact} of {COUNTED_CHATS}");
     }
 }

@@ -90,6 +90,14 @@ const KINDS: &[(&str, &[&str])] = &[
             "\\", "$", " ", "\n", "\r\n", "a",
         ],
     ),
+    // Lone surrogates as JSON escapes them: to a tokenizer they are text like any other.
+    (
+        "escapes",
+        &[
+            "\\ud83d", "\\ude00", "\\uD800", "\\u0041", "\\n", "\\\"", "\\", "\"", "u", "d83d",
+            " ", "\n", "é",
+        ],
+    ),
     (
         "controls",
         &[
