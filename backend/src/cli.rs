@@ -23,12 +23,29 @@ pub struct Cli {
 pub enum Command {
     /// Load the models and answer requests until SIGINT or SIGTERM.
     Serve(ServeArgs),
+    /// Make the file from which the filter counts a model's prompts.
+    Vocabulary(VocabularyArgs),
     /// Learn from labelled data what the filter decides by.
     #[command(subcommand)]
     Calibrate(Calibrate),
     /// Measure on labelled data what the filter decides by.
     #[command(subcommand)]
     Eval(Eval),
+}
+
+/// Arguments of `farthing vocabulary`.
+#[derive(Debug, Args)]
+pub struct VocabularyArgs {
+    /// A GGUF file, or Hugging Face's tokenizer.json.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Where the vocabulary is written.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The model's Jinja chat template, which tokenizer.json does not hold: without one, chats are
+    /// not counted.
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
 }
 
 /// What `farthing calibrate` learns.

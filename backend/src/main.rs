@@ -1,5 +1,5 @@
-//! `farthing`: arguments to configuration, configuration to a running server or to what is learned
-//! from data, errors to exit codes.
+//! `farthing`: arguments to configuration, configuration to a running server or to a file that the
+//! filter reads, errors to exit codes.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use farthing_backend::cli::{Calibrate, Cli, Command, Eval, ServeArgs};
 use farthing_backend::config::Config;
 use farthing_backend::error::BackendError;
 use farthing_backend::server::process;
+use farthing_backend::vocabulary;
 
 /// A wrong configuration, as for a wrong command line (clap exits with the same).
 const EXIT_CONFIG: u8 = 2;
@@ -17,6 +18,7 @@ const EXIT_CONFIG: u8 = 2;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve(&args),
+        Command::Vocabulary(args) => vocabulary::run(&args),
         Command::Calibrate(Calibrate::Router(args)) => {
             calibrate::calibrate_router(&args).map_err(BackendError::from)
         }

@@ -355,7 +355,7 @@ fn a_vocabulary_file_counts_what_the_backend_encodes() {
     let texts = adversarial::strings(COUNTED_SEED, COUNTED_CHATS);
     for model in MODELS.iter() {
         let file = vocabulary_file(&model.tokenizer, Some(&model.template));
-        let vocabulary = Vocabulary::from_file(&file).expect("our own file");
+        let vocabulary = Vocabulary::from_file(file.into()).expect("our own file");
         let mut scratch = CountScratch::default();
         let mut texts = texts.iter().cycle();
         let mut exact = 0;

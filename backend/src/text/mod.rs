@@ -10,6 +10,7 @@ mod control_marks;
 mod detokenizer;
 mod framing;
 mod gguf_source;
+mod hugging_face_source;
 mod stop;
 mod template_functions;
 mod template_values;

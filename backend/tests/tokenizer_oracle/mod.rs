@@ -19,6 +19,7 @@ pub enum Added {
     /// Control tokens and user-defined ones.
     All,
     /// User-defined ones only.
+    #[allow(dead_code, reason = "not every test that has this module needs it")]
     UserDefined,
 }
 

@@ -115,6 +115,15 @@ impl Metric {
         self
     }
 
+    /// Adds to what a reader must know.
+    pub fn also(self, more: &str) -> Metric {
+        let note = match &self.note {
+            Some(note) => format!("{note}; {more}"),
+            None => more.to_string(),
+        };
+        self.note(note)
+    }
+
     /// The target and whether it is met, for a reader.
     fn verdict(&self) -> String {
         let (Some(target), Some(goal)) = (self.target, self.goal) else {

@@ -9,6 +9,7 @@ mod gateways;
 mod lab;
 mod memory;
 mod peers;
+mod reasons;
 mod sizes;
 mod speed;
 mod streaming;
@@ -64,5 +65,5 @@ pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<Vec<Metric>,
             names.join(", ")
         )));
     }
-    Ok(metrics)
+    Ok(reasons::explain(metrics))
 }
