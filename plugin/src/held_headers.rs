@@ -1,5 +1,5 @@
-//! The headers of a message that the host holds, and what is to change in them. A call into the host
-//! costs about as much for one header as for a few, so many changes are made by one call.
+//! The headers of a message that the host holds, and what is to change in them. A call into the
+//! host costs about as much for one header as for a few, so many changes are made by one call.
 
 use crate::host::{self, Message};
 

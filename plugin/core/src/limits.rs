@@ -234,8 +234,8 @@ pub const CACHE_SKETCH_HALVE_AFTER: u64 = 4;
 pub const FLIGHT_FOLLOWERS_MAX: usize = 64;
 /// Requests of one worker that wait so: each is a stream that Envoy holds.
 pub const FLIGHT_WAITING_MAX: usize = 256;
-/// Bytes of their bodies together.
-pub const FLIGHT_WAITING_BYTES_MAX: usize = 8 << 20;
+/// Bytes of their bodies together; read, they may take a dozen times as much.
+pub const FLIGHT_WAITING_BYTES_MAX: usize = 6 << 20;
 /// A request that has waited so long goes upstream by itself: longer than most answers take, and
 /// well within the idle timeout of a stream in Envoy.
 pub const FLIGHT_WAIT_MS: u64 = 30_000;

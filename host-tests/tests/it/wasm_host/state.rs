@@ -21,7 +21,7 @@ pub struct Stream {
 }
 
 /// What came of a call that the filter made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CalloutAnswer {
     pub headers: HeaderMap,
     pub body: Buffer,

@@ -1,5 +1,5 @@
-//! Tests of 64 bytes at once, which answer a bit for each byte, the first one's lowest. With SIMD in
-//! wasm, where requests are counted in the callbacks of a worker; byte by byte elsewhere.
+//! Tests of 64 bytes at once, which answer a bit for each byte, the first one's lowest. With SIMD
+//! in wasm, where requests are counted in the callbacks of a worker; byte by byte elsewhere.
 
 /// Bytes that are tested together.
 pub(super) const BLOCK_BYTES: usize = 64;

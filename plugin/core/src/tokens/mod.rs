@@ -97,8 +97,8 @@ impl Count {
         self.text(message.content.as_bytes())
     }
 
-    /// Adds text, at about the same cost for every byte. Bytes that are not UTF-8 count as what they
-    /// look like. Answers how many words begin with a letter or a digit after white space.
+    /// Adds text, at about the same cost for every byte. Bytes that are not UTF-8 count as what
+    /// they look like. Answers how many words begin with a letter or a digit after white space.
     pub fn text(&mut self, text: &[u8]) -> u64 {
         let sums = Sums::of(text);
         self.plain = self.plain.saturating_add(sums.plain);

@@ -1,5 +1,5 @@
-//! What the bytes of a text weigh, 64 at a time: each class of characters is a word of bits, and what
-//! depends on neighbours is a shift.
+//! What the bytes of a text weigh, 64 at a time: each class of characters is a word of bits, and
+//! what depends on neighbours is a shift.
 
 use super::lanes::{BLOCK_BYTES, Block};
 
