@@ -3,7 +3,7 @@
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use crate::InstructionSet;
+use crate::{HEAD_DIM_MAX, InstructionSet};
 
 /// Rows of f16 in memory.
 pub(crate) struct Rows {
@@ -41,10 +41,17 @@ pub(crate) fn widen_rows(
 
 /// Writes `values` to `half`, rounded to nearest. What is beyond f16 becomes its largest number:
 /// an infinite key or value would make every later product undefined.
+///
+/// # Panics
+/// If the lengths differ, or exceed [`HEAD_DIM_MAX`].
 pub(crate) fn narrow(values: &[f32], half: &mut [u16]) {
-    for (half, value) in half.iter_mut().zip(values) {
-        *half = f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())).to_bits();
+    let mut clamped = [0.0; HEAD_DIM_MAX];
+    let clamped = &mut clamped[..values.len()];
+    for (clamped, value) in clamped.iter_mut().zip(values) {
+        *clamped = value.clamp(f16::MIN.to_f32_const(), f16::MAX.to_f32_const());
     }
+    half.reinterpret_cast_mut::<f16>()
+        .convert_from_f32_slice(clamped);
 }
 
 #[cfg(target_arch = "x86_64")]

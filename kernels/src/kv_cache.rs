@@ -5,8 +5,12 @@
 //! `[layer][block][kv_head][head_dim][slot]`: the scores of neighbouring positions then lie side
 //! by side in a register, and no sum across one is needed.
 
+use crate::disjoint::Disjoint;
 use crate::half_float::narrow;
-use crate::{HEAD_DIM_MAX, KV_CACHE_BYTES_MAX, KernelError};
+use crate::{AttentionRow, HEAD_DIM_MAX, KV_CACHE_BYTES_MAX, KernelError, TASK_NS_MIN, ThreadPool};
+
+/// Elements that a thread narrows and stores in a nanosecond, about.
+const ELEMENTS_PER_NS: usize = 1;
 
 /// The paged cache of one model.
 pub struct KvCache {
@@ -64,32 +68,66 @@ impl KvCache {
         })
     }
 
-    /// Stores one token's key and value, each `[kv_heads, head_dim]`, at
-    /// `slot = block * block_size + offset`.
+    /// Stores keys and values, each `[rows.len(), kv_heads, head_dim]`, in the last place that each
+    /// row sees.
     ///
     /// # Panics
-    /// If layer or slot is out of range or a length is wrong.
-    pub fn write(&mut self, layer: usize, slot: usize, key: &[f32], value: &[f32]) {
-        let width = self.kv_heads * self.head_dim;
+    /// If layer or a block is out of range, a context is zero or longer than its block table, or
+    /// a length is wrong.
+    pub fn write(
+        &mut self,
+        pool: &ThreadPool,
+        layer: usize,
+        rows: &[AttentionRow<'_>],
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let (head_dim, block_size, kv_heads) = (self.head_dim, self.block_size, self.kv_heads);
+        let width = kv_heads * head_dim;
         assert!(
-            key.len() == width && value.len() == width,
-            "key and value are {width} wide"
+            keys.len() == rows.len() * width && values.len() == keys.len(),
+            "keys and values are [{}, {width}]",
+            rows.len()
         );
-        let (block, offset) = (slot / self.block_size, slot % self.block_size);
-        let row = &mut [0; HEAD_DIM_MAX][..self.head_dim];
-        for head in 0..self.kv_heads {
-            let page = self.page_start(layer, block, head);
-            let of = head * self.head_dim..(head + 1) * self.head_dim;
-            let value_at = page + offset * self.head_dim;
-            narrow(
-                &value[of.clone()],
-                &mut self.values[value_at..value_at + self.head_dim],
-            );
-            narrow(&key[of], row);
-            for (dimension, &bits) in row.iter().enumerate() {
-                self.keys[page + dimension * self.block_size + offset] = bits;
+        let starts: Vec<(usize, usize)> = rows
+            .iter()
+            .map(|row| {
+                let position = row.context.checked_sub(1).expect("a row sees itself");
+                let block = row.block_table[position / block_size] as usize;
+                (self.page_start(layer, block, 0), position % block_size)
+            })
+            .collect();
+        let page = block_size * head_dim;
+        let worthwhile = 2 * keys.len() / ELEMENTS_PER_NS / TASK_NS_MIN;
+        let tasks = worthwhile.clamp(1, kv_heads);
+        let (all_keys, all_values) = (
+            Disjoint::new(&mut self.keys),
+            Disjoint::new(&mut self.values),
+        );
+        pool.run(tasks, &|task| {
+            for head in kv_heads * task / tasks..kv_heads * (task + 1) / tasks {
+                for (row, &(start, offset)) in starts.iter().enumerate() {
+                    let at = start + head * page;
+                    let from = row * width + head * head_dim;
+                    // SAFETY: a head's pages belong to one task.
+                    let (key_page, value_page) = unsafe {
+                        (
+                            all_keys.slice(at..at + page),
+                            all_values.slice(at..at + page),
+                        )
+                    };
+                    let mut key = [0; HEAD_DIM_MAX];
+                    let key = &mut key[..head_dim];
+                    narrow(&keys[from..from + head_dim], key);
+                    let column = key_page[offset..].iter_mut().step_by(block_size);
+                    for (place, &bits) in column.zip(key.iter()) {
+                        *place = bits;
+                    }
+                    let value = &mut value_page[offset * head_dim..][..head_dim];
+                    narrow(&values[from..from + head_dim], value);
+                }
             }
-        }
+        });
     }
 
     /// Tokens of a block.

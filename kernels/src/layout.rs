@@ -42,6 +42,11 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
+    /// Whether products are of integers; else they are of the activations' values.
+    pub fn is_quantized(self) -> bool {
+        !matches!(self, Layout::F32 | Layout::F16 | Layout::BF16)
+    }
+
     /// Bytes of one tile's quants for `cols` columns.
     pub fn quant_bytes(self, cols: usize) -> usize {
         match self {

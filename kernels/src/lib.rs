@@ -34,7 +34,7 @@ mod rope;
 mod swiglu;
 mod thread_pool;
 
-pub use activations::Activations;
+pub use activations::{Activations, Keep};
 pub use add::{add, add_bias};
 pub use attention::{AttentionRow, Operands, paged_attention, paged_attention_with};
 pub use dequantize::dequantize_row;
@@ -43,7 +43,7 @@ pub use error::KernelError;
 pub use exp::exp;
 pub use instruction_set::InstructionSet;
 pub use kv_cache::KvCache;
-pub use matmul::{matmul, matmul_group, matmul_with};
+pub use matmul::{Store, matmul, matmul_group, matmul_with};
 pub use matrix::Matrix;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeStyle, RopeTable, rope};
@@ -62,12 +62,15 @@ pub const HEAD_DIM_MAX: usize = 256;
 pub const KV_CACHE_BYTES_MAX: usize = 64 << 30;
 /// Most threads of a pool.
 pub const THREADS_MAX: usize = 256;
-/// Pauses (about 40 ns each) that a worker without work spins before it parks, some 20 us: long
-/// enough to bridge the gap between two operations of a layer, short enough to leave the core to
-/// the proxy that shares it.
+/// Pauses (10 to 40 ns each) that a thread without work spins: long enough to bridge the gap
+/// between two operations of a layer.
 pub const SPIN_PAUSES_MAX: u32 = 500;
+/// Times that it then offers its core to other programs, some 0.2 us each where nobody wants it,
+/// before it parks: long enough for what lies between two steps. Being woken costs more than most
+/// operations of a layer take.
+pub const YIELDS_MAX: u32 = 1_000;
 /// Work that is worth a task of its own, in nanoseconds as the cost model of [`matmul`] counts.
-pub const TASK_NS_MIN: usize = 20_000;
+pub const TASK_NS_MIN: usize = 4_000;
 /// Tasks for each thread of a large operation, so that a thread that loses its core to another
 /// program delays the others by little.
 pub const TASKS_PER_THREAD: usize = 4;

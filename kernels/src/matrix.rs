@@ -78,6 +78,11 @@ impl Matrix {
         self.quants.as_slice().len() + self.scales.as_slice().len()
     }
 
+    /// Whether it is multiplied with quantized activations; else with their values.
+    pub fn is_quantized(&self) -> bool {
+        self.layout.is_quantized()
+    }
+
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }

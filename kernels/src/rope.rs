@@ -1,6 +1,7 @@
 //! Rotary position embedding: pairs of a head's dimensions turn by position * base^(-2i/dim).
 
-use crate::{HEAD_DIM_MAX, KernelError, ROPE_POSITIONS_MAX};
+use crate::instruction_set::versions;
+use crate::{HEAD_DIM_MAX, InstructionSet, KernelError, ROPE_POSITIONS_MAX};
 
 /// Which dimensions of a head make a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,21 +95,37 @@ pub fn rope(x: &mut [f32], head_dim: usize, position: usize, table: &RopeTable, 
     let pairs = head_dim / 2;
     let cosines = &table.cosines[position * pairs..][..pairs];
     let sines = &table.sines[position * pairs..][..pairs];
-    for head in x.chunks_exact_mut(head_dim) {
-        match style {
-            RopeStyle::Interleaved => {
-                let (head, _) = head.as_chunks_mut::<2>();
-                for ((pair, cos), sin) in head.iter_mut().zip(cosines).zip(sines) {
-                    *pair = turn(pair[0], pair[1], *cos, *sin);
-                }
-            }
-            RopeStyle::Halves => {
-                let (low, high) = head.split_at_mut(pairs);
-                let pairs = low.iter_mut().zip(high);
-                for (((low, high), cos), sin) in pairs.zip(cosines).zip(sines) {
-                    [*low, *high] = turn(*low, *high, *cos, *sin);
-                }
-            }
+    let set = InstructionSet::best();
+    match style {
+        RopeStyle::Interleaved => turn_neighbours(set, x, cosines, sines),
+        RopeStyle::Halves => turn_halves(set, x, cosines, sines),
+    }
+}
+
+versions! {
+    fn turn_neighbours(x: &mut [f32], cosines: &[f32], sines: &[f32]) = turn_each_neighbours;
+}
+
+versions! {
+    fn turn_halves(x: &mut [f32], cosines: &[f32], sines: &[f32]) = turn_each_halves;
+}
+
+#[inline(always)]
+fn turn_each_neighbours(x: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    for head in x.chunks_exact_mut(2 * cosines.len()) {
+        let (head, _) = head.as_chunks_mut::<2>();
+        for ((pair, cos), sin) in head.iter_mut().zip(cosines).zip(sines) {
+            *pair = turn(pair[0], pair[1], *cos, *sin);
+        }
+    }
+}
+
+#[inline(always)]
+fn turn_each_halves(x: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    for head in x.chunks_exact_mut(2 * cosines.len()) {
+        let (low, high) = head.split_at_mut(cosines.len());
+        for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+            [*low, *high] = turn(*low, *high, *cos, *sin);
         }
     }
 }

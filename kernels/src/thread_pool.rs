@@ -1,7 +1,7 @@
 //! A fork-join pool that shares its cores politely.
 //!
 //! Tasks are claimed from one atomic counter, the caller works too, and a worker that finds no
-//! work spins briefly and then parks. The caller waits only for tasks that a worker has claimed:
+//! work spins briefly, then yields its core for a while, and then parks. The caller waits only for tasks that a worker has claimed:
 //! a worker that another program keeps off its core delays nobody.
 
 use std::any::Any;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
-use crate::{SPIN_PAUSES_MAX, THREADS_MAX};
+use crate::{SPIN_PAUSES_MAX, THREADS_MAX, YIELDS_MAX};
 
 /// Threads that run the tasks of one operation together.
 pub struct ThreadPool {
@@ -50,6 +50,29 @@ struct Work {
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is never used outside a run.
 unsafe impl Send for Shared {}
+
+/// How long a thread has waited. First it spins, which answers soonest; then it offers its core to
+/// whoever wants it at each look; a thread that has lost patience parks, and being woken takes the
+/// time of several small operations.
+#[derive(Default)]
+struct Patience(u32);
+
+// === impl Patience ===
+
+impl Patience {
+    /// Waits a moment, or answers false when it has been long enough.
+    fn wait(&mut self) -> bool {
+        match self.0 {
+            0..SPIN_PAUSES_MAX => std::hint::spin_loop(),
+            SPIN_PAUSES_MAX..SPIN_AND_YIELD_MAX => std::thread::yield_now(),
+            _ => return false,
+        }
+        self.0 += 1;
+        true
+    }
+}
+
+const SPIN_AND_YIELD_MAX: u32 = SPIN_PAUSES_MAX + YIELDS_MAX;
 
 // === impl ThreadPool ===
 
@@ -131,12 +154,9 @@ impl ThreadPool {
 
     /// Waits for claimed tasks, then raises the run's panic if there was one.
     fn join(&self) {
-        let mut pauses = 0;
+        let mut patience = Patience::default();
         while self.shared.unfinished.load(Ordering::Acquire) > 0 {
-            if pauses < SPIN_PAUSES_MAX {
-                pauses += 1;
-                std::hint::spin_loop();
-            } else {
+            if !patience.wait() {
                 std::thread::park();
             }
         }
@@ -194,19 +214,16 @@ impl Shared {
         }
     }
 
-    /// A worker's life: work, spin, park.
+    /// A worker's life: work, wait, park.
     fn work_until_closed(&self, worker: usize) {
-        let mut pauses = 0;
+        let mut patience = Patience::default();
         while !self.closing.load(Ordering::SeqCst) {
             if let Some(index) = self.claim() {
                 self.work_on(index);
-                pauses = 0;
-            } else if pauses < SPIN_PAUSES_MAX {
-                pauses += 1;
-                std::hint::spin_loop();
-            } else {
+                patience = Patience::default();
+            } else if !patience.wait() {
                 self.park(worker);
-                pauses = 0;
+                patience = Patience::default();
             }
         }
     }

@@ -89,6 +89,7 @@ fn fill(shape: Shape, sequences: &[Sequence], seed: u64) -> Filled {
         shape.head_dim,
     )
     .expect("a small cache");
+    let pool = ThreadPool::new(2);
     let mut free: Vec<u32> = (0..blocks as u32).collect();
     let mut random = Random::new(seed);
     for index in (1..blocks).rev() {
@@ -105,15 +106,13 @@ fn fill(shape: Shape, sequences: &[Sequence], seed: u64) -> Filled {
                 .collect()
         };
         let (key, value) = (rounded(random.bits()), rounded(random.bits()));
-        for (token, (key, value)) in key
-            .chunks_exact(width)
-            .zip(value.chunks_exact(width))
-            .enumerate()
-        {
-            let block = table[token / shape.block_size] as usize;
-            let slot = block * shape.block_size + token % shape.block_size;
-            cache.write(LAYER, slot, key, value);
-        }
+        let rows: Vec<AttentionRow<'_>> = (1..=key.len() / width)
+            .map(|context| AttentionRow {
+                block_table: &table,
+                context,
+            })
+            .collect();
+        cache.write(&pool, LAYER, &rows, &key, &value);
         tables.push(table);
         keys.push(key);
         values.push(value);
@@ -286,11 +285,14 @@ fn slots_beyond_the_context_are_not_read() {
     };
     let before = attend(&filled);
     let stale = vec![f32::INFINITY; width];
-    let first_slot = filled.tables[0][0] as usize * shape.block_size;
-    for offset in 10..16 {
+    for context in 11..=16 {
+        let row = AttentionRow {
+            block_table: &filled.tables[0],
+            context,
+        };
         filled
             .cache
-            .write(LAYER, first_slot + offset, &stale, &stale);
+            .write(&ThreadPool::new(1), LAYER, &[row], &stale, &stale);
     }
     assert_eq!(attend(&filled), before);
 }

@@ -6,8 +6,8 @@ mod tensors;
 use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use farthing_kernels::{
-    Activations, Dtype, InstructionSet, KernelError, MATRIX_COLS_MAX, Matrix, ThreadPool,
-    dequantize_row, matmul, matmul_group, matmul_with,
+    Activations, Dtype, InstructionSet, Keep, KernelError, MATRIX_COLS_MAX, Matrix, Store,
+    ThreadPool, dequantize_row, matmul, matmul_group, matmul_with,
 };
 use proptest::prelude::*;
 use tensors::{candle_dtype, random_tensor, random_values};
@@ -29,11 +29,17 @@ fn check(dtype: Dtype, m: usize, n: usize, k: usize, seed: u64) {
     dequantize_row(dtype, &bytes, &mut weights).expect("a well-formed tensor");
     let x = random_values(m * k, seed + 1);
     let pool = ThreadPool::new(2);
-    let mut activations = Activations::new();
+    let mut activations = Activations::new(Keep::ValuesToo);
     for set in InstructionSet::available() {
         activations.quantize_with(set, &pool, &x, m, k);
         let mut out = vec![f32::NAN; m * n];
-        matmul_with(set, &pool, &activations, &mut [(&matrix, &mut out)]);
+        matmul_with(
+            set,
+            &pool,
+            &activations,
+            &mut [(&matrix, &mut out)],
+            Store::Replace,
+        );
         for (row, x) in x.chunks_exact(k).enumerate() {
             let rounded: Vec<f64> = if dtype.block_len() == 1 {
                 x.iter().map(|x| f64::from(*x)).collect()
@@ -132,17 +138,70 @@ fn a_row_does_not_depend_on_its_neighbours() {
         let matrix = Matrix::pack(dtype, &random_tensor(dtype, n, k, 3), n, k).expect("packs");
         let x = random_values(m * k, 4);
         for set in InstructionSet::available() {
-            let mut activations = Activations::new();
+            let mut activations = Activations::new(Keep::ValuesToo);
             activations.quantize_with(set, &pool, &x, m, k);
             let mut together = vec![0.0; m * n];
-            matmul_with(set, &pool, &activations, &mut [(&matrix, &mut together)]);
+            matmul_with(
+                set,
+                &pool,
+                &activations,
+                &mut [(&matrix, &mut together)],
+                Store::Replace,
+            );
             for (x, together) in x.chunks_exact(k).zip(together.chunks_exact(n)) {
                 activations.quantize_with(set, &pool, x, 1, k);
                 let mut alone = vec![0.0; n];
-                matmul_with(set, &pool, &activations, &mut [(&matrix, &mut alone)]);
+                matmul_with(
+                    set,
+                    &pool,
+                    &activations,
+                    &mut [(&matrix, &mut alone)],
+                    Store::Replace,
+                );
                 assert_eq!(alone, together, "{set:?} {dtype:?}");
             }
         }
+    }
+}
+
+/// The residual stream: what is there stays, and the product comes on top.
+#[test]
+fn a_product_can_be_added() {
+    let (m, n, k) = (11, 70, 96);
+    let pool = ThreadPool::new(2);
+    let bytes = random_tensor(Dtype::Q4_1, n, k, 11);
+    let matrix = Matrix::pack(Dtype::Q4_1, &bytes, n, k).expect("packs");
+    let mut x = Activations::new(Keep::Quants);
+    x.quantize(&pool, &random_values(m * k, 12), m, k);
+    let before = random_values(m * n, 13);
+    let (mut product, mut sum) = (vec![f32::NAN; m * n], before.clone());
+    matmul(&pool, &matrix, &x, &mut product, Store::Replace);
+    matmul(&pool, &matrix, &x, &mut sum, Store::Add);
+    let expected: Vec<f32> = before.iter().zip(&product).map(|(a, b)| a + b).collect();
+    assert_eq!(sum, expected);
+}
+
+/// Rows that are made on the way are quantized as if they had been there.
+#[test]
+fn rows_can_be_made_while_they_are_quantized() {
+    let (n, k) = (33, 80);
+    let pool = ThreadPool::new(3);
+    let bytes = random_tensor(Dtype::F16, n, k, 14);
+    let matrix = Matrix::pack(Dtype::F16, &bytes, n, k).expect("packs");
+    for m in [1, 2, 7, 8, 23, 300] {
+        let rows = random_values(m * k, 15);
+        let product = |x: &Activations| {
+            let mut out = vec![f32::NAN; m * n];
+            matmul(&pool, &matrix, x, &mut out, Store::Replace);
+            out
+        };
+        let mut x = Activations::new(Keep::ValuesToo);
+        x.quantize(&pool, &rows, m, k);
+        let given = product(&x);
+        x.make(&pool, m, k, &|row, values| {
+            values.copy_from_slice(&rows[row * k..][..k]);
+        });
+        assert_eq!(product(&x), given, "{m} rows");
     }
 }
 
@@ -150,7 +209,7 @@ fn a_row_does_not_depend_on_its_neighbours() {
 fn a_group_of_products_equals_its_members() {
     let (m, k) = (3, 64);
     let pool = ThreadPool::new(2);
-    let mut x = Activations::new();
+    let mut x = Activations::new(Keep::ValuesToo);
     x.quantize(&pool, &random_values(m * k, 5), m, k);
     let sizes = [20, 1, 48];
     let matrices: Vec<Matrix> = sizes
@@ -163,7 +222,7 @@ fn a_group_of_products_equals_its_members() {
     let mut apart: Vec<Vec<f32>> = sizes.iter().map(|n| vec![0.0; m * n]).collect();
     let mut together = apart.clone();
     for (matrix, out) in matrices.iter().zip(&mut apart) {
-        matmul(&pool, matrix, &x, out);
+        matmul(&pool, matrix, &x, out, Store::Replace);
     }
     let outs = together.iter_mut().map(Vec::as_mut_slice);
     let mut group: Vec<(&Matrix, &mut [f32])> = matrices.iter().zip(outs).collect();
@@ -182,10 +241,10 @@ fn products_agree_with_candle() {
             let bytes = random_tensor(dtype, n, k, 6);
             let x = random_values(m * k, 7);
             let matrix = Matrix::pack(dtype, &bytes, n, k).expect("packs");
-            let mut activations = Activations::new();
+            let mut activations = Activations::new(Keep::ValuesToo);
             activations.quantize(&pool, &x, m, k);
             let mut ours = vec![0.0; m * n];
-            matmul(&pool, &matrix, &activations, &mut ours);
+            matmul(&pool, &matrix, &activations, &mut ours, Store::Replace);
             let theirs = candle_product(dtype, &bytes, &x, (m, n, k));
             let mut weights = vec![0.0; n * k];
             dequantize_row(dtype, &bytes, &mut weights).expect("well-formed");
@@ -273,10 +332,16 @@ fn undefined_activations_reach_the_output() {
             let mut x = random_values(k, 9);
             x[100] = poison;
             for set in InstructionSet::available() {
-                let mut activations = Activations::new();
+                let mut activations = Activations::new(Keep::ValuesToo);
                 activations.quantize_with(set, &pool, &x, 1, k);
                 let mut out = vec![0.0; n];
-                matmul_with(set, &pool, &activations, &mut [(&matrix, &mut out)]);
+                matmul_with(
+                    set,
+                    &pool,
+                    &activations,
+                    &mut [(&matrix, &mut out)],
+                    Store::Replace,
+                );
                 assert!(
                     out.iter().all(|y| !y.is_finite()),
                     "{set:?} {dtype:?} {out:?}"

@@ -7,8 +7,8 @@
 
 use farthing_core::limits::KV_BLOCK_TOKENS;
 use farthing_kernels::{
-    KvCache, Matrix, RopeTable, ThreadPool, add, add_bias, matmul, matmul_group, paged_attention,
-    rms_norm, rope, swiglu,
+    Activations, KvCache, Matrix, RopeTable, Store, ThreadPool, add, add_bias, matmul,
+    matmul_group, paged_attention, rms_norm, rope, swiglu,
 };
 
 use super::batch::Batch;
@@ -65,7 +65,7 @@ impl Decoder {
 
     /// Buffers for steps of up to `tokens` tokens, `sampled` of which get logits.
     pub fn workspace(&self, tokens: usize, sampled: usize) -> Workspace {
-        Workspace::new(&self.shape, tokens, sampled)
+        Workspace::new(&self.shape, self.weights.keep(), tokens, sampled)
     }
 
     /// Computes one step: keys and values go into the cache, and the logits of the sampled tokens,
@@ -116,12 +116,11 @@ impl Decoder {
             ..
         } = self.shape;
         let (tokens, query_width, kv_width) = (batch.len(), heads * head_dim, kv_heads * head_dim);
+        let hidden = &mut work.hidden[..tokens * width];
         let query = &mut work.query[..tokens * query_width];
         let key = &mut work.key[..tokens * kv_width];
         let value = &mut work.value[..tokens * kv_width];
-        let normed = &mut work.normed[..tokens * width];
-        self.normalise(pool, &work.hidden, &layer.attention_norm, normed);
-        work.activations.quantize(pool, normed, tokens, width);
+        self.normalise(pool, hidden, &layer.attention_norm, &mut work.activations);
         let Layer {
             query: to_query,
             key: to_key,
@@ -142,13 +141,7 @@ impl Decoder {
         if let Some(bias) = &to_value.bias {
             add_bias(value, bias);
         }
-        let pairs = key.chunks_exact(kv_width).zip(value.chunks_exact(kv_width));
-        for (row, (key, value)) in batch.rows.iter().zip(pairs) {
-            let position = row.context - 1;
-            let block = row.block_table[position / KV_BLOCK_TOKENS] as usize;
-            let slot = block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS;
-            cache.write(index, slot, key, value);
-        }
+        cache.write(pool, index, &batch.rows, key, value);
         let attended = &mut work.attended[..tokens * query_width];
         let scale = 1.0 / (head_dim as f32).sqrt();
         paged_attention(
@@ -163,8 +156,8 @@ impl Decoder {
         );
         work.activations
             .quantize(pool, attended, tokens, query_width);
-        matmul(pool, &layer.attention_output, &work.activations, normed);
-        add_rows(pool, &mut work.hidden[..tokens * width], normed, width);
+        let output = &layer.attention_output;
+        matmul(pool, output, &work.activations, hidden, Store::Add);
     }
 
     /// The feed-forward half of a layer, added to the residual stream.
@@ -174,23 +167,27 @@ impl Decoder {
             feed_forward,
             ..
         } = self.shape;
-        let normed = &mut work.normed[..tokens * width];
+        let hidden = &mut work.hidden[..tokens * width];
         let gate = &mut work.gate[..tokens * feed_forward];
         let up = &mut work.up[..tokens * feed_forward];
-        self.normalise(pool, &work.hidden, &layer.feed_forward_norm, normed);
-        work.activations.quantize(pool, normed, tokens, width);
+        self.normalise(
+            pool,
+            hidden,
+            &layer.feed_forward_norm,
+            &mut work.activations,
+        );
         let (to_gate, to_up): (&Matrix, &Matrix) = (&layer.gate, &layer.up);
         matmul_group(
             pool,
             &work.activations,
             &mut [(to_gate, &mut *gate), (to_up, &mut *up)],
         );
-        each_row(pool, gate, feed_forward, &|row, gate| {
-            swiglu(gate, &up[row * feed_forward..][..feed_forward]);
-        });
-        work.activations.quantize(pool, gate, tokens, feed_forward);
-        matmul(pool, &layer.down, &work.activations, normed);
-        add_rows(pool, &mut work.hidden[..tokens * width], normed, width);
+        work.activations
+            .make(pool, tokens, feed_forward, &|row, out| {
+                let at = row * feed_forward..(row + 1) * feed_forward;
+                swiglu(&gate[at.clone()], &up[at], out);
+            });
+        matmul(pool, &layer.down, &work.activations, hidden, Store::Add);
     }
 
     /// The logits of the sampled rows; the other rows are not carried further.
@@ -210,26 +207,23 @@ impl Decoder {
         if sampled.is_empty() {
             return logits;
         }
-        let normed = &mut work.normed[..sampled.len() * width];
-        for (&token, out) in sampled.iter().zip(normed.chunks_exact_mut(width)) {
-            let hidden = &work.hidden[token * width..][..width];
-            rms_norm(hidden, &self.weights.output_norm, rms_epsilon, out);
-        }
+        let hidden = &work.hidden;
         work.activations
-            .quantize(pool, normed, sampled.len(), width);
-        matmul(pool, &self.weights.output, &work.activations, logits);
+            .make(pool, sampled.len(), width, &|row, out| {
+                let hidden = &hidden[sampled[row] * width..][..width];
+                rms_norm(hidden, &self.weights.output_norm, rms_epsilon, out);
+            });
+        let output = &self.weights.output;
+        matmul(pool, output, &work.activations, logits, Store::Replace);
         logits
     }
 
-    fn normalise(&self, pool: &ThreadPool, x: &[f32], weight: &[f32], out: &mut [f32]) {
+    /// Quantizes the normalised rows of `x`, `[tokens, weight.len()]`.
+    fn normalise(&self, pool: &ThreadPool, x: &[f32], weight: &[f32], out: &mut Activations) {
         let width = weight.len();
-        each_row(pool, out, width, &|row, out| {
-            rms_norm(
-                &x[row * width..][..width],
-                weight,
-                self.shape.rms_epsilon,
-                out,
-            );
+        out.make(pool, x.len() / width, width, &|row, out| {
+            let x = &x[row * width..][..width];
+            rms_norm(x, weight, self.shape.rms_epsilon, out);
         });
     }
 
@@ -251,9 +245,4 @@ impl Decoder {
             rope(x, self.shape.head_dim, position, &self.rope, style);
         });
     }
-}
-
-/// `x += y`, both `[rows, width]`.
-fn add_rows(pool: &ThreadPool, x: &mut [f32], y: &[f32], width: usize) {
-    each_row(pool, x, width, &|row, x| add(x, &y[row * width..][..width]));
 }

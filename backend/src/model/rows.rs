@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use farthing_kernels::ThreadPool;
 
 /// Elements below which forking costs more than it saves.
-const PARALLEL_ELEMENTS_MIN: usize = 16_384;
+const PARALLEL_ELEMENTS_MIN: usize = 4_096;
 
 /// Calls `work(index, row)` for each row of `x`, which has shape `[rows, width]`. A row's result
 /// must not depend on who computes it.

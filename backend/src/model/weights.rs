@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::thread;
 
-use farthing_kernels::{Matrix, dequantize_row};
+use farthing_kernels::{Keep, Matrix, dequantize_row};
 
 use super::gguf::{Gguf, Tensor};
 use super::hyper_parameters::HyperParameters;
@@ -86,6 +86,16 @@ impl Weights {
         })
     }
 
+    /// What the matrices need of the activations that they are multiplied with.
+    pub(super) fn keep(&self) -> Keep {
+        let layers = self.layers.iter().flat_map(Layer::matrices);
+        if layers.chain([&self.output]).all(Matrix::is_quantized) {
+            Keep::Quants
+        } else {
+            Keep::ValuesToo
+        }
+    }
+
     /// Writes the embeddings of `tokens` into `out`, `[tokens.len(), width]`. Every token must be
     /// in the vocabulary.
     pub(super) fn embed(&self, tokens: &[u32], out: &mut [f32]) -> Result<(), BackendError> {
@@ -138,6 +148,20 @@ impl Layer {
             up: matrix("ffn_up.weight", feed_forward, width)?,
             down: matrix("ffn_down.weight", width, feed_forward)?,
         })
+    }
+}
+
+impl Layer {
+    fn matrices(&self) -> [&Matrix; 7] {
+        [
+            &self.query.matrix,
+            &self.key.matrix,
+            &self.value.matrix,
+            &self.attention_output,
+            &self.gate,
+            &self.up,
+            &self.down,
+        ]
     }
 }
 

@@ -1,6 +1,6 @@
 //! The memory of a step.
 
-use farthing_kernels::Activations;
+use farthing_kernels::{Activations, Keep};
 
 use super::hyper_parameters::HyperParameters;
 
@@ -10,8 +10,6 @@ pub struct Workspace {
     pub(super) sampled_max: usize,
     /// The residual stream, `[tokens, width]`.
     pub(super) hidden: Vec<f32>,
-    /// Normalised, or projected back, `[tokens, width]`.
-    pub(super) normed: Vec<f32>,
     /// `[tokens, heads * head_dim]`, as `attended`.
     pub(super) query: Vec<f32>,
     /// `[tokens, kv_heads * head_dim]`, as `value`.
@@ -30,7 +28,12 @@ pub struct Workspace {
 
 impl Workspace {
     /// Buffers for steps of up to `tokens` tokens, `sampled` of which get logits.
-    pub(super) fn new(shape: &HyperParameters, tokens: usize, sampled: usize) -> Workspace {
+    pub(super) fn new(
+        shape: &HyperParameters,
+        keep: Keep,
+        tokens: usize,
+        sampled: usize,
+    ) -> Workspace {
         let HyperParameters {
             width,
             feed_forward,
@@ -44,7 +47,6 @@ impl Workspace {
             tokens_max: tokens,
             sampled_max: sampled,
             hidden: zeros(width),
-            normed: zeros(width),
             query: zeros(heads * head_dim),
             key: zeros(kv_heads * head_dim),
             value: zeros(kv_heads * head_dim),
@@ -52,7 +54,7 @@ impl Workspace {
             gate: zeros(feed_forward),
             up: zeros(feed_forward),
             logits: vec![0.0; sampled * shape.vocab_size],
-            activations: Activations::new(),
+            activations: Activations::new(keep),
         }
     }
 }

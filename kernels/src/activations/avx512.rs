@@ -6,13 +6,13 @@ use std::arch::x86_64::{
     _mm512_reduce_max_epu32, _mm512_set1_ps, _mm512_slli_epi32,
 };
 
-use super::{HALF_BLOCK, QuantizedBlock, RowBlocks, quantize_blocks, scale_and_inverse};
+use super::{HALF_BLOCK, PanelMut, QuantizedBlock, scale_and_inverse};
 use crate::block::BLOCK;
 
-/// Quantizes one row from its values.
+/// Quantizes one row of a panel from its values.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) fn quantize_row(row: RowBlocks<'_>) {
-    quantize_blocks(row, |values, quants| quantize_block(values, quants));
+pub(super) fn write_row(panel: &mut PanelMut<'_>, row: usize, values: &[f32]) {
+    panel.write_blocks(row, values, |values, quants| quantize_block(values, quants));
 }
 
 #[inline]

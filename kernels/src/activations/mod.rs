@@ -2,46 +2,71 @@
 //!
 //! Each block of 32 has d = max|x| / 127 and q = round(x / d), as GGML's Q8_1 blocks have. Beside
 //! the quants lie the sums that weights with a minimum or an offset need, so that they are
-//! computed once and not once for each output row.
+//! computed once and not once for each output row. Rows are stored in panels (see [`panel`]).
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod panel;
+
+pub(crate) use panel::{PANEL_ROWS_MAX, Panel, panel_count, panel_rows};
 
 use crate::block::BLOCK;
 use crate::disjoint::Disjoint;
 use crate::layout::U8_OFFSET;
-use crate::{InstructionSet, TASK_NS_MIN, ThreadPool};
+use crate::{InstructionSet, TASK_NS_MIN, TASKS_PER_THREAD, ThreadPool};
+use panel::PanelRows;
 
 /// Columns of the finer sums, which the 16-wide groups of Q6_K need.
 const HALF_BLOCK: usize = BLOCK / 2;
-/// Elements that a thread quantizes in a nanosecond, about.
-const ELEMENTS_PER_NS: usize = 2;
+/// Elements that a thread makes and quantizes in a nanosecond, about.
+const ELEMENTS_PER_NS: usize = 1;
 
 /// Quantized rows `[rows, cols]`; a buffer to be used again for every operation.
 ///
 /// Rows are padded with zeros to whole blocks, so any number of columns is taken.
-#[derive(Default)]
 pub struct Activations {
     rows: usize,
     cols: usize,
-    /// The rows as they were, for weights that are not quantized: `[rows, padded cols]`.
-    pub(crate) values: Vec<f32>,
-    /// `[rows, padded cols]`, from -127 to 127.
-    pub(crate) quants: Vec<i8>,
-    /// d: `[rows, blocks]`.
-    pub(crate) scales: Vec<f32>,
-    /// d times the sum of q: `[rows, blocks]`.
-    pub(crate) sums: Vec<f32>,
-    /// The sum of q times -128, which takes the offset off unsigned weights: `[rows, blocks]`.
-    pub(crate) offsets: Vec<i32>,
-    /// The same for each half of a block: `[rows, 2 * blocks]`.
-    pub(crate) half_offsets: Vec<i32>,
+    keep: Keep,
+    /// The rows as they were, `[rows, padded cols]`, for weights that are not quantized.
+    values: Vec<f32>,
+    /// From -127 to 127; each panel is `[blocks, rows, 32]`.
+    quants: Vec<i8>,
+    /// d; each panel is `[blocks, rows]`, as in `sums` and `offsets`.
+    scales: Vec<f32>,
+    /// d times the sum of q.
+    sums: Vec<f32>,
+    /// The sum of q times -128, which takes the offset off unsigned weights.
+    offsets: Vec<i32>,
+    /// The same for each half of a block; each panel is `[blocks, 2, rows]`.
+    half_offsets: Vec<i32>,
 }
+
+/// What is kept of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Its quants: enough for quantized weights.
+    Quants,
+    /// Its values as well, which weights that are not quantized need.
+    ValuesToo,
+}
+
+// === impl Activations ===
 
 impl Activations {
     /// An empty buffer.
-    pub fn new() -> Activations {
-        Activations::default()
+    pub fn new(keep: Keep) -> Activations {
+        Activations {
+            rows: 0,
+            cols: 0,
+            keep,
+            values: Vec::new(),
+            quants: Vec::new(),
+            scales: Vec::new(),
+            sums: Vec::new(),
+            offsets: Vec::new(),
+            half_offsets: Vec::new(),
+        }
     }
 
     /// Quantizes `x`, which has shape `[rows, cols]`.
@@ -68,36 +93,25 @@ impl Activations {
             rows * cols,
             "activations have shape [{rows}, {cols}]"
         );
-        self.resize(rows, cols);
-        if x.is_empty() {
-            return;
-        }
-        let blocks = self.blocks();
-        let values = Disjoint::new(&mut self.values);
-        let quants = Disjoint::new(&mut self.quants);
-        let scales = Disjoint::new(&mut self.scales);
-        let sums = Disjoint::new(&mut self.sums);
-        let offsets = Disjoint::new(&mut self.offsets);
-        let half_offsets = Disjoint::new(&mut self.half_offsets);
-        let task_rows = (TASK_NS_MIN * ELEMENTS_PER_NS).div_ceil(cols);
-        pool.run(rows.div_ceil(task_rows), &|task| {
-            for row in task * task_rows..rows.min((task + 1) * task_rows) {
-                let of = |count: usize| row * count..(row + 1) * count;
-                // SAFETY: each task has its own rows.
-                let blocks = unsafe {
-                    RowBlocks {
-                        values: values.slice(of(blocks * BLOCK)),
-                        quants: quants.slice(of(blocks * BLOCK)),
-                        scales: scales.slice(of(blocks)),
-                        sums: sums.slice(of(blocks)),
-                        offsets: offsets.slice(of(blocks)),
-                        half_offsets: half_offsets.slice(of(2 * blocks)),
-                    }
-                };
-                blocks.values[..cols].copy_from_slice(&x[of(cols)]);
-                blocks.values[cols..].fill(0.0);
-                quantize_row(set, blocks);
-            }
+        self.fill(set, pool, rows, cols, &|| (), &|(), row, write| {
+            write(&x[row * cols..][..cols]);
+        });
+    }
+
+    /// Quantizes rows that are made on the way: `make(row, values)` writes row `row`, `cols` wide.
+    /// It is called once for each row, by any thread.
+    pub fn make(
+        &mut self,
+        pool: &ThreadPool,
+        rows: usize,
+        cols: usize,
+        make: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        let set = InstructionSet::best();
+        let scratch = || vec![0.0; cols];
+        self.fill(set, pool, rows, cols, &scratch, &|values, row, write| {
+            make(row, values);
+            write(values);
         });
     }
 
@@ -116,10 +130,84 @@ impl Activations {
         self.cols.div_ceil(BLOCK)
     }
 
+    /// Whether the values are there, not only the quants.
+    pub(crate) fn has_values(&self) -> bool {
+        self.keep == Keep::ValuesToo
+    }
+
+    /// The `index`th panel.
+    #[inline]
+    pub(crate) fn panel(&self, index: usize) -> Panel<'_> {
+        let blocks = self.blocks();
+        let rows = panel_rows(self.rows, index);
+        let values = if self.has_values() {
+            &self.values[rows.of(blocks * BLOCK)]
+        } else {
+            &[]
+        };
+        Panel {
+            rows,
+            cols: self.cols,
+            blocks,
+            values,
+            quants: &self.quants[rows.of(blocks * BLOCK)],
+            scales: &self.scales[rows.of(blocks)],
+            sums: &self.sums[rows.of(blocks)],
+            offsets: &self.offsets[rows.of(blocks)],
+            half_offsets: &self.half_offsets[rows.of(2 * blocks)],
+        }
+    }
+
+    /// Quantizes each row that `source` hands to its last argument. Each task has a scratch of its
+    /// own.
+    fn fill<S>(
+        &mut self,
+        set: InstructionSet,
+        pool: &ThreadPool,
+        rows: usize,
+        cols: usize,
+        scratch: &(dyn Fn() -> S + Sync),
+        source: &(dyn Fn(&mut S, usize, &mut dyn FnMut(&[f32])) + Sync),
+    ) {
+        assert!(
+            set.is_available(),
+            "{set:?} is not available on this processor"
+        );
+        self.resize(rows, cols);
+        let (blocks, keep) = (self.blocks(), self.keep);
+        let panels = panel_count(rows);
+        let buffers = Buffers {
+            values: Disjoint::new(&mut self.values),
+            quants: Disjoint::new(&mut self.quants),
+            scales: Disjoint::new(&mut self.scales),
+            sums: Disjoint::new(&mut self.sums),
+            offsets: Disjoint::new(&mut self.offsets),
+            half_offsets: Disjoint::new(&mut self.half_offsets),
+        };
+        let worthwhile = rows * cols / ELEMENTS_PER_NS / TASK_NS_MIN;
+        let tasks = worthwhile
+            .clamp(1, pool.threads() * TASKS_PER_THREAD)
+            .min(panels);
+        pool.run(tasks, &|task| {
+            let mut scratch = scratch();
+            for index in panels * task / tasks..panels * (task + 1) / tasks {
+                // SAFETY: each panel belongs to one task.
+                let mut panel = unsafe { buffers.panel(panel_rows(rows, index), blocks, keep) };
+                for row in 0..panel.rows.count {
+                    source(&mut scratch, panel.rows.first + row, &mut |values| {
+                        panel.write_row(set, row, values);
+                    });
+                }
+            }
+        });
+    }
+
     fn resize(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
         let blocks = rows * self.blocks();
-        self.values.resize(blocks * BLOCK, 0.0);
+        if self.has_values() {
+            self.values.resize(blocks * BLOCK, 0.0);
+        }
         self.quants.resize(blocks * BLOCK, 0);
         self.scales.resize(blocks, 0.0);
         self.sums.resize(blocks, 0.0);
@@ -128,8 +216,45 @@ impl Activations {
     }
 }
 
-/// One row's part of every buffer.
-struct RowBlocks<'a> {
+/// Every buffer, while panels are written side by side.
+struct Buffers<'a> {
+    values: Disjoint<'a, f32>,
+    quants: Disjoint<'a, i8>,
+    scales: Disjoint<'a, f32>,
+    sums: Disjoint<'a, f32>,
+    offsets: Disjoint<'a, i32>,
+    half_offsets: Disjoint<'a, i32>,
+}
+
+// === impl Buffers ===
+
+impl Buffers<'_> {
+    /// # Safety
+    /// No two panels that are alive at once may share a row.
+    unsafe fn panel(&self, rows: PanelRows, blocks: usize, keep: Keep) -> PanelMut<'_> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            PanelMut {
+                rows,
+                blocks,
+                values: match keep {
+                    Keep::ValuesToo => self.values.slice(rows.of(blocks * BLOCK)),
+                    Keep::Quants => &mut [],
+                },
+                quants: self.quants.slice(rows.of(blocks * BLOCK)),
+                scales: self.scales.slice(rows.of(blocks)),
+                sums: self.sums.slice(rows.of(blocks)),
+                offsets: self.offsets.slice(rows.of(blocks)),
+                half_offsets: self.half_offsets.slice(rows.of(2 * blocks)),
+            }
+        }
+    }
+}
+
+/// A [`Panel`] that is being written.
+struct PanelMut<'a> {
+    rows: PanelRows,
+    blocks: usize,
     values: &'a mut [f32],
     quants: &'a mut [i8],
     scales: &'a mut [f32],
@@ -146,44 +271,50 @@ struct QuantizedBlock {
     sums: [i32; 2],
 }
 
-/// Quantizes one row from its values.
-fn quantize_row(set: InstructionSet, row: RowBlocks<'_>) {
-    assert!(
-        set.is_available(),
-        "{set:?} is not available on this processor"
-    );
-    match set {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the assertion above says that the processor has these features.
-        InstructionSet::Avx512 => unsafe { avx512::quantize_row(row) },
-        _ => quantize_blocks(row, quantize_block),
-    }
-}
+// === impl PanelMut ===
 
-/// Quantizes block after block and stores the sums in the forms that weights want.
-#[inline(always)]
-fn quantize_blocks(
-    row: RowBlocks<'_>,
-    quantize: impl Fn(&[f32; BLOCK], &mut [i8; BLOCK]) -> QuantizedBlock,
-) {
-    let (values, _) = row.values.as_chunks::<BLOCK>();
-    let (quants, _) = row.quants.as_chunks_mut::<BLOCK>();
-    let (halves, _) = row.half_offsets.as_chunks_mut::<2>();
-    let outputs = quants
-        .iter_mut()
-        .zip(row.scales)
-        .zip(row.sums)
-        .zip(row.offsets)
-        .zip(halves);
-    for (values, ((((quants, scale), sum), offset), halves)) in values.iter().zip(outputs) {
-        let block = quantize(values, quants);
-        let [low, high] = block.sums;
-        // At most 32 * 127 * 128 (less is known of undefined input, which must not panic).
-        let total = low.wrapping_add(high);
-        *scale = block.scale;
-        *sum = block.scale * total as f32;
-        *offset = total.wrapping_mul(-U8_OFFSET);
-        *halves = [low.wrapping_mul(-U8_OFFSET), high.wrapping_mul(-U8_OFFSET)];
+impl PanelMut<'_> {
+    /// Quantizes a row's values, which are padded here.
+    fn write_row(&mut self, set: InstructionSet, row: usize, values: &[f32]) {
+        if !self.values.is_empty() {
+            let padded = &mut self.values[row * self.blocks * BLOCK..][..self.blocks * BLOCK];
+            padded[..values.len()].copy_from_slice(values);
+            padded[values.len()..].fill(0.0);
+        }
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `fill` has asserted that the processor has these features.
+            InstructionSet::Avx512 => unsafe { avx512::write_row(self, row, values) },
+            _ => self.write_blocks(row, values, quantize_block),
+        }
+    }
+
+    /// Quantizes block after block and stores the sums in the forms that weights want.
+    #[inline(always)]
+    fn write_blocks(
+        &mut self,
+        row: usize,
+        values: &[f32],
+        quantize: impl Fn(&[f32; BLOCK], &mut [i8; BLOCK]) -> QuantizedBlock,
+    ) {
+        let rows = self.rows.count;
+        let (quants, _) = self.quants.as_chunks_mut::<BLOCK>();
+        let (whole, rest) = values.as_chunks::<BLOCK>();
+        let mut last = [0.0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        let padded = (!rest.is_empty()).then_some(&last);
+        for (block, values) in whole.iter().chain(padded).enumerate() {
+            let at = block * rows + row;
+            let quantized = quantize(values, &mut quants[at]);
+            let [low, high] = quantized.sums;
+            // At most 32 * 127 * 128 (less is known of undefined input, which must not panic).
+            let total = low.wrapping_add(high);
+            self.scales[at] = quantized.scale;
+            self.sums[at] = quantized.scale * total as f32;
+            self.offsets[at] = total.wrapping_mul(-U8_OFFSET);
+            self.half_offsets[2 * block * rows + row] = low.wrapping_mul(-U8_OFFSET);
+            self.half_offsets[(2 * block + 1) * rows + row] = high.wrapping_mul(-U8_OFFSET);
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use std::arch::x86_64::{
     _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::rows::{Rows, prefetch};
-use super::{Outputs, RowBlock, Tile};
+use super::prefetch::prefetch;
+use super::{Outputs, Tile};
+use crate::activations::Panel;
 use crate::block::{BLOCK, SUPER_BLOCK};
 use crate::layout::{
     F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
@@ -29,27 +30,71 @@ const SUPER_BLOCKS: usize = SUPER_BLOCK / BLOCK;
 /// Quads of a block of 32 columns.
 const BLOCK_QUADS: usize = BLOCK / QUAD;
 
-/// Sets `sums[row][output]` for each row of the block.
+/// Sets `sums[row][output]` for each row of the panel.
 ///
 /// # Safety
 /// The processor must have every feature of [`crate::InstructionSet::Avx2`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn multiply(tile: &Tile<'_>, rows: &RowBlock<'_>, sums: &mut Outputs) {
-    tile.check(rows);
-    // SAFETY: the check gives the tile the length that the loops read, and the features are the
-    // caller's promise.
+pub(super) unsafe fn multiply(tile: &Tile<'_>, x: &Panel<'_>, sums: &mut Outputs) {
+    tile.check(x);
+    // SAFETY: the check gives tile and panel the lengths that the loops read, and the features are
+    // the caller's promise.
     unsafe {
-        match rows.count {
-            1 => multiply_rows(tile, &Rows::<1>::new(rows, 0), sums),
-            2 => multiply_rows(tile, &Rows::<2>::new(rows, 0), sums),
-            // Eight rows do not fit sixteen registers: they are two blocks of four.
+        match x.rows.count {
+            1 => multiply_rows(tile, &Rows::<1>::new(x, 0), sums),
+            2 => multiply_rows(tile, &Rows::<2>::new(x, 0), sums),
+            // Eight rows do not fit sixteen registers: they are two times four.
             count => {
                 for first in (0..count).step_by(4) {
-                    let rows = Rows::<4>::new(rows, first);
+                    let rows = Rows::<4>::new(x, first);
                     multiply_rows(tile, &rows, &mut sums[first..]);
                 }
             }
         }
+    }
+}
+
+/// `M` neighbouring rows of a panel, each pointer at the first element of the first of them.
+struct Rows<const M: usize> {
+    cols: usize,
+    blocks: usize,
+    /// Rows of the whole panel, which lie between one block and the next.
+    stride: usize,
+    values: [*const f32; M],
+    quants: *const i8,
+    scales: *const f32,
+    sums: *const f32,
+}
+
+// === impl Rows ===
+
+impl<const M: usize> Rows<M> {
+    /// Those from the `first`th on. Their extent is checked here.
+    fn new(x: &Panel<'_>, first: usize) -> Rows<M> {
+        assert!(first + M <= x.rows.count, "rows of the panel");
+        let values = |m: usize| match x.values.get((first + m) * x.blocks * BLOCK..) {
+            Some(values) => values.as_ptr(),
+            None => std::ptr::null(),
+        };
+        Rows {
+            cols: x.cols,
+            blocks: x.blocks,
+            stride: x.rows.count,
+            values: std::array::from_fn(values),
+            quants: x.quants[first * BLOCK..].as_ptr(),
+            scales: x.scales[first..].as_ptr(),
+            sums: x.sums[first..].as_ptr(),
+        }
+    }
+
+    /// The quants of row `m` in `block`.
+    ///
+    /// # Safety
+    /// Both must exist.
+    #[inline(always)]
+    unsafe fn block_quants(&self, block: usize, m: usize) -> *const i8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.quants.add((block * self.stride + m) * BLOCK) }
     }
 }
 
@@ -115,8 +160,8 @@ unsafe fn nibbles<S: NibbleScales, const M: usize>(
                 weights = weights.wrapping_add(VECTOR_BYTES);
                 let low = _mm256_and_si256(packed, low_bits);
                 let high = _mm256_and_si256(_mm256_srli_epi16::<4>(packed), low_bits);
-                for (dot, quants) in dots.iter_mut().zip(x.quants) {
-                    let at = quants.add(block * BLOCK + quad * QUAD);
+                for (m, dot) in dots.iter_mut().enumerate() {
+                    let at = x.block_quants(block, m).add(quad * QUAD);
                     let products = _mm256_maddubs_epi16(low, broadcast_quad(at));
                     *dot = _mm256_add_epi16(*dot, products);
                     let products = _mm256_maddubs_epi16(high, broadcast_quad(at.add(BLOCK / 2)));
@@ -125,10 +170,11 @@ unsafe fn nibbles<S: NibbleScales, const M: usize>(
             }
             let (scale, min) = S::load(tile.scales.as_ptr(), block, half);
             for m in 0..M {
+                let at = block * x.stride + m;
                 let dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(dots[m], ones));
-                let scale = _mm256_mul_ps(scale, _mm256_set1_ps(*x.scales[m].add(block)));
+                let dot = _mm256_mul_ps(dot, _mm256_set1_ps(*x.scales.add(at)));
                 totals[m] = _mm256_fmadd_ps(scale, dot, totals[m]);
-                totals[m] = _mm256_fmadd_ps(min, _mm256_set1_ps(*x.sums[m].add(block)), totals[m]);
+                totals[m] = _mm256_fmadd_ps(min, _mm256_set1_ps(*x.sums.add(at)), totals[m]);
             }
         }
     }
@@ -159,8 +205,9 @@ unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
                 let vector = _mm256_xor_si256(_mm256_load_si256(weights.cast()), sign_bits);
                 weights = weights.wrapping_add(VECTOR_BYTES);
                 let magnitude = _mm256_abs_epi8(vector);
-                for (dot, quants) in dots.iter_mut().zip(x.quants) {
-                    let at = quants.add(group * (BLOCK / GROUPS) + quad * QUAD);
+                for (m, dot) in dots.iter_mut().enumerate() {
+                    let column = group % GROUPS * (BLOCK / GROUPS) + quad * QUAD;
+                    let at = x.block_quants(group / GROUPS, m).add(column);
                     let signed = _mm256_sign_epi8(broadcast_quad(at), vector);
                     let products = _mm256_maddubs_epi16(magnitude, signed);
                     *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(products, ones));
@@ -168,9 +215,10 @@ unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
             }
             let scale = S::load(tile.scales.as_ptr(), group, half);
             for m in 0..M {
-                let x_scale = _mm256_set1_ps(*x.scales[m].add(group / GROUPS));
-                let dot = _mm256_cvtepi32_ps(dots[m]);
-                totals[m] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), dot, totals[m]);
+                let at = group / GROUPS * x.stride + m;
+                let x_scale = _mm256_set1_ps(*x.scales.add(at));
+                let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), x_scale);
+                totals[m] = _mm256_fmadd_ps(scale, dot, totals[m]);
             }
         }
     }

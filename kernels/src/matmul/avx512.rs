@@ -12,8 +12,9 @@ use std::arch::x86_64::{
     _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::rows::{Rows, prefetch};
-use super::{Outputs, RowBlock, Tile};
+use super::prefetch::prefetch;
+use super::{Outputs, Tile};
+use crate::activations::Panel;
 use crate::block::{BLOCK, SUPER_BLOCK};
 use crate::layout::{
     F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
@@ -25,29 +26,29 @@ const SUPER_BLOCKS: usize = SUPER_BLOCK / BLOCK;
 /// Quads of a block of 32 columns.
 const BLOCK_QUADS: usize = BLOCK / QUAD;
 
-/// Sets `sums[row][output]` for each row of the block.
+/// Sets `sums[row][output]` for each row of the panel.
 ///
 /// # Safety
 /// The processor must have every feature of [`crate::InstructionSet::Avx512`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn multiply(tile: &Tile<'_>, rows: &RowBlock<'_>, sums: &mut Outputs) {
-    tile.check(rows);
-    // SAFETY: the check gives the tile the length that the loops read, and the features are the
-    // caller's promise.
+pub(super) unsafe fn multiply(tile: &Tile<'_>, x: &Panel<'_>, sums: &mut Outputs) {
+    tile.check(x);
+    // SAFETY: the check gives tile and panel the lengths that the loops read, and the features are
+    // the caller's promise.
     unsafe {
-        match rows.count {
-            1 => multiply_rows(tile, &Rows::<1>::new(rows, 0), sums),
-            2 => multiply_rows(tile, &Rows::<2>::new(rows, 0), sums),
-            4 => multiply_rows(tile, &Rows::<4>::new(rows, 0), sums),
-            8 => multiply_rows(tile, &Rows::<8>::new(rows, 0), sums),
-            count => unreachable!("blocks have 1, 2, 4 or 8 rows, not {count}"),
+        match x.rows.count {
+            1 => multiply_rows::<1>(tile, x, sums),
+            2 => multiply_rows::<2>(tile, x, sums),
+            4 => multiply_rows::<4>(tile, x, sums),
+            8 => multiply_rows::<8>(tile, x, sums),
+            count => unreachable!("panels have 1, 2, 4 or 8 rows, not {count}"),
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn multiply_rows<const M: usize>(tile: &Tile<'_>, x: &Rows<M>, sums: &mut Outputs) {
+unsafe fn multiply_rows<const M: usize>(tile: &Tile<'_>, x: &Panel<'_>, sums: &mut Outputs) {
     // SAFETY: as the caller.
     let totals = unsafe {
         match tile.layout {
@@ -80,48 +81,51 @@ unsafe fn broadcast_quad(quants: *const i8) -> __m512i {
 /// Layouts `U4` and `U4K`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn nibbles<S: NibbleScales, const M: usize>(tile: &Tile<'_>, x: &Rows<M>) -> [__m512; M] {
+unsafe fn nibbles<S: NibbleScales, const M: usize>(tile: &Tile<'_>, x: &Panel<'_>) -> [__m512; M] {
     let low_bits = _mm512_set1_epi8(0x0f);
     let mut weights = tile.quants.as_ptr();
+    let (mut quants, mut at) = (x.quants.as_ptr(), 0);
     let mut totals = [_mm512_setzero_ps(); M];
     for block in 0..x.blocks {
         prefetch::<{ BLOCK_QUADS / 2 }>(weights);
         let mut dots = [_mm512_setzero_si512(); M];
         let mut high_dots = [_mm512_setzero_si512(); M];
-        for quad in 0..BLOCK_QUADS / 2 {
-            // SAFETY: the tile has `blocks` times four vectors, the rows `blocks` times 32 quants.
-            unsafe {
+        // SAFETY: the tile has `blocks` times four vectors and their scales, the panel `blocks`
+        // times M times 32 quants, a scale and a sum.
+        unsafe {
+            for quad in 0..BLOCK_QUADS / 2 {
                 let packed = _mm512_load_si512(weights.cast());
                 weights = weights.add(VECTOR_BYTES);
                 let low = _mm512_and_si512(packed, low_bits);
                 let high = _mm512_and_si512(_mm512_srli_epi16::<4>(packed), low_bits);
                 for m in 0..M {
-                    let at = x.quants[m].add(block * BLOCK + quad * QUAD);
-                    dots[m] = _mm512_dpbusd_epi32(dots[m], low, broadcast_quad(at));
-                    let at = at.add(BLOCK / 2);
+                    let quants = quants.add(m * BLOCK + quad * QUAD);
+                    dots[m] = _mm512_dpbusd_epi32(dots[m], low, broadcast_quad(quants));
                     // Few rows leave registers for a second chain of sums, which hides latency;
                     // integers add up to the same in any order.
-                    let chain = if M <= 2 {
+                    let chain = if M <= 4 {
                         &mut high_dots[m]
                     } else {
                         &mut dots[m]
                     };
-                    *chain = _mm512_dpbusd_epi32(*chain, high, broadcast_quad(at));
+                    let quants = quants.add(BLOCK / 2);
+                    *chain = _mm512_dpbusd_epi32(*chain, high, broadcast_quad(quants));
                 }
             }
-        }
-        // SAFETY: the tile has scales, the rows scales and sums for each block.
-        unsafe {
+            quants = quants.add(M * BLOCK);
             let (scale, min) = S::load(tile.scales.as_ptr(), block);
             for m in 0..M {
-                let dot = if M <= 2 {
+                let dot = if M <= 4 {
                     _mm512_add_epi32(dots[m], high_dots[m])
                 } else {
                     dots[m]
                 };
-                let scale = _mm512_mul_ps(scale, _mm512_set1_ps(*x.scales[m].add(block)));
-                totals[m] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot), totals[m]);
-                totals[m] = _mm512_fmadd_ps(min, _mm512_set1_ps(*x.sums[m].add(block)), totals[m]);
+                let x_scale = _mm512_set1_ps(*x.scales.as_ptr().add(at));
+                let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), x_scale);
+                totals[m] = _mm512_fmadd_ps(scale, dot, totals[m]);
+                let x_sum = _mm512_set1_ps(*x.sums.as_ptr().add(at));
+                totals[m] = _mm512_fmadd_ps(min, x_sum, totals[m]);
+                at += 1;
             }
         }
     }
@@ -133,40 +137,43 @@ unsafe fn nibbles<S: NibbleScales, const M: usize>(tile: &Tile<'_>, x: &Rows<M>)
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
     tile: &Tile<'_>,
-    x: &Rows<M>,
+    x: &Panel<'_>,
 ) -> [__m512; M] {
-    let offsets = if GROUPS == 1 {
-        &x.offsets
+    let mut offsets = if GROUPS == 1 {
+        x.offsets.as_ptr()
     } else {
-        &x.half_offsets
+        x.half_offsets.as_ptr()
     };
-    let mut weights = tile.quants.as_ptr();
+    let (mut weights, mut quants) = (tile.quants.as_ptr(), x.quants.as_ptr());
     let mut totals = [_mm512_setzero_ps(); M];
-    for group in 0..x.blocks * GROUPS {
-        let columns = group * (BLOCK / GROUPS);
-        if group % GROUPS == 0 {
-            prefetch::<BLOCK_QUADS>(weights);
-        }
-        // SAFETY: the tile has eight vectors a block and the scales of each group, the rows have
-        // 32 quants and a scale a block, and an offset a group.
-        unsafe {
-            let mut dots: [__m512i; M] =
-                std::array::from_fn(|m| _mm512_set1_epi32(*offsets[m].add(group)));
-            for quad in 0..BLOCK_QUADS / GROUPS {
-                let vector = _mm512_load_si512(weights.cast());
-                weights = weights.add(VECTOR_BYTES);
-                for (dot, quants) in dots.iter_mut().zip(x.quants) {
-                    let x = broadcast_quad(quants.add(columns + quad * QUAD));
-                    *dot = _mm512_dpbusd_epi32(*dot, vector, x);
+    for block in 0..x.blocks {
+        prefetch::<BLOCK_QUADS>(weights);
+        for group in 0..GROUPS {
+            // SAFETY: the tile has eight vectors a block and the scales of each group, the panel
+            // M times 32 quants and a scale a block, and M offsets a group.
+            unsafe {
+                let mut dots: [__m512i; M] =
+                    std::array::from_fn(|m| _mm512_set1_epi32(*offsets.add(m)));
+                offsets = offsets.add(M);
+                for quad in 0..BLOCK_QUADS / GROUPS {
+                    let vector = _mm512_load_si512(weights.cast());
+                    weights = weights.add(VECTOR_BYTES);
+                    let column = group * (BLOCK / GROUPS) + quad * QUAD;
+                    for (m, dot) in dots.iter_mut().enumerate() {
+                        let x = broadcast_quad(quants.add(m * BLOCK + column));
+                        *dot = _mm512_dpbusd_epi32(*dot, vector, x);
+                    }
+                }
+                let scale = S::load(tile.scales.as_ptr(), block * GROUPS + group);
+                for m in 0..M {
+                    let x_scale = _mm512_set1_ps(*x.scales.as_ptr().add(block * M + m));
+                    let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[m]), x_scale);
+                    totals[m] = _mm512_fmadd_ps(scale, dot, totals[m]);
                 }
             }
-            let scale = S::load(tile.scales.as_ptr(), group);
-            for m in 0..M {
-                let x_scale = _mm512_set1_ps(*x.scales[m].add(group / GROUPS));
-                let dot = _mm512_cvtepi32_ps(dots[m]);
-                totals[m] = _mm512_fmadd_ps(_mm512_mul_ps(scale, x_scale), dot, totals[m]);
-            }
         }
+        // SAFETY: as above; after the last block this is the end.
+        quants = unsafe { quants.add(M * BLOCK) };
     }
     totals
 }
@@ -175,10 +182,12 @@ unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
 /// rows, so that a row's result does not depend on it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn dense<E: Element, const M: usize>(tile: &Tile<'_>, x: &Rows<M>) -> [__m512; M] {
+unsafe fn dense<E: Element, const M: usize>(tile: &Tile<'_>, x: &Panel<'_>) -> [__m512; M] {
     let mut even = [_mm512_setzero_ps(); M];
     let mut odd = [_mm512_setzero_ps(); M];
     let weights = tile.quants.as_ptr();
+    let values: [*const f32; M] =
+        std::array::from_fn(|m| x.values[m * x.blocks * BLOCK..].as_ptr());
     for col in 0..x.cols {
         let sums = if col % 2 == 0 { &mut even } else { &mut odd };
         // SAFETY: the tile has sixteen weights, each row a value for every column.
@@ -186,7 +195,7 @@ unsafe fn dense<E: Element, const M: usize>(tile: &Tile<'_>, x: &Rows<M>) -> [__
             let at = weights.add(col * TILE_ROWS * E::BYTES);
             prefetch::<1>(at);
             let weight = E::load(at);
-            for (sum, values) in sums.iter_mut().zip(x.values) {
+            for (sum, values) in sums.iter_mut().zip(values) {
                 *sum = _mm512_fmadd_ps(weight, _mm512_set1_ps(*values.add(col)), *sum);
             }
         }

@@ -8,43 +8,60 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod reference;
 #[cfg(target_arch = "x86_64")]
-mod rows;
+mod prefetch;
+mod reference;
 
 use std::ops::Range;
 
+use crate::activations::{PANEL_ROWS_MAX, Panel, panel_count};
+#[cfg(target_arch = "x86_64")]
+use crate::block::BLOCK;
 use crate::disjoint::Disjoint;
 use crate::layout::{Layout, TILE_ROWS};
 use crate::{Activations, InstructionSet, Matrix, TASK_NS_MIN, TASKS_PER_THREAD, ThreadPool};
 
 /// Weight bytes that a thread reads in a nanosecond, about.
-const BYTES_PER_NS: usize = 12;
+const BYTES_PER_NS: usize = 10;
 /// Products that a thread adds in a nanosecond, about.
-const PRODUCTS_PER_NS: usize = 100;
+const PRODUCTS_PER_NS: usize = 120;
 
-/// Activation rows that one pass over a tile serves at most: their sums fill the registers.
-pub(crate) const BLOCK_ROWS_MAX: usize = 8;
-/// Activation rows of a task at most: they and a tile stay in the second-level cache.
-const TASK_ROWS_MAX: usize = 128;
+/// Panels of activations of a task at most: they and a tile stay in the second-level cache.
+const TASK_PANELS_MAX: usize = 16;
 
-/// Sixteen outputs for each of a few activation rows.
-pub(crate) type Outputs = [[f32; TILE_ROWS]; BLOCK_ROWS_MAX];
+/// Sixteen outputs for each row of a panel.
+pub(crate) type Outputs = [[f32; TILE_ROWS]; PANEL_ROWS_MAX];
 
-/// Writes `out[rows of x, rows of weights]`, the product of `x` with the transposed weights.
+/// What becomes of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// It is written.
+    Replace,
+    /// It is added to what is there, such as the residual stream.
+    Add,
+}
+
+/// Writes `out[rows of x, rows of weights]`, the product of `x` with the transposed weights, or
+/// adds it.
 ///
 /// # Panics
-/// If the shapes do not fit.
-pub fn matmul(pool: &ThreadPool, weights: &Matrix, x: &Activations, out: &mut [f32]) {
-    matmul_group(pool, x, &mut [(weights, out)]);
+/// If the shapes do not fit, or the weights are not quantized and `x` has kept no values.
+pub fn matmul(pool: &ThreadPool, weights: &Matrix, x: &Activations, out: &mut [f32], store: Store) {
+    matmul_with(
+        InstructionSet::best(),
+        pool,
+        x,
+        &mut [(weights, out)],
+        store,
+    );
 }
 
 /// Several products of one `x` in one run of the pool, such as query, key and value.
 ///
 /// # Panics
-/// If the shapes do not fit.
+/// As [`matmul`].
 pub fn matmul_group(pool: &ThreadPool, x: &Activations, products: &mut [(&Matrix, &mut [f32])]) {
-    matmul_with(InstructionSet::best(), pool, x, products);
+    matmul_with(InstructionSet::best(), pool, x, products, Store::Replace);
 }
 
 /// [`matmul_group`] with a given instruction set.
@@ -53,6 +70,7 @@ pub fn matmul_with(
     pool: &ThreadPool,
     x: &Activations,
     products: &mut [(&Matrix, &mut [f32])],
+    store: Store,
 ) {
     assert!(
         set.is_available(),
@@ -72,6 +90,10 @@ pub fn matmul_with(
             x.rows() * weights.rows(),
             "out is [rows of x, rows of weights]"
         );
+        assert!(
+            weights.is_quantized() || x.has_values(),
+            "weights that are not quantized need the values of activations"
+        );
         let elements = weights.rows() * weights.cols();
         cost_ns += (weights.bytes() / BYTES_PER_NS).max(x.rows() * elements / PRODUCTS_PER_NS);
         let first_tile = tiles;
@@ -80,20 +102,22 @@ pub fn matmul_with(
             weights,
             first_tile,
             out: Disjoint::new(out),
+            store,
         });
     }
-    if x.rows() == 0 || tiles == 0 {
+    let panels = panel_count(x.rows());
+    if panels == 0 || tiles == 0 {
         return;
     }
-    let row_parts = x.rows().div_ceil(TASK_ROWS_MAX);
+    let row_parts = panels.div_ceil(TASK_PANELS_MAX);
     let wanted = (cost_ns / TASK_NS_MIN).clamp(1, pool.threads() * TASKS_PER_THREAD);
     let tile_parts = wanted.div_ceil(row_parts).min(tiles);
     pool.run(row_parts * tile_parts, &|task| {
-        let rows = share(x.rows(), row_parts, task / tile_parts);
+        let panels = share(panels, row_parts, task / tile_parts);
         for tile in share(tiles, tile_parts, task % tile_parts) {
             let part = parts.iter().rfind(|part| part.first_tile <= tile);
             let part = part.expect("the first part starts at tile 0");
-            part.multiply_tile(set, tile - part.first_tile, x, rows.clone());
+            part.multiply_tile(set, tile - part.first_tile, x, panels.clone());
         }
     });
 }
@@ -109,52 +133,54 @@ struct Part<'a> {
     /// Where its tiles begin in the count over the whole group.
     first_tile: usize,
     out: Disjoint<'a, f32>,
+    store: Store,
 }
 
 // === impl Part ===
 
 impl Part<'_> {
-    /// Multiplies one tile with a range of activation rows, a block of rows at a time.
-    fn multiply_tile(&self, set: InstructionSet, tile: usize, x: &Activations, rows: Range<usize>) {
+    /// Multiplies one tile with a range of panels.
+    fn multiply_tile(
+        &self,
+        set: InstructionSet,
+        tile: usize,
+        x: &Activations,
+        panels: Range<usize>,
+    ) {
         let (quants, scales) = self.weights.tile(tile);
-        let tile_weights = Tile {
+        let weights = Tile {
             layout: self.weights.layout(),
             quants,
             scales,
         };
         let first = tile * TILE_ROWS;
         let outputs = TILE_ROWS.min(self.weights.rows() - first);
-        let mut sums = [[0.0; TILE_ROWS]; BLOCK_ROWS_MAX];
-        let mut row = rows.start;
-        while row < rows.end {
-            let count = block_rows(rows.end - row);
-            tile_weights.multiply(
-                set,
-                &RowBlock {
-                    x,
-                    first: row,
-                    count,
-                },
-                &mut sums,
-            );
-            for (index, sums) in sums[..count].iter().enumerate() {
-                let at = (row + index) * self.weights.rows() + first;
+        let mut sums = [[0.0; TILE_ROWS]; PANEL_ROWS_MAX];
+        for index in panels {
+            let panel = x.panel(index);
+            weights.multiply(set, &panel, &mut sums);
+            for (row, sums) in sums[..panel.rows.count].iter().enumerate() {
+                let at = (panel.rows.first + row) * self.weights.rows() + first;
                 // SAFETY: a tile and a row of activations belong to one task.
                 let out = unsafe { self.out.slice(at..at + outputs) };
-                out.copy_from_slice(&sums[..outputs]);
+                self.store.write(sums, out);
             }
-            row += count;
         }
     }
 }
 
-/// The largest block that is no larger than what is left.
-fn block_rows(left: usize) -> usize {
-    match left {
-        8.. => 8,
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
+// === impl Store ===
+
+impl Store {
+    #[inline]
+    fn write(self, sums: &[f32; TILE_ROWS], out: &mut [f32]) {
+        match (self, out.as_mut_array::<TILE_ROWS>()) {
+            // The usual tile is whole, which needs no loop.
+            (Store::Replace, Some(out)) => *out = *sums,
+            (Store::Replace, None) => out.copy_from_slice(&sums[..out.len()]),
+            (Store::Add, Some(out)) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+            (Store::Add, None) => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+        }
     }
 }
 
@@ -165,41 +191,36 @@ pub(crate) struct Tile<'a> {
     pub scales: &'a [u8],
 }
 
-/// A block of 1, 2, 4 or 8 rows of activations.
-pub(crate) struct RowBlock<'a> {
-    pub x: &'a Activations,
-    pub first: usize,
-    pub count: usize,
-}
-
 // === impl Tile ===
 
 impl Tile<'_> {
-    fn multiply(&self, set: InstructionSet, rows: &RowBlock<'_>, sums: &mut Outputs) {
+    #[inline]
+    fn multiply(&self, set: InstructionSet, x: &Panel<'_>, sums: &mut Outputs) {
         match set {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `matmul_with` has asserted that the processor has this set.
-            InstructionSet::Avx512 => unsafe { avx512::multiply(self, rows, sums) },
+            InstructionSet::Avx512 => unsafe { avx512::multiply(self, x, sums) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            InstructionSet::Avx2 => unsafe { avx2::multiply(self, rows, sums) },
-            _ => reference::multiply(self, rows, sums),
+            InstructionSet::Avx2 => unsafe { avx2::multiply(self, x, sums) },
+            _ => reference::multiply(self, x, sums),
         }
     }
 
-    /// Asserts that the tile is as wide as the rows, which the SIMD versions rely on.
+    /// Asserts that the tile is as wide as the panel and the panel is whole, which the SIMD
+    /// versions rely on.
     #[cfg(target_arch = "x86_64")]
-    fn check(&self, rows: &RowBlock<'_>) {
-        let cols = rows.x.cols();
-        assert_eq!(
-            self.quants.len(),
-            self.layout.quant_bytes(cols),
+    #[inline(always)]
+    fn check(&self, x: &Panel<'_>) {
+        x.check();
+        assert!(
+            self.quants.len() == self.layout.quant_bytes(x.cols)
+                && self.scales.len() == self.layout.scale_bytes(x.cols),
             "a tile as wide as x"
         );
-        assert_eq!(
-            self.scales.len(),
-            self.layout.scale_bytes(cols),
-            "a tile as wide as x"
+        assert!(
+            self.layout.is_quantized() || x.values.len() == x.rows.count * x.blocks * BLOCK,
+            "a panel with its values"
         );
     }
 }

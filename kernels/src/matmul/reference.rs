@@ -2,7 +2,8 @@
 
 use half::bf16;
 
-use super::{Outputs, RowBlock, Tile};
+use super::{Outputs, Tile};
+use crate::activations::Panel;
 use crate::block::{BLOCK, SUPER_BLOCK, f16_at};
 use crate::layout::{
     F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
@@ -12,48 +13,25 @@ use crate::layout::{
 /// Vectors of 32 columns of nibbles: each has one quad in the low and one in the high half.
 const NIBBLE_VECTORS: usize = BLOCK / QUAD / 2;
 
-/// Sets `sums[row][output]` for each row of the block.
-pub(super) fn multiply(tile: &Tile<'_>, rows: &RowBlock<'_>, sums: &mut Outputs) {
-    for (index, sums) in sums[..rows.count].iter_mut().enumerate() {
-        let row = Row::new(rows, index);
+/// Sets `sums[row][output]` for each row of the panel.
+pub(super) fn multiply(tile: &Tile<'_>, x: &Panel<'_>, sums: &mut Outputs) {
+    for (row, sums) in sums[..x.rows.count].iter_mut().enumerate() {
         for (output, sum) in sums.iter_mut().enumerate() {
             *sum = match tile.layout {
-                Layout::U4 | Layout::U4K => nibbles(tile, &row, output),
-                Layout::U8 | Layout::U8K => bytes(tile, &row, output),
-                Layout::F32 | Layout::F16 | Layout::BF16 => dense(tile, &row, output),
+                Layout::U4 | Layout::U4K => nibbles(tile, x, row, output),
+                Layout::U8 | Layout::U8K => bytes(tile, x, row, output),
+                Layout::F32 | Layout::F16 | Layout::BF16 => dense(tile, x, row, output),
             };
         }
     }
 }
 
-/// One row of activations.
-struct Row<'a> {
-    values: &'a [f32],
-    quants: &'a [i8],
-    scales: &'a [f32],
-    sums: &'a [f32],
-    half_offsets: &'a [i32],
-}
-
-impl<'a> Row<'a> {
-    fn new(rows: &RowBlock<'a>, index: usize) -> Row<'a> {
-        let (x, row) = (rows.x, rows.first + index);
-        let blocks = x.blocks();
-        Row {
-            values: &x.values[row * blocks * BLOCK..][..x.cols()],
-            quants: &x.quants[row * blocks * BLOCK..][..blocks * BLOCK],
-            scales: &x.scales[row * blocks..][..blocks],
-            sums: &x.sums[row * blocks..][..blocks],
-            half_offsets: &x.half_offsets[row * 2 * blocks..][..2 * blocks],
-        }
-    }
-}
-
 /// Layouts `U4` and `U4K`: d_w * d_x * sum(u*x) + m_w * d_x * sum(x), a group of 32 at a time.
-fn nibbles(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
+fn nibbles(tile: &Tile<'_>, panel: &Panel<'_>, row: usize, output: usize) -> f32 {
     let groups = tile.quants.chunks_exact(NIBBLE_VECTORS * VECTOR_BYTES);
     let mut total = 0.0;
-    for (group, (weights, x)) in groups.zip(row.quants.chunks_exact(BLOCK)).enumerate() {
+    for (group, weights) in groups.enumerate() {
+        let x = panel.block_quants(group, row);
         let mut dot = 0;
         for (index, vector) in weights.chunks_exact(VECTOR_BYTES).enumerate() {
             for (column, &byte) in vector[output * QUAD..][..QUAD].iter().enumerate() {
@@ -63,8 +41,9 @@ fn nibbles(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
             }
         }
         let (scale, min) = nibble_scale(tile, group, output);
-        total += scale * row.scales[group] * dot as f32;
-        total += min * row.sums[group];
+        let at = group * panel.rows.count + row;
+        total += scale * (panel.scales[at] * dot as f32);
+        total += min * panel.sums[at];
     }
     total
 }
@@ -89,7 +68,7 @@ fn nibble_scale(tile: &Tile<'_>, group: usize, output: usize) -> (f32, f32) {
 }
 
 /// Layouts `U8` and `U8K`: d_w * d_x * (sum(u*x) - 128 * sum(x)), a group at a time.
-fn bytes(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
+fn bytes(tile: &Tile<'_>, panel: &Panel<'_>, row: usize, output: usize) -> f32 {
     let group_len = if tile.layout == Layout::U8 {
         BLOCK
     } else {
@@ -98,17 +77,21 @@ fn bytes(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
     let half_blocks = group_len / (BLOCK / 2);
     let groups = tile.quants.chunks_exact(group_len / QUAD * VECTOR_BYTES);
     let mut total = 0.0;
-    for (group, (weights, x)) in groups.zip(row.quants.chunks_exact(group_len)).enumerate() {
-        let mut dot: i32 = row.half_offsets[group * half_blocks..][..half_blocks]
-            .iter()
+    let rows = panel.rows.count;
+    for (group, weights) in groups.enumerate() {
+        let (block, column) = (group * group_len / BLOCK, group * group_len % BLOCK);
+        let x = &panel.block_quants(block, row)[column..][..group_len];
+        let halves = group * half_blocks..(group + 1) * half_blocks;
+        let mut dot: i32 = halves
+            .map(|half| panel.half_offsets[half * rows + row])
             .sum();
         for (vector, x) in weights.chunks_exact(VECTOR_BYTES).zip(x.chunks_exact(QUAD)) {
             for (&byte, &x) in vector[output * QUAD..].iter().zip(x) {
                 dot += i32::from(byte) * i32::from(x);
             }
         }
-        let x_scale = row.scales[group * group_len / BLOCK];
-        total += byte_scale(tile, group, output) * x_scale * dot as f32;
+        let x_scale = panel.scales[block * rows + row];
+        total += byte_scale(tile, group, output) * (x_scale * dot as f32);
     }
     total
 }
@@ -125,7 +108,7 @@ fn byte_scale(tile: &Tile<'_>, group: usize, output: usize) -> f32 {
 }
 
 /// Weights that are not quantized meet activations that are not either.
-fn dense(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
+fn dense(tile: &Tile<'_>, panel: &Panel<'_>, row: usize, output: usize) -> f32 {
     let weight = |col: usize| {
         let index = col * TILE_ROWS + output;
         match tile.layout {
@@ -140,7 +123,7 @@ fn dense(tile: &Tile<'_>, row: &Row<'_>, output: usize) -> f32 {
             }
         }
     };
-    row.values
+    panel.values[row * panel.blocks * BLOCK..][..panel.cols]
         .iter()
         .enumerate()
         .fold(0.0, |sum, (col, x)| sum + weight(col) * x)
