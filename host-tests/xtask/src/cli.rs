@@ -99,10 +99,10 @@ pub struct BenchOptions {
     /// Which benchmark
     pub name: BenchName,
     /// Measure one part of it only (edge: speed, sizes, streaming, tokens, memory,
-    /// peers)
+    /// peers; engine: speed, latency, beside-envoy)
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
-    /// Install no other gateways and leave them out (edge)
+    /// Install no other gateways (edge), build no llama.cpp (engine), and leave them out
     #[arg(long)]
     pub without_peers: bool,
     /// Also write every metric as JSON Lines
@@ -116,6 +116,6 @@ pub enum BenchName {
     Cache,
     /// Envoy with the filter, beside Envoy without it and a direct response
     Edge,
-    /// Prefill and decode of the backend: sequences together, beside one after another
+    /// Prefill, decode and latency of the backend, beside llama.cpp's server
     Engine,
 }

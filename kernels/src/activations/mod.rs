@@ -93,9 +93,16 @@ impl Activations {
             rows * cols,
             "activations have shape [{rows}, {cols}]"
         );
-        self.fill(set, pool, rows, cols, &|| (), &|(), row, write| {
-            write(&x[row * cols..][..cols]);
-        });
+        self.fill(
+            set,
+            pool,
+            rows,
+            cols,
+            || (),
+            |(), row, write| {
+                write(&x[row * cols..][..cols]);
+            },
+        );
     }
 
     /// Quantizes rows that are made on the way: `make(row, values)` writes row `row`, `cols` wide.
@@ -109,7 +116,7 @@ impl Activations {
     ) {
         let set = InstructionSet::best();
         let scratch = || vec![0.0; cols];
-        self.fill(set, pool, rows, cols, &scratch, &|values, row, write| {
+        self.fill(set, pool, rows, cols, scratch, |values, row, write| {
             make(row, values);
             write(values);
         });
@@ -166,8 +173,8 @@ impl Activations {
         pool: &ThreadPool,
         rows: usize,
         cols: usize,
-        scratch: &(dyn Fn() -> S + Sync),
-        source: &(dyn Fn(&mut S, usize, &mut dyn FnMut(&[f32])) + Sync),
+        scratch: impl Fn() -> S + Sync,
+        source: impl Fn(&mut S, usize, &mut dyn FnMut(&[f32])) + Sync,
     ) {
         assert!(
             set.is_available(),

@@ -25,7 +25,7 @@ pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskErr
         BenchName::Engine => {
             fetch::everything(interrupt)?;
             build::everything(interrupt)?;
-            engine::run(interrupt)?
+            engine::run(options, interrupt)?
         }
     };
     runs::remove_own();

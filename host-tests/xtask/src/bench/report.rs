@@ -14,6 +14,7 @@ pub enum Goal {
     ValueAtMost,
     ValueAtLeast,
     RatioAtLeast,
+    RatioAtMost,
 }
 
 /// One figure beside its peer's, both medians over the rounds of one run.
@@ -85,6 +86,14 @@ impl Metric {
         self
     }
 
+    /// The most that the ratio may be.
+    pub fn ratio_at_most(mut self, target: f64) -> Metric {
+        self.target = Some(target);
+        self.goal = Some(Goal::RatioAtMost);
+        self.met = Some(self.ratio <= target);
+        self
+    }
+
     /// The most that the figure may be.
     pub fn at_most(mut self, target: f64) -> Metric {
         self.target = Some(target);
@@ -133,6 +142,7 @@ impl Metric {
             Goal::ValueAtMost => "<=",
             Goal::ValueAtLeast => ">=",
             Goal::RatioAtLeast => "ratio >=",
+            Goal::RatioAtMost => "ratio <=",
         };
         let met = if self.met == Some(true) {
             "met"

@@ -1,5 +1,5 @@
-//! Streamed completions for the engine benchmark, with the times that matter: when the first words
-//! came, and when the last.
+//! Streamed completions for the engine benchmark, with the times that matter: when each piece of
+//! the answer came.
 
 use crate::error::XtaskError;
 use farthing_host_tests::client::Connection;
@@ -14,16 +14,37 @@ pub struct Ask {
     pub model: String,
     pub prompt: String,
     pub max_tokens: u64,
+    /// Whose request it is; without a tenant, prefixes are not shared.
+    pub tenant: Option<String>,
 }
 
 /// What came of one.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Streamed {
     pub started: Instant,
-    pub first: Instant,
-    pub last: Instant,
+    /// When each piece of the answer came, one for each token; at least one.
+    pub pieces: Vec<Instant>,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
+}
+
+// === impl Streamed ===
+
+impl Streamed {
+    /// When the first words came.
+    pub fn first(&self) -> Instant {
+        self.pieces.first().copied().unwrap_or(self.started)
+    }
+
+    /// When the answer was whole.
+    pub fn last(&self) -> Instant {
+        self.pieces.last().copied().unwrap_or(self.started)
+    }
+
+    /// Milliseconds until the first words.
+    pub fn first_token_ms(&self) -> f64 {
+        (self.first() - self.started).as_secs_f64() * 1e3
+    }
 }
 
 /// Sends all at the same time, each on a connection of its own.
@@ -41,27 +62,28 @@ pub fn together(address: SocketAddr, asks: &[Ask]) -> Result<Vec<Streamed>, Xtas
     })
 }
 
-/// Sends one after the other.
-pub fn one_by_one(address: SocketAddr, asks: &[Ask]) -> Result<Vec<Streamed>, XtaskError> {
-    asks.iter().map(|ask| stream(address, ask)).collect()
-}
-
 /// The time from the first request to the last word.
 pub fn wall(streams: &[Streamed]) -> Duration {
     let started = streams.iter().map(|stream| stream.started).min();
-    let last = streams.iter().map(|stream| stream.last).max();
+    let last = streams.iter().map(Streamed::last).max();
     started
         .zip(last)
         .map_or(Duration::ZERO, |(started, last)| last - started)
 }
 
-fn stream(address: SocketAddr, ask: &Ask) -> Result<Streamed, XtaskError> {
+/// Sends one and reads its answer to the end.
+pub fn stream(address: SocketAddr, ask: &Ask) -> Result<Streamed, XtaskError> {
     let failed = || XtaskError::io("a stream of the benchmark");
+    // llama.cpp's server keeps every slot's last prompt unless it is told not to.
     let body = json!({
         "model": ask.model, "prompt": ask.prompt, "max_tokens": ask.max_tokens,
-        "temperature": 0, "stream": true, "stream_options": {"include_usage": true},
+        "temperature": 0, "cache_prompt": false,
+        "stream": true, "stream_options": {"include_usage": true},
     });
-    let headers = [("content-type", "application/json")];
+    let mut headers = vec![("content-type", "application/json")];
+    if let Some(tenant) = &ask.tenant {
+        headers.push(("x-farthing-tenant", tenant));
+    }
     let mut connection = Connection::open(address).map_err(failed())?;
     let started = Instant::now();
     connection
@@ -73,21 +95,18 @@ fn stream(address: SocketAddr, ask: &Ask) -> Result<Streamed, XtaskError> {
         )
         .map_err(failed())?;
     let head = connection.receive_head().map_err(failed())?;
-    let mut text = String::new();
-    let mut first = None;
-    let mut last = started;
+    let (mut text, mut pieces) = (String::new(), Vec::new());
     loop {
         let piece = connection.receive_piece().map_err(failed())?;
         if piece.is_empty() {
             break;
         }
-        last = Instant::now();
-        first = first.or(Some(last));
+        pieces.push(Instant::now());
         text.push_str(&String::from_utf8_lossy(&piece));
     }
     if head.status != 200 {
         return Err(XtaskError::Unexpected(format!(
-            "the backend said {}: {text}",
+            "{address} said {}: {text}",
             head.status
         )));
     }
@@ -98,8 +117,7 @@ fn stream(address: SocketAddr, ask: &Ask) -> Result<Streamed, XtaskError> {
         .ok_or_else(|| XtaskError::Unexpected(format!("a stream without usage: {text}")))?;
     Ok(Streamed {
         started,
-        first: first.unwrap_or(last),
-        last,
+        pieces,
         prompt_tokens: usage["prompt_tokens"].as_u64().unwrap_or(0),
         completion_tokens: usage["completion_tokens"].as_u64().unwrap_or(0),
     })

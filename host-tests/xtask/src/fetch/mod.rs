@@ -24,7 +24,7 @@ use stamp::State;
 use std::fs;
 
 pub use cuda::{CudaToolkit, cuda_toolkit, requirements as cuda_requirements};
-pub use peers::{litellm, portkey};
+pub use peers::{litellm, llama_cpp, portkey};
 pub use python::client_packages;
 pub use stamp::hexadecimal;
 

@@ -1,5 +1,6 @@
-//! Other gateways, for the edge benchmark: LiteLLM's proxy from PyPI with every wheel pinned by its
-//! hash, Portkey's gateway from npm by its lock file, which holds the hash of every package.
+//! Other programs, for the benchmarks. For the edge: LiteLLM's proxy from PyPI with every wheel
+//! pinned by its hash, Portkey's gateway from npm by its lock file, which holds the hash of every
+//! package. For the engine: llama.cpp's server, built here from a pinned source package.
 
 use super::{pinned, pip, python};
 use crate::error::XtaskError;
@@ -30,6 +31,21 @@ pub fn portkey(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
     let install = || npm(&pins, &folder);
     pinned::folder("Portkey's gateway", &folder, &lock, install, interrupt)?;
     Ok(folder.join("node_modules/@portkey-ai/gateway/build/start-server.js"))
+}
+
+/// Builds llama.cpp's server for this processor, unless it is there; answers the program.
+pub fn llama_cpp(interrupt: &Interrupt) -> Result<PathBuf, XtaskError> {
+    let pins = paths::workspace_root().join(PINS);
+    let folder = paths::peers_dir().join("llama.cpp");
+    let build = || {
+        let mut build = Command::new("bash");
+        build.arg(pins.join("build-llama-cpp.sh"));
+        build.args([&pins, &folder]);
+        Ok(build)
+    };
+    let what = "llama.cpp's server (some ten minutes)";
+    pinned::folder(what, &folder, &pins.join("llama-cpp.txt"), build, interrupt)?;
+    Ok(folder.join("llama-server"))
 }
 
 /// `npm ci`, which installs what the lock file names or nothing. No package gets to run a script.

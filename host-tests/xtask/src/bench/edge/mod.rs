@@ -4,6 +4,7 @@
 
 mod answers;
 mod bodies;
+pub mod busy_envoy;
 mod configs;
 mod gateways;
 mod lab;
