@@ -3,8 +3,8 @@
 mod tensors;
 
 use farthing_kernels::{
-    AttentionRow, InstructionSet, KernelError, KvCache, Operands, ThreadPool, paged_attention,
-    paged_attention_with,
+    AttentionRow, InstructionSet, KernelError, KvCache, KvDtype, Operands, ThreadPool,
+    paged_attention, paged_attention_with,
 };
 use proptest::prelude::*;
 use tensors::{Random, random_values};
@@ -17,6 +17,7 @@ const TOLERANCE: f64 = 1e-4;
 /// Heads and pages of a cache.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
+    dtype: KvDtype,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -24,30 +25,35 @@ struct Shape {
 }
 
 const SMOLLM2: Shape = Shape {
+    dtype: KvDtype::F16,
     heads: 9,
     kv_heads: 3,
     head_dim: 64,
     block_size: 16,
 };
 const QWEN2: Shape = Shape {
+    dtype: KvDtype::F16,
     heads: 14,
     kv_heads: 2,
     head_dim: 64,
     block_size: 32,
 };
 const WIDE: Shape = Shape {
+    dtype: KvDtype::F16,
     heads: 4,
     kv_heads: 4,
     head_dim: 128,
     block_size: 7,
 };
 const NARROW: Shape = Shape {
+    dtype: KvDtype::F16,
     heads: 2,
     kv_heads: 1,
     head_dim: 8,
     block_size: 1,
 };
 const UNEVEN: Shape = Shape {
+    dtype: KvDtype::F16,
     heads: 6,
     kv_heads: 2,
     head_dim: 40,
@@ -82,6 +88,7 @@ fn fill(shape: Shape, sequences: &[Sequence], seed: u64) -> Filled {
         .map(|s| s.tokens.div_ceil(shape.block_size))
         .sum();
     let mut cache = KvCache::new(
+        shape.dtype,
         LAYERS,
         blocks,
         shape.block_size,
@@ -100,10 +107,7 @@ fn fill(shape: Shape, sequences: &[Sequence], seed: u64) -> Filled {
         let table = free.split_off(free.len() - sequence.tokens.div_ceil(shape.block_size));
         let rounded = |seed| -> Vec<f32> {
             let values = random_values(sequence.tokens * width, seed);
-            values
-                .into_iter()
-                .map(|x| half::f16::from_f32(x).to_f32())
-                .collect()
+            stored(&values, shape)
         };
         let (key, value) = (rounded(random.bits()), rounded(random.bits()));
         let rows: Vec<AttentionRow<'_>> = (1..=key.len() / width)
@@ -122,6 +126,33 @@ fn fill(shape: Shape, sequences: &[Sequence], seed: u64) -> Filled {
         tables,
         keys,
         values,
+    }
+}
+
+/// What a cache makes of keys or values `[tokens, kv_heads, head_dim]`.
+fn stored(values: &[f32], shape: Shape) -> Vec<f32> {
+    let int8 = |vector: &[f32]| -> Vec<f32> {
+        let scale = vector
+            .iter()
+            .fold(0.0f32, |largest, x| largest.max(x.abs()))
+            / 127.0;
+        let quant = |x: &f32| (x / scale).round_ties_even();
+        vector.iter().map(|x| quant(x) * scale).collect()
+    };
+    match shape.dtype {
+        KvDtype::F16 => values
+            .iter()
+            .map(|x| half::f16::from_f32(*x).to_f32())
+            .collect(),
+        KvDtype::Int8 => values.chunks_exact(shape.head_dim).flat_map(int8).collect(),
+    }
+}
+
+/// The same shape with int8 keys and values.
+fn int8(shape: Shape) -> Shape {
+    Shape {
+        dtype: KvDtype::Int8,
+        ..shape
     }
 }
 
@@ -232,7 +263,8 @@ fn sequence(tokens: usize, queries: usize) -> Sequence {
 
 #[test]
 fn every_shape_agrees_with_the_formula() {
-    for shape in [SMOLLM2, QWEN2, WIDE, NARROW, UNEVEN] {
+    let shapes = [SMOLLM2, QWEN2, WIDE, NARROW, UNEVEN];
+    for shape in shapes.into_iter().chain(shapes.map(int8)) {
         check(shape, &[sequence(1, 1)], 1);
         check(shape, &[sequence(33, 33)], 2);
         check(
@@ -254,7 +286,9 @@ proptest! {
 
     #[test]
     fn any_batch_agrees_with_the_formula(
-        shape in proptest::sample::select(vec![SMOLLM2, QWEN2, WIDE, NARROW, UNEVEN]),
+        shape in proptest::sample::select(vec![
+            SMOLLM2, QWEN2, WIDE, NARROW, UNEVEN, int8(SMOLLM2), int8(UNEVEN),
+        ]),
         sizes in proptest::collection::vec((1usize..90, 1usize..90), 1..4),
         seed in 0u64..1_000_000,
     ) {
@@ -268,7 +302,12 @@ proptest! {
 /// reached those slots.
 #[test]
 fn slots_beyond_the_context_are_not_read() {
-    let shape = SMOLLM2;
+    for shape in [SMOLLM2, int8(SMOLLM2)] {
+        check_stale_slots(shape);
+    }
+}
+
+fn check_stale_slots(shape: Shape) {
     let mut filled = fill(shape, &[sequence(16, 1)], 5);
     let width = shape.kv_heads * shape.head_dim;
     let pool = ThreadPool::new(1);
@@ -298,6 +337,17 @@ fn slots_beyond_the_context_are_not_read() {
 }
 
 #[test]
+fn int8_takes_half_the_memory_and_a_scale_a_vector() {
+    let bytes = |dtype| {
+        let cache = KvCache::new(dtype, 2, 10, 16, 3, 64).expect("a small cache");
+        cache.bytes()
+    };
+    let vectors = 2 * 2 * 10 * 16 * 3;
+    assert_eq!(bytes(KvDtype::F16), vectors * 64 * 2);
+    assert_eq!(bytes(KvDtype::Int8), vectors * (64 + 4));
+}
+
+#[test]
 fn caches_of_impossible_size_are_refused() {
     for (layers, blocks, block_size, kv_heads, head_dim) in [
         (0, 1, 1, 1, 64),
@@ -309,7 +359,8 @@ fn caches_of_impossible_size_are_refused() {
         (512, 1 << 18, 16, 8, 128),
         (usize::MAX, usize::MAX, usize::MAX, usize::MAX, 64),
     ] {
-        let error = KvCache::new(layers, blocks, block_size, kv_heads, head_dim).err();
+        let error =
+            KvCache::new(KvDtype::F16, layers, blocks, block_size, kv_heads, head_dim).err();
         assert!(
             matches!(error, Some(KernelError::Dimension { .. })),
             "{error:?}"

@@ -7,7 +7,7 @@
 
 use farthing_core::limits::KV_BLOCK_TOKENS;
 use farthing_kernels::{
-    Activations, KvCache, Matrix, RopeTable, Store, ThreadPool, add, add_bias, matmul,
+    Activations, KvCache, KvDtype, Matrix, RopeTable, Store, ThreadPool, add, add_bias, matmul,
     matmul_group, paged_attention, rms_norm, rope, swiglu,
 };
 
@@ -47,7 +47,7 @@ impl Decoder {
     }
 
     /// An empty KV cache of `blocks` blocks of `KV_BLOCK_TOKENS` tokens.
-    pub fn kv_cache(&self, blocks: usize) -> Result<KvCache, BackendError> {
+    pub fn kv_cache(&self, dtype: KvDtype, blocks: usize) -> Result<KvCache, BackendError> {
         let HyperParameters {
             layers,
             kv_heads,
@@ -55,6 +55,7 @@ impl Decoder {
             ..
         } = self.shape;
         Ok(KvCache::new(
+            dtype,
             layers,
             blocks,
             KV_BLOCK_TOKENS,

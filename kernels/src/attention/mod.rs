@@ -12,8 +12,9 @@ mod tile;
 use std::ops::Range;
 
 use crate::disjoint::Disjoint;
+use crate::kv_page::Page;
 use crate::{InstructionSet, KvCache, TASK_NS_MIN, TASKS_PER_THREAD, ThreadPool};
-use tile::{Page, Query, TILE_POSITIONS, Workspace};
+use tile::{Query, TILE_POSITIONS, Workspace};
 
 /// Rows of a span.
 const SPAN_ROWS_MAX: usize = 8;
@@ -193,13 +194,10 @@ impl Operands<'_> {
 
     /// Keys and values from `position` to the end of its block, or to `end` if that is nearer.
     fn page(&self, table: &[u32], kv_head: usize, position: usize, end: usize) -> Page<'_> {
-        let (block_size, head_dim) = (self.cache.block_size(), self.cache.head_dim());
+        let block_size = self.cache.block_size();
         let (block, offset) = (table[position / block_size] as usize, position % block_size);
-        Page {
-            keys: &self.cache.key_page(self.layer, block, kv_head)[offset..],
-            stride: block_size,
-            values: &self.cache.value_page(self.layer, block, kv_head)[offset * head_dim..],
-            positions: (block_size - offset).min(end - position),
-        }
+        let positions = (block_size - offset).min(end - position);
+        self.cache
+            .positions(self.layer, block, kv_head, offset, positions)
     }
 }

@@ -1,7 +1,7 @@
 //! The arithmetic of attention on one tile of positions, for a few queries.
 
 use super::product::{Product, chunks_of};
-use crate::half_float::{Rows, widen_rows};
+use crate::kv_page::Page;
 use crate::lanes::{Chunk, LANES, Lanes, sum_lanes};
 use crate::{InstructionSet, exp};
 
@@ -18,16 +18,6 @@ pub(super) struct Query<'a> {
     pub scale: f32,
     /// Positions that it sees.
     pub context: usize,
-}
-
-/// A page's keys and values from some position on, f16 as bits.
-pub(super) struct Page<'a> {
-    /// `[head_dim, stride]`, of which the first `positions` columns count.
-    pub keys: &'a [u16],
-    pub stride: usize,
-    /// `[positions, head_dim]`.
-    pub values: &'a [u16],
-    pub positions: usize,
 }
 
 /// Buffers of one task. Heads are padded with zeros to whole chunks.
@@ -103,26 +93,11 @@ impl Workspace {
 
     /// Widens a page into the tile, `at` positions from its start.
     pub fn gather(&mut self, set: InstructionSet, at: usize, page: &Page<'_>) {
-        let keys = Rows {
-            count: self.head_dim,
-            len: page.positions,
-            stride: page.stride,
-        };
-        widen_rows(
-            set,
-            page.keys,
-            &keys,
-            &mut self.keys.as_flattened_mut()[at..],
-            TILE_POSITIONS,
-        );
+        let keys = &mut self.keys.as_flattened_mut()[at..];
+        page.widen_keys(set, self.head_dim, keys, TILE_POSITIONS);
         let width = self.chunks * LANES;
-        let values = Rows {
-            count: page.positions,
-            len: self.head_dim,
-            stride: self.head_dim,
-        };
-        let tile = &mut self.values.as_flattened_mut()[at * width..];
-        widen_rows(set, page.values, &values, tile, width);
+        let values = &mut self.values.as_flattened_mut()[at * width..];
+        page.widen_values(set, self.head_dim, values, width);
     }
 
     /// Adds the gathered tile, which begins at `position`, to every query that sees it.
