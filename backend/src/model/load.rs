@@ -8,6 +8,7 @@ use farthing_core::limits;
 use farthing_kernels::{KvCache, ROPE_POSITIONS_MAX};
 
 use super::decoder::Decoder;
+use super::file::ModelFile;
 use super::gguf::Gguf;
 use super::hyper_parameters::HyperParameters;
 use super::weights::Weights;
@@ -51,30 +52,41 @@ pub struct LoadedModel {
     pub cache: KvCache,
 }
 
-/// Loads a GGUF file of the llama or qwen2 architecture.
+/// Loads a model of the llama or qwen2 architecture: a GGUF file, or a folder with config.json,
+/// safetensors and tokenizer.json.
 ///
 /// # Errors
-/// The file cannot be read, is not valid GGUF, or describes a model that cannot run here.
+/// A file cannot be read, is not valid, or describes a model that cannot run here.
 pub fn load_model(
     id: &str,
     path: &Path,
     options: ModelOptions,
 ) -> Result<LoadedModel, BackendError> {
-    let model = Gguf::open(path)
-        .and_then(|file| LoadedModel::from_gguf(id, file, modified_unix_s(path), options));
+    let model = ModelFile::open(path)
+        .and_then(|file| LoadedModel::from_file(id, file, modified_unix_s(path), options));
     model.map_err(|error| error.in_file(path))
 }
 
 // === impl LoadedModel ===
 
 impl LoadedModel {
-    /// Makes a model of a file whose header has been checked.
-    ///
-    /// # Errors
-    /// The file describes a model that cannot run here.
+    /// Makes a model of a GGUF file; see [`LoadedModel::from_file`].
     pub fn from_gguf(
         id: &str,
         file: Gguf,
+        created_unix_s: u64,
+        options: ModelOptions,
+    ) -> Result<LoadedModel, BackendError> {
+        LoadedModel::from_file(id, file.into(), created_unix_s, options)
+    }
+
+    /// Makes a model of a file whose headers have been checked.
+    ///
+    /// # Errors
+    /// The file describes a model that cannot run here.
+    pub fn from_file(
+        id: &str,
+        file: ModelFile,
         created_unix_s: u64,
         options: ModelOptions,
     ) -> Result<LoadedModel, BackendError> {

@@ -6,13 +6,14 @@ use std::thread;
 
 use farthing_kernels::{Matrix, dequantize_row};
 
-use super::gguf::{Gguf, Tensor};
+use super::file::ModelFile;
+use super::gguf::Tensor;
 use super::hyper_parameters::HyperParameters;
 use crate::error::BackendError;
 
 /// All weights of one model.
 pub(super) struct Weights {
-    pub(super) file: Gguf,
+    pub(super) file: ModelFile,
     pub(super) layers: Vec<Layer>,
     pub(super) output_norm: Vec<f32>,
     /// The head; the embedding's rows again where the file has no head of its own.
@@ -64,7 +65,7 @@ const LAYER_TENSORS: [&str; 12] = [
 impl Weights {
     /// Repacks every tensor. The head, which is nearly half of a small model, is packed beside the
     /// layers.
-    pub(super) fn load(file: Gguf, shape: &HyperParameters) -> Result<Weights, BackendError> {
+    pub(super) fn load(file: ModelFile, shape: &HyperParameters) -> Result<Weights, BackendError> {
         refuse_unknown_tensors(&file, shape.layers)?;
         let output_norm = vector(&file, OUTPUT_NORM, shape.width)?;
         let (output, layers) = thread::scope(|scope| {
@@ -84,6 +85,17 @@ impl Weights {
             output_norm,
             file,
         })
+    }
+
+    /// Bytes of all tensors as they are held. A head that is the embedding's rows again is packed
+    /// beside it, so it counts twice.
+    pub(super) fn bytes(&self) -> usize {
+        let embedding = self.file.tensor(EMBEDDING);
+        let layers = self.layers.iter().map(Layer::bytes).sum::<usize>();
+        embedding.map_or(0, |tensor| tensor.bytes.len())
+            + layers
+            + self.output.bytes()
+            + size_of_val(self.output_norm.as_slice())
     }
 
     /// Writes the embeddings of `tokens` into `out`, `[tokens.len(), width]`. Every token must be
@@ -106,7 +118,11 @@ impl Weights {
 // === impl Layer ===
 
 impl Layer {
-    fn load(file: &Gguf, shape: &HyperParameters, index: usize) -> Result<Layer, BackendError> {
+    fn load(
+        file: &ModelFile,
+        shape: &HyperParameters,
+        index: usize,
+    ) -> Result<Layer, BackendError> {
         let HyperParameters {
             width,
             feed_forward,
@@ -139,9 +155,19 @@ impl Layer {
             down: matrix("ffn_down.weight", width, feed_forward)?,
         })
     }
+
+    fn bytes(&self) -> usize {
+        let projections = [&self.query, &self.key, &self.value];
+        let biases = projections.iter().filter_map(|p| p.bias.as_deref());
+        let norms = [&*self.attention_norm, &*self.feed_forward_norm];
+        let vectors = biases.chain(norms).map(size_of_val).sum::<usize>();
+        let matrices = projections.iter().map(|projection| &projection.matrix);
+        let others = [&self.attention_output, &self.gate, &self.up, &self.down];
+        vectors + matrices.chain(others).map(Matrix::bytes).sum::<usize>()
+    }
 }
 
-fn load_output(file: &Gguf, shape: &HyperParameters) -> Result<Matrix, BackendError> {
+fn load_output(file: &ModelFile, shape: &HyperParameters) -> Result<Matrix, BackendError> {
     let name = if file.optional_tensor(OUTPUT)?.is_some() {
         OUTPUT
     } else {
@@ -150,13 +176,17 @@ fn load_output(file: &Gguf, shape: &HyperParameters) -> Result<Matrix, BackendEr
     matrix(file, name, shape.vocab_size, shape.width)
 }
 
-fn refuse_unknown_tensors(file: &Gguf, layers: usize) -> Result<(), BackendError> {
+fn refuse_unknown_tensors(file: &ModelFile, layers: usize) -> Result<(), BackendError> {
     let whole = [EMBEDDING, OUTPUT, OUTPUT_NORM]
         .into_iter()
         .map(str::to_owned);
     let layer = |index| LAYER_TENSORS.map(|tensor| format!("blk.{index}.{tensor}"));
     let known: HashSet<String> = whole.chain((0..layers).flat_map(layer)).collect();
-    match file.tensor_names().find(|name| !known.contains(*name)) {
+    match file
+        .tensor_names()
+        .into_iter()
+        .find(|name| !known.contains(*name))
+    {
         None => Ok(()),
         Some(name) => Err(BackendError::Model(format!(
             "the tensor '{name}' has no place in this architecture; the model is a variant"
@@ -165,16 +195,21 @@ fn refuse_unknown_tensors(file: &Gguf, layers: usize) -> Result<(), BackendError
 }
 
 /// Packs the matrix of this name and shape, `[rows (outputs), columns (inputs)]`.
-fn matrix(file: &Gguf, name: &str, rows: usize, columns: usize) -> Result<Matrix, BackendError> {
+fn matrix(
+    file: &ModelFile,
+    name: &str,
+    rows: usize,
+    columns: usize,
+) -> Result<Matrix, BackendError> {
     let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[columns, rows])?;
-    Matrix::pack(dtype, bytes, rows, columns)
+    Matrix::pack(dtype, &bytes, rows, columns)
         .map_err(|error| BackendError::Model(format!("the tensor '{name}': {error}")))
 }
 
 /// Reads a vector of this name and length.
-fn vector(file: &Gguf, name: &str, len: usize) -> Result<Vec<f32>, BackendError> {
+fn vector(file: &ModelFile, name: &str, len: usize) -> Result<Vec<f32>, BackendError> {
     let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[len])?;
     let mut values = vec![0.0; len];
-    dequantize_row(dtype, bytes, &mut values)?;
+    dequantize_row(dtype, &bytes, &mut values)?;
     Ok(values)
 }
