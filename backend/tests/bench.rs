@@ -44,7 +44,17 @@ fn every_figure_is_printed_and_written() {
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
-    let once = ["load_ms", "weights_mib", "kv_mib", "peak_rss_mib"].map(|metric| (metric, None, 1));
+    let once = [
+        "load_ms",
+        "load_open_ms",
+        "load_weights_ms",
+        "load_tokenizer_ms",
+        "load_cache_ms",
+        "weights_mib",
+        "kv_mib",
+        "peak_rss_mib",
+    ];
+    let once = once.map(|metric| (metric, None, 1));
     let measured = [1, 3].into_iter().flat_map(|sequences| {
         [
             ("prefill_tokens_per_s", Some(sequences), 4),
@@ -74,7 +84,7 @@ fn every_figure_is_printed_and_written() {
         assert!(within && line["unit"].is_string(), "{line}");
         assert!(table.contains(metric), "{table} lacks {metric}");
     }
-    assert_eq!(lines.len(), 4 + 6, "{text}");
+    assert_eq!(lines.len(), 8 + 6, "{text}");
 }
 
 #[test]

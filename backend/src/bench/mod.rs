@@ -10,7 +10,7 @@ use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use farthing_core::limits;
 
@@ -38,8 +38,14 @@ pub fn run(args: &BenchArgs) -> Result<(), BackendError> {
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
     let config = config(args, most);
     let mut report = Report::new(args, &config, &model.info);
+    let times = model.info.load_times;
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
     for (metric, unit, value) in [
         ("load_ms", "ms", load_ms),
+        ("load_open_ms", "ms", ms(times.open)),
+        ("load_weights_ms", "ms", ms(times.weights)),
+        ("load_tokenizer_ms", "ms", ms(times.tokenizer)),
+        ("load_cache_ms", "ms", ms(times.cache)),
         (
             "weights_mib",
             "MiB",

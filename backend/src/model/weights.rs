@@ -2,7 +2,9 @@
 //! the file: a step reads a few of its rows.
 
 use std::collections::HashSet;
-use std::thread;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use farthing_kernels::{Matrix, dequantize_row};
 
@@ -31,6 +33,13 @@ pub(super) struct Layer {
     pub(super) gate: Matrix,
     pub(super) up: Matrix,
     pub(super) down: Matrix,
+}
+
+/// What one thread has packed.
+#[derive(Default)]
+struct Packed {
+    output: Option<Matrix>,
+    layers: Vec<(usize, Layer)>,
 }
 
 /// A matrix whose products get a bias, if the model has one.
@@ -63,25 +72,43 @@ const LAYER_TENSORS: [&str; 12] = [
 // === impl Weights ===
 
 impl Weights {
-    /// Repacks every tensor. The head, which is nearly half of a small model, is packed beside the
-    /// layers.
+    /// Repacks every tensor, on all cores: the head, which is nearly half of a small model, then the
+    /// layers one by one.
     pub(super) fn load(file: ModelFile, shape: &HyperParameters) -> Result<Weights, BackendError> {
         refuse_unknown_tensors(&file, shape.layers)?;
         let output_norm = vector(&file, OUTPUT_NORM, shape.width)?;
-        let (output, layers) = thread::scope(|scope| {
-            let output = scope.spawn(|| load_output(&file, shape));
-            let layers = (0..shape.layers).map(|index| Layer::load(&file, shape, index));
-            let layers = layers.collect::<Result<Vec<_>, _>>();
-            (
-                output
-                    .join()
-                    .expect("packing checks its input and does not panic"),
-                layers,
-            )
-        });
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut packed = Packed::default();
+            loop {
+                // The head is number 0.
+                match next.fetch_add(1, Ordering::Relaxed).checked_sub(1) {
+                    None => packed.output = Some(load_output(&file, shape)?),
+                    Some(index) if index < shape.layers => {
+                        let layer = Layer::load(&file, shape, index)?;
+                        packed.layers.push((index, layer));
+                    }
+                    Some(_) => return Ok::<_, BackendError>(packed),
+                }
+            }
+        };
+        let packed = thread::scope(|scope| {
+            let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
+            let mut all = vec![work()];
+            let joined = others.into_iter().map(ScopedJoinHandle::join);
+            all.extend(joined.map(|done| done.expect("packing checks its input")));
+            all.into_iter().collect::<Result<Vec<_>, _>>()
+        })?;
+        let (mut layers, mut output) = (Vec::with_capacity(shape.layers), None);
+        for packed in packed {
+            layers.extend(packed.layers);
+            output = output.or(packed.output);
+        }
+        layers.sort_unstable_by_key(|(index, _)| *index);
         Ok(Weights {
-            layers: layers?,
-            output: output?,
+            layers: layers.into_iter().map(|(_, layer)| layer).collect(),
+            output: output.expect("number 0 was somebody's"),
             output_norm,
             file,
         })

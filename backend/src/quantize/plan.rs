@@ -48,13 +48,10 @@ impl Plan {
             let tensor = file.tensor(name)?;
             let dtype = format(name, &tensor, args.to);
             if is_lossy(tensor.dtype, dtype) && !args.requantize {
-                return Err(BackendError::Config {
-                    path: "--from".to_owned(),
-                    message: format!(
-                        "the tensor '{name}' is quantized already ({:?}); --requantize takes it",
-                        tensor.dtype
-                    ),
-                });
+                return Err(BackendError::Model(format!(
+                    "the tensor '{name}' is quantized already ({:?}); --requantize takes it",
+                    tensor.dtype
+                )));
             }
             let rows: usize = tensor.dims.iter().skip(1).product();
             let row_bytes = dtype.row_bytes(tensor.dims[0])?;

@@ -139,6 +139,14 @@ pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, BackendError> {
     Ok(files)
 }
 
+/// Checks the header of a safetensors file that something else will read.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn check_safetensors(file: &[u8]) -> Result<(), BackendError> {
+    safetensors::entries(file).map(drop)
+}
+
 const CONFIG: &str = "config.json";
 const EMBEDDING: &str = "token_embd.weight";
 

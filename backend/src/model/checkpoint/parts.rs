@@ -93,7 +93,8 @@ fn whole(name: &str, (shard, entry): &Found, config: &Config) -> Result<Source, 
             bytes: entry.place.clone(),
         },
     };
-    let order = order(name, rows, config).map_err(wrong)?;
+    let order =
+        order(name, rows, config).map_err(|what| wrong(format!("the tensor '{name}' {what}")))?;
     Ok(Source { dims, order, data })
 }
 
@@ -204,7 +205,7 @@ fn order(name: &str, rows: usize, config: &Config) -> Result<Option<PairsSideByS
     let head_dim = rows.checked_div(heads).unwrap_or_default();
     if head_dim == 0 || head_dim * heads != rows || !head_dim.is_multiple_of(2) {
         return Err(format!(
-            "'{name}' has {rows} outputs, which are not {heads} even heads"
+            "has {rows} outputs, which are not {heads} even heads"
         ));
     }
     Ok(Some(PairsSideBySide { head_dim }))
