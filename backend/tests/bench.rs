@@ -52,6 +52,7 @@ fn every_figure_is_printed_and_written() {
         "load_cache_ms",
         "weights_mib",
         "kv_mib",
+        "rss_mib",
         "peak_rss_mib",
     ];
     let once = once.map(|metric| (metric, None, 1));
@@ -84,7 +85,7 @@ fn every_figure_is_printed_and_written() {
         assert!(within && line["unit"].is_string(), "{line}");
         assert!(table.contains(metric), "{table} lacks {metric}");
     }
-    assert_eq!(lines.len(), 8 + 6, "{text}");
+    assert_eq!(lines.len(), 9 + 6, "{text}");
 }
 
 #[test]

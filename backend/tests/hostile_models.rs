@@ -1,6 +1,6 @@
 //! Model files that want to do harm: known attacks by name, then a hundred thousand mutated GGUF
-//! files and ten thousand mutated safetensors and more. None may panic, and none may make the reader
-//! allocate more than a small multiple of its own size, which a counting allocator sees.
+//! files and more than ten thousand mutated safetensors. None may panic, and none may make the
+//! reader allocate more than a small multiple of its own size, which a counting allocator sees.
 
 mod checkpoint_writer;
 mod gguf_writer;
@@ -168,25 +168,22 @@ const ATTACKS: [(&str, &str, Change); 16] = [
             }
         },
     ),
+    // The check of the number of tensors left room for the memory of all to wrap round.
     (
-        "GHSA-3p4r-fq3f-q74v: a size that padding takes beyond 2^64",
-        "cannot hold",
-        |file| {
-            first(file).dims = vec![(1 << 62) - 4];
-            first(file).type_id = 0;
-            file.alignment = 32;
-            first(file).dims = vec![u64::MAX / 32 * 32];
-        },
+        "CVE-2026-27940 (GHSA-3p4r-fq3f-q74v): tensors whose descriptions overflow",
+        "tensors are more",
+        |file| file.tensor_count = Some(u64::MAX / 368 + 1),
     ),
-    ("CVE-2026-27940: an offset near 2^64", "ends past", |file| {
-        first(file).offset = Some(u64::MAX - 31);
-    }),
+    // A tensor of exabytes whose bytes wrap round to a few, which are then allocated.
     (
-        "CVE-2026-33298: bytes of a row wrap round",
+        "CVE-2026-33298: 2^62 + 32 weights of four bytes",
         "cannot hold",
-        |file| {
-            (first(file).type_id, first(file).dims) = (1, vec![1 << 63]);
-        },
+        |file| first(file).dims = vec![32, (1 << 57) + 1],
+    ),
+    (
+        "CVE-2026-33298: an offset near 2^64, and an end near 0",
+        "ends past",
+        |file| first(file).offset = Some(u64::MAX - 31),
     ),
     // Ollama read as many bytes as a tensor claimed, past the file's end, and gave them away.
     (

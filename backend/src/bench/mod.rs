@@ -53,15 +53,19 @@ pub fn run(args: &BenchArgs) -> Result<(), BackendError> {
         ),
         ("kv_mib", "MiB", model.cache.bytes() as f64 / MIB),
     ] {
-        report.add(Figure::once(metric, unit, value));
+        report.extend([Figure::once(metric, unit, value)]);
     }
     let engine = engine::start(vec![model], config);
     let measured = measure(args, &engine, &mut report);
+    for (metric, bytes) in [
+        ("rss_mib", memory::resident_bytes()),
+        ("peak_rss_mib", memory::peak_resident_bytes()),
+    ] {
+        let mib = bytes.map(|bytes| bytes as f64 / MIB);
+        report.extend(mib.map(|mib| Figure::once(metric, "MiB", mib)));
+    }
     engine.shutdown();
     measured?;
-    if let Some(bytes) = memory::peak_resident_bytes() {
-        report.add(Figure::once("peak_rss_mib", "MiB", bytes as f64 / MIB));
-    }
     if let Some((path, mut file)) = json {
         let written = report.write_json(&mut file).and_then(|()| file.flush());
         written.map_err(|source| io(path, source))?;
@@ -76,9 +80,7 @@ fn measure(
 ) -> Result<(), BackendError> {
     let mut bench = Bench::new(engine, args)?;
     for &sequences in &args.sequences {
-        for figure in bench.sequences(sequences.get(), args.repetitions.get())? {
-            report.add(figure);
-        }
+        report.extend(bench.sequences(sequences.get(), args.repetitions.get())?);
     }
     Ok(())
 }

@@ -95,8 +95,8 @@ impl Report {
         }
     }
 
-    pub(super) fn add(&mut self, figure: Figure) {
-        self.figures.push(figure);
+    pub(super) fn extend(&mut self, figures: impl IntoIterator<Item = Figure>) {
+        self.figures.extend(figures);
     }
 
     /// Rows of metric, sequences, median, least and greatest.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use farthing_kernels::Dtype;
+
 use super::checkpoint::Checkpoint;
 use super::gguf::{Gguf, Metadata, Tensor};
 use crate::error::BackendError;
@@ -54,6 +56,26 @@ impl ModelFile {
         match self {
             ModelFile::Gguf(gguf) => gguf.optional_tensor(name),
             ModelFile::Checkpoint(checkpoint) => checkpoint.optional_tensor(name),
+        }
+    }
+
+    /// Format and dimensions of the tensor of this name, without its bytes.
+    ///
+    /// # Errors
+    /// As [`ModelFile::tensor`].
+    pub fn format(&self, name: &str) -> Result<(Dtype, &[usize]), BackendError> {
+        let format = match self {
+            ModelFile::Gguf(gguf) => gguf.optional_tensor(name)?.map(|t| (t.dtype, t.dims)),
+            ModelFile::Checkpoint(checkpoint) => checkpoint.format(name),
+        };
+        format.ok_or_else(|| BackendError::Model(format!("the tensor '{name}' is missing")))
+    }
+
+    /// Gives back the memory of a mapped tensor that has been read and will hardly be again.
+    pub fn release(&self, name: &str) {
+        match self {
+            ModelFile::Gguf(gguf) => gguf.release(name),
+            ModelFile::Checkpoint(checkpoint) => checkpoint.release(name),
         }
     }
 

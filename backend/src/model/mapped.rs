@@ -1,6 +1,7 @@
 //! A file's bytes: mapped from disk, or in memory.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::BackendError;
@@ -25,6 +26,30 @@ impl Bytes {
         };
         let file = File::open(path).map_err(io)?;
         Ok(Bytes::Mapped(map(&file).map_err(io)?))
+    }
+
+    /// Gives the memory of these bytes back to the system, which reads them from the file again if
+    /// they are looked at again.
+    #[allow(
+        unsafe_code,
+        reason = "what is said to the system is unsafe; see SAFETY"
+    )]
+    pub(super) fn release(&self, range: Range<usize>) {
+        if let Bytes::Mapped(map) = self
+            && range.end <= map.len()
+        {
+            // SAFETY: the map is shared with the file and never written, so pages that are dropped
+            // come back with the same bytes; references into them stay valid.
+            let released = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
+            // It is advice: without it the pages stay until the system wants them.
+            let _ = released;
+        }
     }
 }
 

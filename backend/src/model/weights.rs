@@ -72,8 +72,8 @@ const LAYER_TENSORS: [&str; 12] = [
 // === impl Weights ===
 
 impl Weights {
-    /// Repacks every tensor, on all cores: the head, which is nearly half of a small model, then the
-    /// layers one by one.
+    /// Repacks every tensor, on all cores: the head, which is nearly half of a small model, then
+    /// the layers one by one.
     pub(super) fn load(file: ModelFile, shape: &HyperParameters) -> Result<Weights, BackendError> {
         refuse_unknown_tensors(&file, shape.layers)?;
         let output_norm = vector(&file, OUTPUT_NORM, shape.width)?;
@@ -229,8 +229,11 @@ fn matrix(
     columns: usize,
 ) -> Result<Matrix, BackendError> {
     let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[columns, rows])?;
-    Matrix::pack(dtype, &bytes, rows, columns)
-        .map_err(|error| BackendError::Model(format!("the tensor '{name}': {error}")))
+    let matrix = Matrix::pack(dtype, &bytes, rows, columns)
+        .map_err(|error| BackendError::Model(format!("the tensor '{name}': {error}")))?;
+    // It is in memory twice otherwise, until the system needs the pages.
+    file.release(name);
+    Ok(matrix)
 }
 
 /// Reads a vector of this name and length.

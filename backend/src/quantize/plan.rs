@@ -10,7 +10,7 @@ use farthing_kernels::Dtype;
 use crate::cli::{QuantizeArgs, Target};
 use crate::error::BackendError;
 use crate::model::ModelFile;
-use crate::model::gguf::{Pairs, Tensor, TensorDescription};
+use crate::model::gguf::{Pairs, TensorDescription};
 
 /// What is written.
 pub(super) struct Plan {
@@ -45,23 +45,21 @@ impl Plan {
             weights: 0,
         };
         for name in file.tensor_names() {
-            let tensor = file.tensor(name)?;
-            let dtype = format(name, &tensor, args.to);
-            if is_lossy(tensor.dtype, dtype) && !args.requantize {
+            let (from, dims) = file.format(name)?;
+            let dtype = format(name, dims, args.to);
+            if is_lossy(from, dtype) && !args.requantize {
                 return Err(BackendError::Model(format!(
-                    "the tensor '{name}' is quantized already ({:?}); --requantize takes it",
-                    tensor.dtype
+                    "the tensor '{name}' is quantized already ({from:?}); --requantize takes it"
                 )));
             }
-            let rows: usize = tensor.dims.iter().skip(1).product();
-            let row_bytes = dtype.row_bytes(tensor.dims[0])?;
-            plan.bytes_before += tensor.bytes.len() as u64;
-            plan.weights += (rows * tensor.dims[0]) as u64;
+            let rows = dims.iter().skip(1).product::<usize>();
+            plan.bytes_before += (rows * from.row_bytes(dims[0])?) as u64;
+            plan.weights += (rows * dims[0]) as u64;
             plan.tensors.push(TensorDescription {
                 name: name.to_owned(),
-                dims: tensor.dims.to_vec(),
+                dims: dims.to_vec(),
                 dtype,
-                bytes: (rows * row_bytes) as u64,
+                bytes: (rows * dtype.row_bytes(dims[0])?) as u64,
             });
         }
         Ok(plan)
@@ -97,8 +95,8 @@ fn file_type(target: Target) -> u32 {
     }
 }
 
-fn format(name: &str, tensor: &Tensor<'_>, target: Target) -> Dtype {
-    let &[columns, _] = tensor.dims else {
+fn format(name: &str, dims: &[usize], target: Target) -> Dtype {
+    let &[columns, _] = dims else {
         return Dtype::F32;
     };
     let outer = matches!(name, "token_embd.weight" | "output.weight");

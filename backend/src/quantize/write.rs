@@ -59,13 +59,15 @@ fn write_partial(
         convert(pool, &tensor, planned, &mut |bytes| {
             out.write_all(bytes).map_err(|error| io(path, error))
         })?;
+        drop(tensor);
+        file.release(&planned.name);
         let zeros = vec![0; padding(planned.bytes) as usize];
         out.write_all(&zeros).map_err(|error| io(path, error))?;
     }
-    let file = out
+    let written = out
         .into_inner()
         .map_err(|error| io(path, error.into_error()))?;
-    file.sync_all().map_err(|error| io(path, error))
+    written.sync_all().map_err(|error| io(path, error))
 }
 
 /// Hands on the tensor's rows in the planned format, in parts.

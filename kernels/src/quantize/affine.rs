@@ -1,12 +1,12 @@
 //! Formats with a minimum: w = scale*q + min, q from 0 to 15.
 
-use super::{f16, inverse, pack_nibbles};
+use super::{inverse, nearest, pack_nibbles};
 use crate::block::BLOCK;
 
 /// The largest quant.
 const MAX: f32 = 15.0;
-/// Ranges that are tried, in quants from the least value to the greatest: fewer than 15 where values
-/// use a part of a scale, 15 and near it where the ends are worth a little error.
+/// Ranges that are tried, in quants from the least value to the greatest: fewer than 15 where
+/// values use a part of a scale, 15 and near it where the ends are worth a little error.
 const RANGES: [f32; 20] = [
     8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 13.5, 14.0, 14.2, 14.4, 14.6, 14.8, 15.0, 15.2, 15.4, 15.6,
     15.8, 16.0, 16.3, 16.6,
@@ -30,7 +30,7 @@ pub(super) struct Affine {
 /// d, m, then 32 nibbles. `None` if either is infinite in f16.
 pub(super) fn q4_1(values: &[f32], out: &mut [u8]) -> Option<()> {
     let fit = fit(values, &[1.0; BLOCK], Minimum::Any);
-    let (d, m) = (f16(fit.scale)?, f16(fit.min)?);
+    let (d, m) = (nearest(fit.scale)?, nearest(fit.min)?);
     out[..2].copy_from_slice(&d.to_le_bytes());
     out[2..4].copy_from_slice(&m.to_le_bytes());
     let mut quants = [0; BLOCK];

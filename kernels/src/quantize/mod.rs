@@ -3,8 +3,8 @@
 //! The formats are GGML's (`ggml-common.h`); how scales are found is the encoder's own choice. Here
 //! several scales are tried for each block, each is fitted to the quants that it leads to by least
 //! squares, and the one with the least squared error is kept, as `make_qx_quants` and
-//! `make_qkx2_quants` of `ggml-quants.c` do; quants are then rounded anew for the scale as f16 holds
-//! it.
+//! `make_qkx2_quants` of `ggml-quants.c` do; quants are then rounded anew for the scale as f16
+//! holds it.
 
 mod affine;
 mod q4_k;
@@ -33,12 +33,11 @@ pub fn quantize_row(dtype: Dtype, values: &[f32], out: &mut [u8]) -> Result<(), 
         .zip(out.chunks_exact_mut(dtype.block_bytes()));
     for (index, (values, out)) in blocks.enumerate() {
         let fits = match dtype {
-            Dtype::F32 => Some(out.copy_from_slice(&values[0].to_le_bytes())),
-            Dtype::F16 => f16(values[0]).map(|half| out.copy_from_slice(&half.to_le_bytes())),
+            Dtype::F32 => put(Some(values[0].to_le_bytes()), out),
+            Dtype::F16 => put(nearest(values[0]).map(f16::to_le_bytes), out),
             Dtype::BF16 => {
-                let half = bf16::from_f32(values[0]);
-                half.is_finite()
-                    .then(|| out.copy_from_slice(&half.to_le_bytes()))
+                let half = Some(bf16::from_f32(values[0])).filter(|half| half.is_finite());
+                put(half.map(bf16::to_le_bytes), out)
             }
             Dtype::Q8_0 => symmetric::q8_0(values, out),
             Dtype::Q4_0 => symmetric::q4_0(values, out),
@@ -54,8 +53,14 @@ pub fn quantize_row(dtype: Dtype, values: &[f32], out: &mut [u8]) -> Result<(), 
     Ok(())
 }
 
+/// Writes an element, if there is one that fits.
+fn put<const N: usize>(element: Option<[u8; N]>, out: &mut [u8]) -> Option<()> {
+    out.copy_from_slice(&element?);
+    Some(())
+}
+
 /// The nearest f16, unless it is infinite.
-fn f16(value: f32) -> Option<f16> {
+fn nearest(value: f32) -> Option<f16> {
     Some(f16::from_f32(value)).filter(|half| half.is_finite())
 }
 

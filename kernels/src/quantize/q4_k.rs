@@ -2,10 +2,10 @@
 //!
 //! Groups are fitted one by one; what is found is rounded to multiples of one d and one d_min, each
 //! group then tries the multiples next to its own, and d and d_min are fitted to the whole. Errors
-//! are weighted by how large a value is, as `quantize_row_q4_K_ref` does: large weights matter most.
+//! are weighted by how large a value is, as `quantize_row_q4_K_ref` does: large ones matter most.
 
 use super::affine::{Affine, Minimum, fit};
-use super::{f16, inverse, pack_nibbles};
+use super::{inverse, nearest, pack_nibbles};
 use crate::block::{BLOCK, SUPER_BLOCK};
 
 const GROUPS: usize = SUPER_BLOCK / BLOCK;
@@ -56,8 +56,8 @@ impl Draft {
         let scale = fits.iter().fold(0f32, |max, fit| max.max(fit.scale));
         let min = fits.iter().fold(0f32, |max, fit| max.max(-fit.min));
         let mut draft = Draft {
-            d: f16(scale / MULTIPLE_MAX as f32)?,
-            d_min: f16(min / MULTIPLE_MAX as f32)?,
+            d: nearest(scale / MULTIPLE_MAX as f32)?,
+            d_min: nearest(min / MULTIPLE_MAX as f32)?,
             scales: [0; GROUPS],
             mins: [0; GROUPS],
         };
@@ -107,8 +107,8 @@ impl Draft {
         if determinant <= 0.0 {
             return None;
         }
-        let d = f16((ax * bb - bx * ab) / determinant)?;
-        let d_min = f16((bx * aa - ax * ab) / determinant)?;
+        let d = nearest((ax * bb - bx * ab) / determinant)?;
+        let d_min = nearest((bx * aa - ax * ab) / determinant)?;
         let positive = d.to_f32() > 0.0 && d_min.to_f32() >= 0.0;
         positive.then(|| Draft {
             d,

@@ -1,6 +1,6 @@
 //! Formats without a minimum: w = d*q.
 
-use super::{f16, inverse, pack_nibbles};
+use super::{inverse, nearest, pack_nibbles};
 use crate::block::BLOCK;
 
 /// The largest quant of Q8_0; -128 is left out, as GGML does.
@@ -16,7 +16,7 @@ const STEP: f32 = 0.1;
 /// d, then 32 signed bytes. `None` if d is infinite in f16.
 pub(super) fn q8_0(values: &[f32], out: &mut [u8]) -> Option<()> {
     let largest = values.iter().fold(0f32, |max, value| max.max(value.abs()));
-    let d = f16(largest / Q8_MAX)?;
+    let d = nearest(largest / Q8_MAX)?;
     let scale = inverse(d.to_f32());
     out[..2].copy_from_slice(&d.to_le_bytes());
     for (out, value) in out[2..].iter_mut().zip(values) {
@@ -27,7 +27,7 @@ pub(super) fn q8_0(values: &[f32], out: &mut [u8]) -> Option<()> {
 
 /// d, then 32 nibbles that hold q + 8. `None` if d is infinite in f16.
 pub(super) fn q4_0(values: &[f32], out: &mut [u8]) -> Option<()> {
-    let d = f16(best_scale(values))?;
+    let d = nearest(best_scale(values))?;
     let scale = inverse(d.to_f32());
     out[..2].copy_from_slice(&d.to_le_bytes());
     let mut quants = [0; BLOCK];

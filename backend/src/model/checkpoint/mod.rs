@@ -224,6 +224,26 @@ impl Checkpoint {
         names.into_iter().map(|(_, name)| name).collect()
     }
 
+    pub(super) fn format(&self, name: &str) -> Option<(Dtype, &[usize])> {
+        let source = self.tensors.get(name)?;
+        let dtype = match &source.data {
+            Data::Whole { dtype, .. } => *dtype,
+            Data::Int4(int4) => self.int4(int4, source).dtype(),
+        };
+        Some((dtype, source.dims.as_slice()))
+    }
+
+    pub(super) fn release(&self, name: &str) {
+        let places = match self.tensors.get(name).map(|source| &source.data) {
+            None => Vec::new(),
+            Some(Data::Whole { place, .. }) => vec![place],
+            Some(Data::Int4(int4)) => vec![&int4.weights, &int4.zeros, &int4.scales],
+        };
+        for place in places {
+            self.shards[place.shard].release(place.bytes.clone());
+        }
+    }
+
     pub(super) fn file_bytes(&self) -> u64 {
         self.shards.iter().map(|bytes| bytes.len() as u64).sum()
     }

@@ -109,18 +109,8 @@ fn matrix(
     let zeros = take(Part::Zeros).ok_or("has no qzeros")?;
     let scales = take(Part::Scales).ok_or("has no scales")?;
     let groups = take(Part::Groups);
-    let (rows, cols) = match (format.packing, weights.1.shape.as_slice()) {
-        (int4::Packing::Gptq { .. }, &[words, rows]) => (rows, words.checked_mul(NIBBLES)),
-        (int4::Packing::Awq, &[cols, words]) => (words.saturating_mul(NIBBLES), Some(cols)),
-        (_, shape) => return Err(format!("has a qweight of the shape {shape:?}")),
-    };
-    let cols = cols.ok_or("has an impossible shape")?;
+    let (rows, cols) = outputs_and_inputs(format, &weights.1.shape)?;
     let group = format.group.unwrap_or(cols);
-    if rows == 0 || cols == 0 || !rows.is_multiple_of(NIBBLES) || !cols.is_multiple_of(BLOCK) {
-        return Err(format!(
-            "has {rows} outputs and {cols} inputs, not multiples of {NIBBLES} and {BLOCK}"
-        ));
-    }
     if !group.is_multiple_of(BLOCK) || !cols.is_multiple_of(group) {
         return Err(format!(
             "has groups of {group}, no multiple of {BLOCK} that divides {cols} inputs"
@@ -173,6 +163,22 @@ fn matrix(
             groups: groups.map(place),
         }),
     })
+}
+
+/// The shape of the matrix that a `qweight` of this shape packs.
+fn outputs_and_inputs(format: Int4Format, shape: &[usize]) -> Result<(usize, usize), String> {
+    let (rows, cols) = match (format.packing, shape) {
+        (int4::Packing::Gptq { .. }, &[words, rows]) => (Some(rows), words.checked_mul(NIBBLES)),
+        (int4::Packing::Awq, &[cols, words]) => (words.checked_mul(NIBBLES), Some(cols)),
+        _ => return Err(format!("has a qweight of the shape {shape:?}")),
+    };
+    let (rows, cols) = rows.zip(cols).ok_or("has an impossible shape")?;
+    if rows == 0 || cols == 0 || !rows.is_multiple_of(NIBBLES) || !cols.is_multiple_of(BLOCK) {
+        return Err(format!(
+            "has {rows} outputs and {cols} inputs, not multiples of {NIBBLES} and {BLOCK}"
+        ));
+    }
+    Ok((rows, cols))
 }
 
 /// Drops the groups of matrices whose inputs lie in order, as they nearly always do: then they say

@@ -77,7 +77,7 @@ impl Gguf {
         let places = self
             .tensors
             .iter()
-            .map(|(name, info)| (info.start(), name.as_str()));
+            .map(|(name, info)| (info.range().start, name.as_str()));
         let mut places: Vec<_> = places.collect();
         places.sort_unstable();
         places.into_iter().map(|(_, name)| name).collect()
@@ -91,6 +91,12 @@ impl Gguf {
             .into_iter()
             .map(|(key, pair)| (key.as_str(), &self.bytes[pair.raw.clone()]))
             .collect()
+    }
+
+    pub(super) fn release(&self, name: &str) {
+        if let Some(info) = self.tensors.get(name) {
+            self.bytes.release(info.range());
+        }
     }
 
     /// Size of the whole file in bytes.

@@ -129,9 +129,9 @@ impl TensorInfo {
         }
     }
 
-    /// Where the tensor's bytes start in the file.
-    pub(super) fn start(&self) -> usize {
-        self.place.start
+    /// Where the tensor's bytes are in the file.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.place.clone()
     }
 
     /// The tensor with its bytes.
