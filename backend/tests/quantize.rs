@@ -110,7 +110,6 @@ fn a_real_model_stays_good() {
     // Bits per weight: the head has 8.5, and so 21 % of the weights.
     for (to, bits, worse) in [
         ("q8_0", 8.6, 0.005),
-        ("q4_1", 5.9, 0.10),
         ("q4_0", 5.5, 0.25),
         ("q4_k", 5.9, 0.10),
     ] {
