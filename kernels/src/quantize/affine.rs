@@ -1,6 +1,6 @@
 //! Formats with a minimum: w = scale*q + min, q from 0 to 15.
 
-use super::{inverse, nearest, pack_nibbles};
+use super::{inverse, nearest, pack_nibbles, round_small};
 use crate::block::BLOCK;
 
 /// The largest quant.
@@ -128,6 +128,6 @@ impl Affine {
     }
 
     fn quant(self, value: f32, inverse: f32) -> f32 {
-        ((value - self.min) * inverse).round().clamp(0.0, MAX)
+        round_small(((value - self.min) * inverse).clamp(0.0, MAX))
     }
 }

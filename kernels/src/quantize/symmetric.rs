@@ -1,6 +1,6 @@
 //! Formats without a minimum: w = d*q.
 
-use super::{inverse, nearest, pack_nibbles};
+use super::{inverse, nearest, pack_nibbles, round_small};
 use crate::block::BLOCK;
 
 /// The largest quant of Q8_0; -128 is left out, as GGML does.
@@ -39,7 +39,7 @@ pub(super) fn q4_0(values: &[f32], out: &mut [u8]) -> Option<()> {
 }
 
 fn round4(x: f32) -> f32 {
-    x.round().clamp(Q4_MIN, Q4_MAX)
+    round_small(x.clamp(Q4_MIN, Q4_MAX))
 }
 
 /// The scale with the least squared error. For quants q, d = sum(xq) / sum(q^2) is the best scale,
