@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// `farthing`: the backend of Farthing.
 #[derive(Debug, Parser)]
@@ -23,6 +23,12 @@ pub struct Cli {
 pub enum Command {
     /// Load the models and answer requests until SIGINT or SIGTERM.
     Serve(ServeArgs),
+    /// Measure a model in the engine: prefill, decode, time to the first token, loading, memory.
+    Bench(BenchArgs),
+    /// Measure how well a model foretells a text.
+    Perplexity(PerplexityArgs),
+    /// Write a model in fewer bits per weight, as a GGUF file.
+    Quantize(QuantizeArgs),
     /// Make the file from which the filter counts a model's prompts.
     Vocabulary(VocabularyArgs),
     /// Learn from labelled data what the filter decides by.
@@ -46,6 +52,108 @@ pub struct VocabularyArgs {
     /// not counted.
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
+}
+
+/// Arguments of `farthing bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The model, as `farthing serve` takes it.
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Threads that compute; all cores if not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Tokens of each prompt.
+    #[arg(long, value_name = "N", default_value = "512")]
+    pub prompt_tokens: NonZeroUsize,
+    /// Tokens that each sequence generates, two at least: the first one ends the prefill.
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub generate_tokens: NonZeroUsize,
+    /// How many sequences run together, one measurement for each number.
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "1,8,16"
+    )]
+    pub sequences: Vec<NonZeroUsize>,
+    /// How often each measurement is made, after one to warm up that does not count.
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub repetitions: NonZeroUsize,
+    /// Tokens that the engine computes in one step.
+    #[arg(long, value_name = "N")]
+    pub step_tokens: Option<NonZeroUsize>,
+    /// Write JSON lines to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `farthing perplexity`.
+#[derive(Debug, Args)]
+pub struct PerplexityArgs {
+    /// The model, as `farthing serve` takes it.
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// A text in UTF-8.
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Tokens of a window, of which the second half counts; 512 if not given.
+    #[arg(long, value_name = "N")]
+    pub window: Option<NonZeroUsize>,
+    /// Threads that compute; all cores if not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print one JSON line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `farthing quantize`.
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// A GGUF file, or a folder with config.json, safetensors and tokenizer.json.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The format of the layers' matrices.
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Target,
+    /// Where the GGUF file is written.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Take matrices that are quantized already, whose errors then add up.
+    #[arg(long)]
+    pub requantize: bool,
+    /// Measure the perplexity of this text before and after.
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Threads that compute; all cores if not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print one JSON line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The formats that `farthing quantize` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Half precision: nothing is quantized.
+    F16,
+    /// 8 bits and a scale for 32 weights.
+    #[value(name = "q8_0", alias = "int8")]
+    Q8_0,
+    /// 4 bits, scale and minimum for 32 weights.
+    #[value(name = "q4_1")]
+    Q4_1,
+    /// 4 bits and a scale for 32 weights.
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 4 bits, 6-bit scale and minimum for 32 weights; q4_1 where rows are no multiple of 256.
+    #[value(name = "q4_k", alias = "int4")]
+    Q4K,
 }
 
 /// What `farthing calibrate` learns.
@@ -97,7 +205,7 @@ pub struct EvalRouterArgs {
 /// Flags of `farthing serve`; each one given wins over the same field of the configuration file.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Folder with the models: every *.gguf, and every folder that holds a model.safetensors.
+    /// Folder with the models: every *.gguf, and every folder that holds safetensors.
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one, printed in the `ready` line.

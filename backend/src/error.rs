@@ -21,6 +21,9 @@ pub enum BackendError {
     /// The file is not a valid GGUF file, or asks for something no file of its size can hold.
     #[error("GGUF: {0}")]
     Gguf(String),
+    /// A folder's safetensors or JSON files are not valid.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
     /// The model is valid but not one that this backend can run.
     #[error("model: {0}")]
     Model(String),

@@ -1,6 +1,7 @@
 //! The backend: what the edge could not answer is answered here, by quantized models under
 //! continuous batching. One thread owns models and KV cache; tokio only moves bytes.
 
+pub mod bench;
 pub mod calibrate;
 pub mod cli;
 pub mod config;
@@ -10,6 +11,8 @@ pub mod error;
 pub mod liveness;
 pub mod metrics;
 pub mod model;
+pub mod perplexity;
+pub mod quantize;
 pub mod server;
 pub mod store;
 pub mod text;

@@ -1,14 +1,16 @@
-//! `farthing`: arguments to configuration, configuration to a running server or to a file that the
-//! filter reads, errors to exit codes.
+//! `farthing`: arguments to what each command does, errors to exit codes.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use farthing_backend::bench;
 use farthing_backend::calibrate;
 use farthing_backend::cli::{Calibrate, Cli, Command, Eval, ServeArgs};
 use farthing_backend::config::Config;
 use farthing_backend::error::BackendError;
+use farthing_backend::perplexity;
+use farthing_backend::quantize;
 use farthing_backend::server::process;
 use farthing_backend::vocabulary;
 
@@ -18,6 +20,9 @@ const EXIT_CONFIG: u8 = 2;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Vocabulary(args) => vocabulary::run(&args),
         Command::Calibrate(Calibrate::Router(args)) => {
             calibrate::calibrate_router(&args).map_err(BackendError::from)

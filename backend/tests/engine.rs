@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 const ROOMY: ModelOptions = ModelOptions {
     context_tokens: Some(60_000),
     kv_tokens: Some(65_536),
+    kv_dtype: farthing_kernels::KvDtype::F16,
 };
 
 /// Tokens of an answer that never ends while a test looks.
@@ -299,6 +300,7 @@ fn an_answer_ends_with_the_context() {
         ModelOptions {
             context_tokens: Some(50),
             kv_tokens: None,
+            kv_dtype: farthing_kernels::KvDtype::F16,
         },
         EngineConfig::default(),
     );
@@ -313,6 +315,7 @@ fn what_cannot_run_is_refused_at_once() {
         ModelOptions {
             context_tokens: None,
             kv_tokens: Some(64),
+            kv_dtype: farthing_kernels::KvDtype::F16,
         },
         EngineConfig::default(),
     );

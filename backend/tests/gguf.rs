@@ -12,6 +12,7 @@ fn load(bytes: Vec<u8>) -> Result<LoadedModel, String> {
     let options = ModelOptions {
         context_tokens: Some(64),
         kv_tokens: Some(64),
+        kv_dtype: farthing_kernels::KvDtype::F16,
     };
     Gguf::from_bytes(bytes)
         .and_then(|file| LoadedModel::from_gguf("tiny", file, 0, options))

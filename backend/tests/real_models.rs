@@ -25,6 +25,7 @@ fn load(id: &str) -> LoadedModel {
     let options = ModelOptions {
         context_tokens: Some(2_048),
         kv_tokens: Some(4_096),
+        kv_dtype: farthing_kernels::KvDtype::F16,
     };
     load_model(id, &path(id), options).unwrap_or_else(|error| {
         panic!("{error}; `cargo xtask test` fetches the models");

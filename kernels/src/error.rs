@@ -21,6 +21,10 @@ pub enum KernelError {
     ByteLength { expected: usize, actual: usize },
     /// The output does not have the length of the input.
     OutputLength { expected: usize, actual: usize },
+    /// An element is not finite, or would not be in this format; in a block, one of its elements.
+    NotFinite { dtype: Dtype, index: usize },
+    /// The format is read here, but not written.
+    ReadOnly { dtype: Dtype },
     /// The system does not give so much memory.
     OutOfMemory { bytes: usize },
 }
@@ -50,6 +54,10 @@ impl std::fmt::Display for KernelError {
             KernelError::OutputLength { expected, actual } => {
                 write!(f, "output has {actual} elements, the tensor has {expected}")
             }
+            KernelError::NotFinite { dtype, index } => {
+                write!(f, "element {index} is not finite in {dtype:?}")
+            }
+            KernelError::ReadOnly { dtype } => write!(f, "{dtype:?} is read and not written"),
             KernelError::OutOfMemory { bytes } => {
                 write!(f, "the system does not give {bytes} bytes of memory")
             }

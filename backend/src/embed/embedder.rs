@@ -4,6 +4,7 @@ use super::bert::{Bert, pool};
 use super::config::EmbeddingConfig;
 use super::wordpiece::WordPiece;
 use crate::error::BackendError;
+use crate::model::checkpoint::check_safetensors;
 use candle_core::{Device, Tensor};
 use farthing_core::limits::{
     EMBEDDING_BATCH_MAX, EMBEDDING_FILE_BYTES_MAX, EMBEDDING_INPUT_TOKENS_MAX,
@@ -39,6 +40,9 @@ impl Embedder {
         };
         let wordpiece = WordPiece::new(&read(&folder.join("tokenizer.json"))?)?;
         let weights = read(&folder.join("model.safetensors"))?;
+        // candle's reader panics on offsets that overflow.
+        check_safetensors(&weights)
+            .map_err(|error| BackendError::Embedding(format!("model.safetensors: {error}")))?;
         let tensors = candle_core::safetensors::load_buffer(&weights, &Device::Cpu)
             .map_err(|error| BackendError::Embedding(format!("model.safetensors: {error}")))?;
         drop(weights);

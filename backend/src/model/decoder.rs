@@ -46,6 +46,11 @@ impl Decoder {
         &self.shape
     }
 
+    /// Bytes of all weights as they are held: packed ones, and the embedding in the mapped file.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
     /// An empty KV cache of `blocks` blocks of `KV_BLOCK_TOKENS` tokens.
     pub fn kv_cache(&self, dtype: KvDtype, blocks: usize) -> Result<KvCache, BackendError> {
         let HyperParameters {

@@ -4,7 +4,8 @@
 use farthing_core::limits;
 use farthing_kernels::RopeStyle;
 
-use super::gguf::{Gguf, Metadata, required};
+use super::file::ModelFile;
+use super::gguf::{Metadata, required};
 use crate::error::BackendError;
 
 /// The architectures that the forward pass implements.
@@ -74,8 +75,8 @@ impl HyperParameters {
     /// # Errors
     /// A key is missing, has the wrong type or an impossible value, or asks for a variant of the
     /// architecture whose answers would be silently wrong here.
-    pub fn read(gguf: &Gguf) -> Result<HyperParameters, BackendError> {
-        let metadata = gguf.metadata();
+    pub fn read(file: &ModelFile) -> Result<HyperParameters, BackendError> {
+        let metadata = file.metadata();
         let architecture = required("general.architecture", {
             metadata.string("general.architecture")?
         })?;
@@ -84,13 +85,13 @@ impl HyperParameters {
             metadata,
             prefix: architecture.name(),
         };
-        keys.refuse_variants(gguf)?;
+        keys.refuse_variants(file)?;
         let heads = keys.count("attention.head_count", limits::MODEL_HEADS_MAX)?;
         let kv_heads = keys
             .optional_count("attention.head_count_kv", limits::MODEL_HEADS_MAX)?
             .unwrap_or(heads);
         let width = keys.count("embedding_length", limits::MODEL_WIDTH_MAX)?;
-        let (vocab_size, embedded) = gguf
+        let (vocab_size, embedded) = file
             .tensor("token_embd.weight")?
             .matrix_shape("token_embd.weight")?;
         if embedded != width || vocab_size > limits::MODEL_VOCAB_MAX {
@@ -190,7 +191,7 @@ impl Keys<'_> {
     }
 
     /// Variants that share an architecture's name but not its arithmetic.
-    fn refuse_variants(&self, gguf: &Gguf) -> Result<(), BackendError> {
+    fn refuse_variants(&self, file: &ModelFile) -> Result<(), BackendError> {
         let refuse = |what: String| Err(BackendError::Model(format!("{what} is not supported")));
         let key = self.key("expert_count");
         if self.metadata.unsigned(&key)?.unwrap_or(0) > 0 {
@@ -208,7 +209,7 @@ impl Keys<'_> {
         if self.metadata.unsigned(&key)?.unwrap_or(0) > 0 {
             return refuse(format!("sliding-window attention ('{key}')"));
         }
-        if gguf.tensor_names().any(|name| name == "rope_freqs.weight") {
+        if file.tensor_names().contains(&"rope_freqs.weight") {
             return refuse("position scaling by rope_freqs.weight".to_owned());
         }
         Ok(())

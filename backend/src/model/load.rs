@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use farthing_core::limits;
-use farthing_kernels::{KvCache, ROPE_POSITIONS_MAX};
+use farthing_kernels::{KvCache, KvDtype, ROPE_POSITIONS_MAX};
 
 use super::decoder::Decoder;
+use super::file::ModelFile;
 use super::gguf::Gguf;
 use super::hyper_parameters::HyperParameters;
 use super::weights::Weights;
@@ -32,6 +34,21 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Bytes of the model file.
     pub file_bytes: u64,
+    /// How long loading took.
+    pub load_times: LoadTimes,
+}
+
+/// How long the parts of loading a model took. Weights and tokenizer are made side by side.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadTimes {
+    /// Mapping the files and checking their headers.
+    pub open: Duration,
+    /// Repacking all tensors.
+    pub weights: Duration,
+    /// Vocabulary and chat template.
+    pub tokenizer: Duration,
+    /// Memory for keys and values.
+    pub cache: Duration,
 }
 
 /// What the configuration may say about one model.
@@ -42,6 +59,8 @@ pub struct ModelOptions {
     /// Tokens that the KV cache holds for all sequences together; see
     /// `limits::KV_TOKENS_DEFAULT`.
     pub kv_tokens: Option<usize>,
+    /// How the KV cache stores keys and values.
+    pub kv_dtype: KvDtype,
 }
 
 /// A model that is ready to be given to the engine.
@@ -51,61 +70,87 @@ pub struct LoadedModel {
     pub cache: KvCache,
 }
 
-/// Loads a GGUF file of the llama or qwen2 architecture.
+/// Loads a model of the llama or qwen2 architecture: a GGUF file, or a folder with config.json,
+/// safetensors and tokenizer.json.
 ///
 /// # Errors
-/// The file cannot be read, is not valid GGUF, or describes a model that cannot run here.
+/// A file cannot be read, is not valid, or describes a model that cannot run here.
 pub fn load_model(
     id: &str,
     path: &Path,
     options: ModelOptions,
 ) -> Result<LoadedModel, BackendError> {
-    let model = Gguf::open(path)
-        .and_then(|file| LoadedModel::from_gguf(id, file, modified_unix_s(path), options));
+    let started = Instant::now();
+    let opened = ModelFile::open(path).map(|file| (file, started.elapsed()));
+    let model = opened.and_then(|(file, open)| {
+        let mut model = LoadedModel::from_file(id, file, modified_unix_s(path), options)?;
+        // Nobody else has seen it yet.
+        if let Some(info) = Arc::get_mut(&mut model.info) {
+            info.load_times.open = open;
+        }
+        Ok(model)
+    });
     model.map_err(|error| error.in_file(path))
 }
 
 // === impl LoadedModel ===
 
 impl LoadedModel {
-    /// Makes a model of a file whose header has been checked.
-    ///
-    /// # Errors
-    /// The file describes a model that cannot run here.
+    /// Makes a model of a GGUF file; see [`LoadedModel::from_file`].
     pub fn from_gguf(
         id: &str,
         file: Gguf,
         created_unix_s: u64,
         options: ModelOptions,
     ) -> Result<LoadedModel, BackendError> {
+        LoadedModel::from_file(id, file.into(), created_unix_s, options)
+    }
+
+    /// Makes a model of a file whose headers have been checked.
+    ///
+    /// # Errors
+    /// The file describes a model that cannot run here.
+    pub fn from_file(
+        id: &str,
+        file: ModelFile,
+        created_unix_s: u64,
+        options: ModelOptions,
+    ) -> Result<LoadedModel, BackendError> {
         let shape = HyperParameters::read(&file)?;
         let source = TokenizerSource::from_gguf(&file.metadata())?;
-        let tokenizer = Tokenizer::new(&source)?;
-        let vocab_size = shape.vocab_size;
-        if tokenizer.vocab_size() > vocab_size {
-            return Err(BackendError::Model(format!(
-                "the tokenizer has {} tokens and the embedding {vocab_size}",
-                tokenizer.vocab_size()
-            )));
-        }
         let (context_tokens, kv_blocks) = options.resolve(&shape);
-        let architecture = shape.architecture.name().to_owned();
-        let file_bytes = file.file_bytes();
-        let weights = Weights::load(file, &shape)?;
+        let (architecture, file_bytes) = (shape.architecture.name(), file.file_bytes());
+        let vocab_size = shape.vocab_size;
+        // Most of a small model's loading is one or the other.
+        let (words, weights) = thread::scope(|scope| {
+            let words = scope.spawn(|| timed(|| words(&source, vocab_size)));
+            let weights = timed(|| Weights::load(file, &shape));
+            let words = words.join();
+            (words.expect("a wrong vocabulary is an error"), weights)
+        });
+        let ((tokenizer, chat_template), tokenizer_time) = (words.0?, words.1);
+        let (weights, weights_time) = (weights.0?, weights.1);
         let decoder = Decoder::new(shape, weights, context_tokens)?;
+        let (cache, cache_time) = timed(|| decoder.kv_cache(options.kv_dtype, kv_blocks));
         let info = ModelInfo {
             id: id.to_owned(),
             context_tokens,
             vocab_size,
-            chat_template: chat_template(&source, &tokenizer)?,
+            chat_template,
             tokenizer: Arc::new(tokenizer),
             created_unix_s,
-            architecture,
+            architecture: architecture.to_owned(),
             file_bytes,
+            load_times: LoadTimes {
+                open: Duration::ZERO,
+                weights: weights_time,
+                tokenizer: tokenizer_time,
+                cache: cache_time,
+            },
         };
         Ok(LoadedModel {
             info: Arc::new(info),
-            cache: decoder.kv_cache(kv_blocks)?,
+            cache: cache?,
             decoder,
         })
     }
@@ -131,15 +176,27 @@ impl ModelOptions {
     }
 }
 
-/// The template of the file, which may not have one.
-fn chat_template(
+/// The tokenizer, and the template if the file has one.
+fn words(
     source: &TokenizerSource,
-    tokenizer: &Tokenizer,
-) -> Result<Option<ChatTemplate>, BackendError> {
-    let Some(template) = &source.chat_template else {
-        return Ok(None);
-    };
-    ChatTemplate::new(template, tokenizer).map(Some)
+    vocab_size: usize,
+) -> Result<(Tokenizer, Option<ChatTemplate>), BackendError> {
+    let tokenizer = Tokenizer::new(source)?;
+    if tokenizer.vocab_size() > vocab_size {
+        return Err(BackendError::Model(format!(
+            "the tokenizer has {} tokens and the embedding {vocab_size}",
+            tokenizer.vocab_size()
+        )));
+    }
+    let template = source.chat_template.as_deref();
+    let template = template.map(|template| ChatTemplate::new(template, &tokenizer));
+    let template = template.transpose()?;
+    Ok((tokenizer, template))
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    (work(), started.elapsed())
 }
 
 /// When the file was last modified. Zero where the file system does not say.

@@ -2,17 +2,20 @@
 //! the file: a step reads a few of its rows.
 
 use std::collections::HashSet;
-use std::thread;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use farthing_kernels::{Keep, Matrix, dequantize_row};
 
-use super::gguf::{Gguf, Tensor};
+use super::file::ModelFile;
+use super::gguf::Tensor;
 use super::hyper_parameters::HyperParameters;
 use crate::error::BackendError;
 
 /// All weights of one model.
 pub(super) struct Weights {
-    pub(super) file: Gguf,
+    pub(super) file: ModelFile,
     pub(super) layers: Vec<Layer>,
     pub(super) output_norm: Vec<f32>,
     /// The head; the embedding's rows again where the file has no head of its own.
@@ -30,6 +33,13 @@ pub(super) struct Layer {
     pub(super) gate: Matrix,
     pub(super) up: Matrix,
     pub(super) down: Matrix,
+}
+
+/// What one thread has packed.
+#[derive(Default)]
+struct Packed {
+    output: Option<Matrix>,
+    layers: Vec<(usize, Layer)>,
 }
 
 /// A matrix whose products get a bias, if the model has one.
@@ -62,25 +72,43 @@ const LAYER_TENSORS: [&str; 12] = [
 // === impl Weights ===
 
 impl Weights {
-    /// Repacks every tensor. The head, which is nearly half of a small model, is packed beside the
-    /// layers.
-    pub(super) fn load(file: Gguf, shape: &HyperParameters) -> Result<Weights, BackendError> {
+    /// Repacks every tensor, on all cores: the head, which is nearly half of a small model, then
+    /// the layers one by one.
+    pub(super) fn load(file: ModelFile, shape: &HyperParameters) -> Result<Weights, BackendError> {
         refuse_unknown_tensors(&file, shape.layers)?;
         let output_norm = vector(&file, OUTPUT_NORM, shape.width)?;
-        let (output, layers) = thread::scope(|scope| {
-            let output = scope.spawn(|| load_output(&file, shape));
-            let layers = (0..shape.layers).map(|index| Layer::load(&file, shape, index));
-            let layers = layers.collect::<Result<Vec<_>, _>>();
-            (
-                output
-                    .join()
-                    .expect("packing checks its input and does not panic"),
-                layers,
-            )
-        });
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut packed = Packed::default();
+            loop {
+                // The head is number 0.
+                match next.fetch_add(1, Ordering::Relaxed).checked_sub(1) {
+                    None => packed.output = Some(load_output(&file, shape)?),
+                    Some(index) if index < shape.layers => {
+                        let layer = Layer::load(&file, shape, index)?;
+                        packed.layers.push((index, layer));
+                    }
+                    Some(_) => return Ok::<_, BackendError>(packed),
+                }
+            }
+        };
+        let packed = thread::scope(|scope| {
+            let others: Vec<_> = (1..cores).map(|_| scope.spawn(work)).collect();
+            let mut all = vec![work()];
+            let joined = others.into_iter().map(ScopedJoinHandle::join);
+            all.extend(joined.map(|done| done.expect("packing checks its input")));
+            all.into_iter().collect::<Result<Vec<_>, _>>()
+        })?;
+        let (mut layers, mut output) = (Vec::with_capacity(shape.layers), None);
+        for packed in packed {
+            layers.extend(packed.layers);
+            output = output.or(packed.output);
+        }
+        layers.sort_unstable_by_key(|(index, _)| *index);
         Ok(Weights {
-            layers: layers?,
-            output: output?,
+            layers: layers.into_iter().map(|(_, layer)| layer).collect(),
+            output: output.expect("number 0 was somebody's"),
             output_norm,
             file,
         })
@@ -94,6 +122,17 @@ impl Weights {
         } else {
             Keep::ValuesToo
         }
+    }
+
+    /// Bytes of all tensors as they are held. A head that is the embedding's rows again is packed
+    /// beside it, so it counts twice.
+    pub(super) fn bytes(&self) -> usize {
+        let embedding = self.file.tensor(EMBEDDING);
+        let layers = self.layers.iter().map(Layer::bytes).sum::<usize>();
+        embedding.map_or(0, |tensor| tensor.bytes.len())
+            + layers
+            + self.output.bytes()
+            + size_of_val(self.output_norm.as_slice())
     }
 
     /// Writes the embeddings of `tokens` into `out`, `[tokens.len(), width]`. Every token must be
@@ -116,7 +155,11 @@ impl Weights {
 // === impl Layer ===
 
 impl Layer {
-    fn load(file: &Gguf, shape: &HyperParameters, index: usize) -> Result<Layer, BackendError> {
+    fn load(
+        file: &ModelFile,
+        shape: &HyperParameters,
+        index: usize,
+    ) -> Result<Layer, BackendError> {
         let HyperParameters {
             width,
             feed_forward,
@@ -149,9 +192,7 @@ impl Layer {
             down: matrix("ffn_down.weight", width, feed_forward)?,
         })
     }
-}
 
-impl Layer {
     fn matrices(&self) -> [&Matrix; 7] {
         [
             &self.query.matrix,
@@ -163,9 +204,17 @@ impl Layer {
             &self.down,
         ]
     }
+
+    fn bytes(&self) -> usize {
+        let projections = [&self.query, &self.key, &self.value];
+        let biases = projections.iter().filter_map(|p| p.bias.as_deref());
+        let norms = [&*self.attention_norm, &*self.feed_forward_norm];
+        let vectors = biases.chain(norms).map(size_of_val).sum::<usize>();
+        vectors + self.matrices().map(Matrix::bytes).iter().sum::<usize>()
+    }
 }
 
-fn load_output(file: &Gguf, shape: &HyperParameters) -> Result<Matrix, BackendError> {
+fn load_output(file: &ModelFile, shape: &HyperParameters) -> Result<Matrix, BackendError> {
     let name = if file.optional_tensor(OUTPUT)?.is_some() {
         OUTPUT
     } else {
@@ -174,13 +223,17 @@ fn load_output(file: &Gguf, shape: &HyperParameters) -> Result<Matrix, BackendEr
     matrix(file, name, shape.vocab_size, shape.width)
 }
 
-fn refuse_unknown_tensors(file: &Gguf, layers: usize) -> Result<(), BackendError> {
+fn refuse_unknown_tensors(file: &ModelFile, layers: usize) -> Result<(), BackendError> {
     let whole = [EMBEDDING, OUTPUT, OUTPUT_NORM]
         .into_iter()
         .map(str::to_owned);
     let layer = |index| LAYER_TENSORS.map(|tensor| format!("blk.{index}.{tensor}"));
     let known: HashSet<String> = whole.chain((0..layers).flat_map(layer)).collect();
-    match file.tensor_names().find(|name| !known.contains(*name)) {
+    match file
+        .tensor_names()
+        .into_iter()
+        .find(|name| !known.contains(*name))
+    {
         None => Ok(()),
         Some(name) => Err(BackendError::Model(format!(
             "the tensor '{name}' has no place in this architecture; the model is a variant"
@@ -189,16 +242,24 @@ fn refuse_unknown_tensors(file: &Gguf, layers: usize) -> Result<(), BackendError
 }
 
 /// Packs the matrix of this name and shape, `[rows (outputs), columns (inputs)]`.
-fn matrix(file: &Gguf, name: &str, rows: usize, columns: usize) -> Result<Matrix, BackendError> {
+fn matrix(
+    file: &ModelFile,
+    name: &str,
+    rows: usize,
+    columns: usize,
+) -> Result<Matrix, BackendError> {
     let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[columns, rows])?;
-    Matrix::pack(dtype, bytes, rows, columns)
-        .map_err(|error| BackendError::Model(format!("the tensor '{name}': {error}")))
+    let matrix = Matrix::pack(dtype, &bytes, rows, columns)
+        .map_err(|error| BackendError::Model(format!("the tensor '{name}': {error}")))?;
+    // It is in memory twice otherwise, until the system needs the pages.
+    file.release(name);
+    Ok(matrix)
 }
 
 /// Reads a vector of this name and length.
-fn vector(file: &Gguf, name: &str, len: usize) -> Result<Vec<f32>, BackendError> {
+fn vector(file: &ModelFile, name: &str, len: usize) -> Result<Vec<f32>, BackendError> {
     let Tensor { dtype, bytes, .. } = file.tensor(name)?.expect_dims(name, &[len])?;
     let mut values = vec![0.0; len];
-    dequantize_row(dtype, bytes, &mut values)?;
+    dequantize_row(dtype, &bytes, &mut values)?;
     Ok(values)
 }

@@ -59,6 +59,7 @@ impl State {
                     let options = ModelOptions {
                         context_tokens: source.context_tokens.map(NonZeroUsize::get),
                         kv_tokens: source.kv_tokens.map(NonZeroUsize::get),
+                        kv_dtype: source.kv_dtype.into(),
                     };
                     chat.push(load_model(&source.id, &source.path, options)?);
                     if store.is_some() {

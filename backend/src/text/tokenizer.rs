@@ -169,13 +169,19 @@ impl Tokenizer {
         &self.end_of_generation
     }
 
+    /// Lets no token end an answer, so that every answer has as many tokens as were asked for: a
+    /// benchmark compares like with like.
+    pub fn never_end(&mut self) {
+        self.end_of_generation.clear();
+    }
+
     /// Whether a token is structure and not text; an answer's text leaves it out.
     pub fn is_control(&self, id: u32) -> bool {
         self.control.binary_search(&id).is_ok()
     }
 
     /// The token that begins a prompt, if the model wants one.
-    pub(super) fn prompt_start(&self) -> Option<u32> {
+    pub fn prompt_start(&self) -> Option<u32> {
         self.prompt_start
     }
 

@@ -180,9 +180,13 @@ fn string_bytes(text: &str) -> Vec<u8> {
 /// A model of 2 layers with random weights and a vocabulary of the 256 bytes. It has no token that
 /// ends an answer, so it goes on until it is stopped.
 pub fn tiny_model(architecture: &str) -> GgufWriter {
-    const WIDTH: u64 = 64;
-    const KV_WIDTH: u64 = 32;
-    const FEED_FORWARD: u64 = 96;
+    sized_model(architecture, 64, 96)
+}
+
+/// The same with other widths: of the hidden state, which half of is that of keys and values, and
+/// of the feed-forward layers.
+pub fn sized_model(architecture: &str, width: u64, feed_forward: u64) -> GgufWriter {
+    let kv_width = width / 2;
     let mut file = GgufWriter::new();
     file.set(
         "general.architecture",
@@ -191,8 +195,8 @@ pub fn tiny_model(architecture: &str) -> GgufWriter {
     for (key, value) in [
         ("block_count", 2),
         ("context_length", 65_536),
-        ("embedding_length", WIDTH as u32),
-        ("feed_forward_length", FEED_FORWARD as u32),
+        ("embedding_length", width as u32),
+        ("feed_forward_length", feed_forward as u32),
         ("attention.head_count", 4),
         ("attention.head_count_kv", 2),
     ] {
@@ -208,24 +212,24 @@ pub fn tiny_model(architecture: &str) -> GgufWriter {
     file.set("tokenizer.ggml.merges", Value::Strings(Vec::new()));
     file.set("tokenizer.ggml.token_type", Value::I32s(vec![1; 256]));
     let random = &mut SplitMix64::new(1);
-    file.random_tensor("token_embd.weight", &[WIDTH, 256], 0.0, random);
-    file.random_tensor("output_norm.weight", &[WIDTH], 1.0, random);
+    file.random_tensor("token_embd.weight", &[width, 256], 0.0, random);
+    file.random_tensor("output_norm.weight", &[width], 1.0, random);
     for layer in 0..2 {
         for (name, dims, mean) in [
-            ("attn_norm.weight", &[WIDTH][..], 1.0),
-            ("attn_q.weight", &[WIDTH, WIDTH], 0.0),
-            ("attn_k.weight", &[WIDTH, KV_WIDTH], 0.0),
-            ("attn_v.weight", &[WIDTH, KV_WIDTH], 0.0),
-            ("attn_output.weight", &[WIDTH, WIDTH], 0.0),
-            ("ffn_norm.weight", &[WIDTH], 1.0),
-            ("ffn_gate.weight", &[WIDTH, FEED_FORWARD], 0.0),
-            ("ffn_up.weight", &[WIDTH, FEED_FORWARD], 0.0),
-            ("ffn_down.weight", &[FEED_FORWARD, WIDTH], 0.0),
+            ("attn_norm.weight", &[width][..], 1.0),
+            ("attn_q.weight", &[width, width], 0.0),
+            ("attn_k.weight", &[width, kv_width], 0.0),
+            ("attn_v.weight", &[width, kv_width], 0.0),
+            ("attn_output.weight", &[width, width], 0.0),
+            ("ffn_norm.weight", &[width], 1.0),
+            ("ffn_gate.weight", &[width, feed_forward], 0.0),
+            ("ffn_up.weight", &[width, feed_forward], 0.0),
+            ("ffn_down.weight", &[feed_forward, width], 0.0),
         ] {
             file.random_tensor(&format!("blk.{layer}.{name}"), dims, mean, random);
         }
         if architecture == "qwen2" {
-            for (name, len) in [("q", WIDTH), ("k", KV_WIDTH), ("v", KV_WIDTH)] {
+            for (name, len) in [("q", width), ("k", kv_width), ("v", kv_width)] {
                 let name = format!("blk.{layer}.attn_{name}.bias");
                 file.random_tensor(&name, &[len], 0.0, random);
             }
@@ -235,7 +239,7 @@ pub fn tiny_model(architecture: &str) -> GgufWriter {
 }
 
 /// The printable characters that GPT-2 writes the 256 bytes with, in order of the bytes.
-fn byte_alphabet() -> Vec<String> {
+pub fn byte_alphabet() -> Vec<String> {
     let mut next = 256;
     let character = |byte: u32| match byte {
         0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => byte,

@@ -1,5 +1,8 @@
 //! The two chat models that the tests run on, as `cargo xtask` fetches them.
 
+// Each test binary uses another part.
+#![allow(dead_code)]
+
 use farthing_backend::model::gguf::Gguf;
 use farthing_backend::text::TokenizerSource;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,11 @@
 //! The forward pass of llama and qwen2 written again, slowly: candle reads and dequantizes the
 //! file, and everything is f32. It shares no code with the backend.
 
+// Each test binary uses another part.
+#![allow(dead_code)]
+
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::Content;
@@ -104,6 +108,30 @@ impl Reference {
 
 /// The logits after the last of `tokens`.
 pub fn reference_logits(path: &Path, tokens: &[u32]) -> Result<Vec<f32>> {
+    let last = tokens.len() - 1;
+    reference_rows(path, tokens, last..last + 1)?
+        .squeeze(0)?
+        .to_vec1()
+}
+
+/// Natural logarithms of the likelihoods of the tokens that follow those at `places`.
+pub fn reference_likelihoods(
+    path: &Path,
+    tokens: &[u32],
+    places: Range<usize>,
+) -> Result<Vec<f64>> {
+    let logits = reference_rows(path, tokens, places.clone())?;
+    let rows = logits.to_vec2::<f32>()?;
+    let likelihood = |(row, place): (&Vec<f32>, usize)| {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|x| f64::from(x - max).exp()).sum();
+        f64::from(row[tokens[place + 1] as usize] - max) - sum.ln()
+    };
+    Ok(rows.iter().zip(places).map(likelihood).collect())
+}
+
+/// The logits after the tokens at `places`, `[places, vocabulary]`.
+fn reference_rows(path: &Path, tokens: &[u32], places: Range<usize>) -> Result<Tensor> {
     let mut file = File::open(path)?;
     let content = Content::read(&mut file)?;
     let architecture = content.metadata["general.architecture"]
@@ -127,9 +155,9 @@ pub fn reference_logits(path: &Path, tokens: &[u32]) -> Result<Vec<f32>> {
         let up = model.project(&format!("{layer}.ffn_up"), &normed)?;
         x = (&x + model.project(&format!("{layer}.ffn_down"), &(gate * up)?)?)?;
     }
-    let last = x.narrow(0, tokens.len() - 1, 1)?;
-    let last = model.norm("output_norm.weight", &last)?;
+    let wanted = x.narrow(0, places.start, places.len())?;
+    let wanted = model.norm("output_norm.weight", &wanted)?;
     let untied = model.content.tensor_infos.contains_key("output.weight");
     let head = if untied { "output" } else { "token_embd" };
-    model.project(head, &last)?.squeeze(0)?.to_vec1()
+    model.project(head, &wanted)
 }

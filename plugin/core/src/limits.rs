@@ -90,6 +90,14 @@ pub const GGUF_NAME_BYTES_MAX: u64 = 65_535;
 pub const GGUF_ARRAY_DEPTH_MAX: usize = 4;
 /// Largest alignment of tensor data that a model file may declare.
 pub const GGUF_ALIGNMENT_MAX: u32 = 1 << 16;
+/// Header of a safetensors file; the largest real ones have a few megabytes.
+pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 32 << 20;
+/// Dimensions of a tensor in one.
+pub const SAFETENSORS_RANK_MAX: usize = 8;
+/// Files that one model's weights are spread over.
+pub const CHECKPOINT_FILES_MAX: usize = 512;
+/// A tokenizer.json; the largest real ones have 35 MB.
+pub const TOKENIZER_FILE_BYTES_MAX: u64 = 128 << 20;
 /// Layers of a model.
 pub const MODEL_LAYERS_MAX: usize = 512;
 /// Width of a model, and of its feed-forward layers.
@@ -100,6 +108,10 @@ pub const MODEL_HEADS_MAX: usize = 1_024;
 pub const MODEL_VOCAB_MAX: usize = 1 << 20;
 /// Context length that a model may declare.
 pub const MODEL_CONTEXT_TOKENS_MAX: usize = 1 << 22;
+/// A text whose perplexity is measured: it is held in memory, with its tokens.
+pub const PERPLEXITY_TEXT_BYTES_MAX: u64 = 64 << 20;
+/// Times that `farthing bench` makes one measurement: every value is kept for the median.
+pub const BENCH_REPETITIONS_MAX: usize = 1 << 10;
 
 // The backend's HTTP server. Its timeouts are configuration (`http:` of `farthing serve`).
 

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 
 use super::reader::Reader;
-use super::value::{Array, Kind, Value};
+use super::value::{Array, Kind, Pair, Value};
 use crate::error::BackendError;
 
 /// The key-value pairs of a model file, beside the bytes that its arrays still lie in.
 #[derive(Clone, Copy)]
 pub struct Metadata<'a> {
-    pub(super) values: &'a HashMap<String, Value>,
+    pub(super) values: &'a HashMap<String, Pair>,
     pub(super) bytes: &'a [u8],
 }
 
@@ -98,7 +98,7 @@ impl<'a> Metadata<'a> {
     ) -> Result<Option<T>, BackendError> {
         match self.values.get(key) {
             None => Ok(None),
-            Some(value) => match read(value) {
+            Some(pair) => match read(&pair.value) {
                 Some(typed) => Ok(Some(typed)),
                 None => Err(BackendError::Gguf(format!("'{key}' is not {wanted}"))),
             },

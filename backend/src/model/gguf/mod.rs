@@ -7,20 +7,22 @@ mod metadata;
 mod reader;
 mod tensor;
 mod value;
+mod writer;
 
 pub use metadata::{Metadata, required};
 pub use tensor::Tensor;
+pub use writer::{Pairs, TensorDescription, padding};
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use farthing_core::limits;
 
+use super::mapped::Bytes;
 use crate::error::BackendError;
 use reader::Reader;
 use tensor::TensorInfo;
-use value::{Kind, Value};
+use value::{Kind, Pair, Value};
 
 /// The alignment of tensor data when the file does not say.
 const ALIGNMENT_DEFAULT: u64 = 32;
@@ -28,27 +30,8 @@ const ALIGNMENT_DEFAULT: u64 = 32;
 /// A model file whose header is valid.
 pub struct Gguf {
     bytes: Bytes,
-    metadata: HashMap<String, Value>,
+    metadata: HashMap<String, Pair>,
     tensors: HashMap<String, TensorInfo>,
-}
-
-/// Where the file's bytes are.
-enum Bytes {
-    Mapped(memmap2::Mmap),
-    Owned(Vec<u8>),
-}
-
-// === impl Bytes ===
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Owned(bytes) => bytes,
-        }
-    }
 }
 
 // === impl Gguf ===
@@ -56,12 +39,7 @@ impl std::ops::Deref for Bytes {
 impl Gguf {
     /// Maps a model file and checks its header.
     pub fn open(path: &Path) -> Result<Gguf, BackendError> {
-        let io = |source| BackendError::Io {
-            what: path.display().to_string(),
-            source,
-        };
-        let file = File::open(path).map_err(io)?;
-        Gguf::parse(Bytes::Mapped(map(&file).map_err(io)?))
+        Gguf::parse(Bytes::map(path)?)
     }
 
     /// Checks the header of a model file that is already in memory.
@@ -94,9 +72,31 @@ impl Gguf {
             .transpose()
     }
 
-    /// The names of all tensors, in no order.
-    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+    /// The names of all tensors, in the order in which they lie in the file.
+    pub fn tensor_names(&self) -> Vec<&str> {
+        let places = self
+            .tensors
+            .iter()
+            .map(|(name, info)| (info.range().start, name.as_str()));
+        let mut places: Vec<_> = places.collect();
+        places.sort_unstable();
+        places.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The pairs in the file's order: key, then value type and value as they are in the file.
+    pub(super) fn raw_metadata(&self) -> Vec<(&str, &[u8])> {
+        let mut pairs: Vec<_> = self.metadata.iter().collect();
+        pairs.sort_unstable_by_key(|(_, pair)| pair.raw.start);
+        pairs
+            .into_iter()
+            .map(|(key, pair)| (key.as_str(), &self.bytes[pair.raw.clone()]))
+            .collect()
+    }
+
+    pub(super) fn release(&self, name: &str) {
+        if let Some(info) = self.tensors.get(name) {
+            self.bytes.release(info.range());
+        }
     }
 
     /// Size of the whole file in bytes.
@@ -136,16 +136,6 @@ impl Gguf {
     }
 }
 
-/// Maps a file read-only.
-#[allow(unsafe_code, reason = "mapping a file is unsafe by nature; see SAFETY")]
-fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
-    // SAFETY: the map is read-only and private to this process. Model files are written once, by
-    // renaming a finished download into place, and never changed in place; whoever truncates one
-    // under a running server stops that server with SIGBUS, which is documented for operators and
-    // cannot be caused by a request.
-    unsafe { memmap2::Mmap::map(file) }
-}
-
 /// Magic and version; returns the numbers of tensors and of metadata pairs.
 fn read_preamble(reader: &mut Reader<'_>) -> Result<(u64, u64), BackendError> {
     if reader.take(4)? != b"GGUF" {
@@ -177,17 +167,19 @@ fn read_preamble(reader: &mut Reader<'_>) -> Result<(u64, u64), BackendError> {
 fn read_metadata(
     reader: &mut Reader<'_>,
     count: u64,
-) -> Result<HashMap<String, Value>, BackendError> {
+) -> Result<HashMap<String, Pair>, BackendError> {
     let mut metadata = HashMap::new();
     for _ in 0..count {
         let key = reader.string(limits::GGUF_NAME_BYTES_MAX)?.to_owned();
+        let start = reader.position();
         let kind = Kind::read(reader)?;
         let value = Value::read(reader, kind)
             .map_err(|error| BackendError::Gguf(format!("'{key}': {error}")))?;
         if metadata.contains_key(&key) {
             return Err(BackendError::Gguf(format!("the key '{key}' occurs twice")));
         }
-        metadata.insert(key, value);
+        let raw = start..reader.position();
+        metadata.insert(key, Pair { value, raw });
     }
     Ok(metadata)
 }

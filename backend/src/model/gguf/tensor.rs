@@ -1,5 +1,6 @@
 //! Tensor descriptions: shapes whose product, size and place were checked against the file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -12,13 +13,13 @@ use crate::error::BackendError;
 /// GGML's own limit on the rank of a tensor.
 const DIMS_MAX: u32 = 4;
 
-/// A tensor and its bytes in the file.
-#[derive(Clone, Copy)]
+/// A tensor and its bytes: those in the file, or rewritten ones where the file has another order.
+#[derive(Clone)]
 pub struct Tensor<'a> {
     pub dtype: Dtype,
     /// GGML's order: the first dimension is the contiguous one (a row's length).
     pub dims: &'a [usize],
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// What the header says about a tensor.
@@ -128,6 +129,11 @@ impl TensorInfo {
         }
     }
 
+    /// Where the tensor's bytes are in the file.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.place.clone()
+    }
+
     /// The tensor with its bytes.
     pub(super) fn resolve<'a>(
         &'a self,
@@ -139,7 +145,7 @@ impl TensorInfo {
             (Some(dtype), Some(bytes)) => Ok(Tensor {
                 dtype,
                 dims: &self.dims,
-                bytes,
+                bytes: Cow::Borrowed(bytes),
             }),
             _ => Err(BackendError::Gguf(format!(
                 "the tensor '{name}' has the GGML type {}, which is not supported",

@@ -19,6 +19,13 @@ pub(super) enum Value {
     Array(Array),
 }
 
+/// A value, and where its type and the value itself are in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pair {
+    pub(super) value: Value,
+    pub(super) raw: Range<usize>,
+}
+
 /// A checked array that is still in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Array {
@@ -71,6 +78,12 @@ impl Kind {
             .get(id as usize)
             .copied()
             .ok_or_else(|| BackendError::Gguf(format!("value type {id} does not exist")))
+    }
+
+    /// The number that stands for this kind in a file.
+    pub(super) fn id(self) -> u32 {
+        let at = Kind::IN_FILE_ORDER.iter().position(|kind| *kind == self);
+        at.expect("every kind is in the list") as u32
     }
 
     /// The fewest bytes that one value takes; exactly its bytes for all but strings and arrays.
