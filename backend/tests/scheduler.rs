@@ -6,9 +6,9 @@ use std::collections::HashMap;
 
 use farthing_backend::engine::block_pool::BlockHash;
 use farthing_backend::engine::random::SplitMix64;
-use farthing_backend::engine::scheduler::{Schedule, Scheduler};
+use farthing_backend::engine::scheduler::{Chunk, Schedule, Scheduler};
 use farthing_backend::engine::sequence::{Sequence, SequenceId};
-use farthing_core::limits::KV_BLOCK_TOKENS;
+use farthing_core::limits::{ENGINE_DRAFT_TOKENS_MAX, KV_BLOCK_TOKENS};
 use proptest::prelude::*;
 
 /// What a slot of the cache was computed from: a digest of the tenant and all tokens up to it.
@@ -25,6 +25,7 @@ struct Simulation {
     arrivals: u64,
     preempted: usize,
     cached: usize,
+    accepted: usize,
 }
 
 impl Simulation {
@@ -34,7 +35,7 @@ impl Simulation {
         let budget = 1 + below(&mut random, 96);
         let scheduler = Scheduler::new(blocks, 1 + below(&mut random, 12));
         let (cache, live) = (HashMap::new(), HashMap::new());
-        let (arrivals, preempted, cached) = (0, 0, 0);
+        let (arrivals, preempted, cached, accepted) = (0, 0, 0, 0);
         Simulation {
             random,
             scheduler,
@@ -45,6 +46,7 @@ impl Simulation {
             arrivals,
             preempted,
             cached,
+            accepted,
         }
     }
 
@@ -68,7 +70,8 @@ impl Simulation {
         let id = SequenceId::new(self.arrivals, 0);
         self.arrivals += 1;
         let root = BlockHash::root("model", &[tenant as u8; 32]);
-        self.scheduler.add(Sequence::new(id, tokens, root));
+        self.scheduler
+            .add(Sequence::new(id, tokens, root, generate));
         self.live.insert(id, (tenant, generate));
     }
 
@@ -82,24 +85,42 @@ impl Simulation {
         }
     }
 
+    /// Guesses for some of the sequences that run, more than they can take.
+    fn propose(&mut self) {
+        let mut ids: Vec<_> = self.live.keys().copied().collect();
+        ids.sort();
+        for id in ids {
+            if below(&mut self.random, 3) == 0 {
+                let drafts = below(&mut self.random, 2 * ENGINE_DRAFT_TOKENS_MAX);
+                let drafts: Vec<_> = (0..drafts as u32).map(|draft| draft % 4).collect();
+                self.scheduler.draft(id, &drafts);
+            }
+        }
+    }
+
     fn step(&mut self) -> Result<(), TestCaseError> {
+        self.propose();
         let oldest = self.live.keys().min().copied();
         let schedule = self.scheduler.schedule(self.budget);
         self.scheduler.check().map_err(TestCaseError::fail)?;
         self.check_schedule(&schedule, oldest)?;
         self.preempted += schedule.preempted;
         for chunk in &schedule.chunks {
-            self.compute(chunk.id, chunk.start, chunk.len)?;
+            self.compute(chunk)?;
         }
         for chunk in &schedule.chunks {
-            self.scheduler.computed(chunk);
-        }
-        for chunk in schedule.chunks.iter().filter(|chunk| chunk.samples) {
+            let accepted = below(&mut self.random, chunk.drafts + 1);
+            self.scheduler.computed(chunk, accepted);
+            self.accepted += accepted;
+            if !chunk.samples {
+                continue;
+            }
             let (_, left) = self
                 .live
                 .get_mut(&chunk.id)
                 .expect("only live sequences run");
-            *left -= 1;
+            prop_assert!(*left > accepted, "drafts beyond the end");
+            *left -= 1 + accepted;
             if *left == 0 {
                 self.live.remove(&chunk.id);
                 self.scheduler.remove(chunk.id);
@@ -120,6 +141,8 @@ impl Simulation {
     ) -> Result<(), TestCaseError> {
         let spent: usize = schedule.chunks.iter().map(|chunk| chunk.len).sum();
         prop_assert!(spent <= self.budget);
+        let rows: usize = schedule.chunks.iter().map(Chunk::rows).sum();
+        prop_assert!(rows <= self.scheduler.rows_max());
         let mut ids: Vec<_> = schedule.chunks.iter().map(|chunk| chunk.id).collect();
         ids.sort();
         ids.dedup();
@@ -136,11 +159,14 @@ impl Simulation {
     }
 
     /// Reads all that attention would read and writes the chunk.
-    fn compute(&mut self, id: SequenceId, start: usize, len: usize) -> Result<(), TestCaseError> {
+    fn compute(&mut self, chunk: &Chunk) -> Result<(), TestCaseError> {
+        let &Chunk { id, start, len, .. } = chunk;
         let sequence = self.scheduler.running(id).expect("what is scheduled runs");
         let tenant = self.live[&id].0;
         prop_assert_eq!(sequence.computed(), start);
-        prop_assert!(len > 0 && start + len <= sequence.tokens().len());
+        prop_assert!(len > 0 && start + len - chunk.drafts <= sequence.tokens().len());
+        prop_assert_eq!(sequence.drafts().len(), chunk.drafts);
+        prop_assert!(chunk.drafts == 0 || len == 1 + chunk.drafts);
         self.cached += if start > 0 && sequence.cached() == start {
             1
         } else {
@@ -151,7 +177,9 @@ impl Simulation {
             block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS
         };
         let mut digest = tenant;
-        for (position, &token) in sequence.tokens()[..start + len].iter().enumerate() {
+        let before = &sequence.tokens()[..start];
+        let tokens = before.iter().chain(sequence.chunk_tokens(chunk));
+        for (position, &token) in tokens.enumerate() {
             digest = SplitMix64::new(digest ^ u64::from(token).rotate_left(32)).next_u64();
             if position >= start {
                 self.cache.insert(slot(position), digest);
@@ -166,8 +194,8 @@ fn below(random: &mut SplitMix64, bound: usize) -> usize {
     (random.next_u64() % bound.max(1) as u64) as usize
 }
 
-/// Runs one seed; returns how often sequences were preempted and prefixes were hit.
-fn simulate(seed: u64, steps: usize) -> Result<(usize, usize), TestCaseError> {
+/// Runs one seed; returns how often sequences were preempted, prefixes hit and drafts right.
+fn simulate(seed: u64, steps: usize) -> Result<[usize; 3], TestCaseError> {
     let mut simulation = Simulation::new(seed);
     for _ in 0..steps {
         match below(&mut simulation.random, 20) {
@@ -186,7 +214,7 @@ fn simulate(seed: u64, steps: usize) -> Result<(usize, usize), TestCaseError> {
     }
     prop_assert_eq!(simulation.scheduler.pool().free(), simulation.blocks);
     prop_assert!(simulation.live.is_empty());
-    Ok((simulation.preempted, simulation.cached))
+    Ok([simulation.preempted, simulation.cached, simulation.accepted])
 }
 
 proptest! {
@@ -199,20 +227,19 @@ proptest! {
 }
 
 #[test]
-fn the_simulator_reaches_preemption_and_prefix_hits() {
+fn the_simulator_reaches_preemption_prefix_hits_and_drafts() {
     let runs = (0..20).map(|seed| simulate(seed, 600).expect("holds for these seeds"));
-    let (preempted, cached) = runs.fold((0, 0), |sum, run| (sum.0 + run.0, sum.1 + run.1));
-    assert!(
-        preempted > 100 && cached > 100,
-        "{preempted} preemptions, {cached} hits"
-    );
+    let reached = runs.fold([0; 3], |sum, run| {
+        std::array::from_fn(|index| sum[index] + run[index])
+    });
+    assert!(reached.iter().all(|&times| times > 100), "{reached:?}");
 }
 
 /// Schedules once and returns (request, start, len) of each chunk.
 fn chunks(scheduler: &mut Scheduler, budget: usize) -> Vec<(u64, usize, usize)> {
     let schedule = scheduler.schedule(budget);
     for chunk in &schedule.chunks {
-        scheduler.computed(chunk);
+        scheduler.computed(chunk, 0);
         if chunk.samples {
             scheduler.append(chunk.id, 0);
         }
@@ -227,7 +254,143 @@ fn chunks(scheduler: &mut Scheduler, budget: usize) -> Vec<(u64, usize, usize)> 
 fn add(scheduler: &mut Scheduler, request: u64, prompt: impl IntoIterator<Item = u32>, salt: u8) {
     let root = BlockHash::root("model", &[salt; 32]);
     let prompt = prompt.into_iter().collect();
-    scheduler.add(Sequence::new(SequenceId::new(request, 0), prompt, root));
+    let id = SequenceId::new(request, 0);
+    scheduler.add(Sequence::new(id, prompt, root, 1_000));
+}
+
+/// The (start, len, drafts) of each chunk that would be computed, without computing any.
+fn drafted(schedule: &Schedule) -> Vec<(usize, usize, usize)> {
+    let chunk = |chunk: &Chunk| (chunk.start, chunk.len, chunk.drafts);
+    schedule.chunks.iter().map(chunk).collect()
+}
+
+#[test]
+fn right_drafts_become_tokens_and_wrong_ones_are_written_over() {
+    let mut scheduler = Scheduler::new(64, 8);
+    add(&mut scheduler, 0, 0..30, 0);
+    let id = SequenceId::new(0, 0);
+    // A prompt that is not computed has no next token to guess.
+    scheduler.draft(id, &[1, 2]);
+    assert_eq!(chunks(&mut scheduler, 100), [(0, 0, 30)]);
+    scheduler.draft(id, &[8, 9]);
+    scheduler.draft(id, &[31, 32, 33]);
+    let schedule = scheduler.schedule(100);
+    assert_eq!(drafted(&schedule), [(30, 4, 3)]);
+    let chunk = schedule.chunks[0];
+    assert_eq!(chunk.rows(), 4);
+    let sequence = scheduler.running(id).expect("it runs");
+    assert_eq!(sequence.chunk_tokens(&chunk), [0, 31, 32, 33]);
+    assert_eq!(sequence.tokens().len(), 31);
+    // Two are right: the sequence has them, and the next step writes over the third.
+    scheduler.computed(&chunk, 2);
+    scheduler.append(id, 40);
+    let sequence = scheduler.running(id).expect("it runs");
+    assert_eq!(sequence.tokens()[30..], [0, 31, 32, 40]);
+    assert_eq!((sequence.computed(), sequence.drafts().len()), (33, 0));
+    assert_eq!(chunks(&mut scheduler, 100), [(0, 33, 1)]);
+    // The block that was filled by accepted drafts can be hit, by what they are only.
+    let known = (0..30).chain([0, 31, 32, 40]);
+    add(&mut scheduler, 1, known, 0);
+    let other = (0..30).chain([0, 33, 32, 40]);
+    add(&mut scheduler, 2, other, 0);
+    assert_eq!(
+        chunks(&mut scheduler, 100)[1..],
+        [(1, 32, 2), (2, 16, 18)][..]
+    );
+}
+
+#[test]
+fn no_rejected_draft_is_ever_shared() {
+    let mut scheduler = Scheduler::new(64, 8);
+    add(&mut scheduler, 0, 0..14, 0);
+    let id = SequenceId::new(0, 0);
+    chunks(&mut scheduler, 100);
+    scheduler.draft(id, &[5, 6, 7]);
+    let schedule = scheduler.schedule(100);
+    scheduler.computed(&schedule.chunks[0], 0);
+    scheduler.append(id, 9);
+    // The cache holds [.., 0, 5] in the first block, but the answer goes on otherwise.
+    add(&mut scheduler, 1, (0..14).chain([0, 5, 6]), 0);
+    let schedule = chunks(&mut scheduler, 100);
+    assert_eq!(schedule, [(0, 15, 1), (1, 0, 17)]);
+}
+
+#[test]
+fn drafts_take_what_is_left_of_budget_blocks_and_answer() {
+    let id = |request| SequenceId::new(request, 0);
+    let guess = [1; 40];
+    let mut scheduler = Scheduler::new(6, 8);
+    add(&mut scheduler, 0, 0..12, 0);
+    add(&mut scheduler, 1, 100..112, 0);
+    chunks(&mut scheduler, 100);
+    for (budget, expected) in [
+        // First each its token, then the elder's drafts.
+        (9, [(12, 8, 7), (12, 1, 0)]),
+        (17, [(13, 16, 15), (13, 1, 0)]),
+        // 17 rows are the most of one step.
+        (100, [(14, 16, 15), (14, 1, 0)]),
+    ] {
+        scheduler.draft(id(0), &guess);
+        scheduler.draft(id(1), &guess);
+        let schedule = scheduler.schedule(budget);
+        assert_eq!(drafted(&schedule), expected, "{budget}");
+        for chunk in &schedule.chunks {
+            scheduler.computed(chunk, 0);
+            scheduler.append(chunk.id, 0);
+        }
+        scheduler.check().expect("whole");
+    }
+    // The elder holds two blocks, the younger one, and one stays free for each of both.
+    add(&mut scheduler, 2, 200..210, 0);
+    scheduler.draft(id(1), &guess);
+    let schedule = scheduler.schedule(100);
+    assert_eq!(
+        drafted(&schedule),
+        [(15, 1, 0), (15, 1, 0), (0, 10, 0)],
+        "no block is left for drafts"
+    );
+    // An answer of three tokens has one of them; a guess at the last would gain nothing.
+    let mut scheduler = Scheduler::new(6, 8);
+    let root = BlockHash::root("model", &[0; 32]);
+    scheduler.add(Sequence::new(id(0), vec![1, 2], root, 3));
+    chunks(&mut scheduler, 100);
+    scheduler.draft(id(0), &guess);
+    assert_eq!(drafted(&scheduler.schedule(100)), [(2, 2, 1)]);
+}
+
+#[test]
+fn drafts_never_cost_another_its_blocks_and_end_with_preemption() {
+    let id = |request| SequenceId::new(request, 0);
+    let mut scheduler = Scheduler::new(5, 8);
+    add(&mut scheduler, 0, 0..31, 0);
+    add(&mut scheduler, 1, 100..115, 0);
+    assert_eq!(chunks(&mut scheduler, 100), [(0, 0, 31), (1, 0, 15)]);
+    for step in 0..17 {
+        scheduler.draft(id(0), &[1; 40]);
+        scheduler.draft(id(1), &[1; 40]);
+        let schedule = scheduler.schedule(100);
+        assert_eq!(schedule.preempted, 0, "{step}");
+        assert_eq!(schedule.chunks.len(), 2, "{step}");
+        for chunk in &schedule.chunks {
+            scheduler.computed(chunk, 0);
+            scheduler.append(chunk.id, 0);
+        }
+    }
+    // The elder needs a block: the younger one goes, and with it what was proposed.
+    scheduler.draft(id(1), &[1, 2]);
+    let schedule = scheduler.schedule(100);
+    assert_eq!(
+        (schedule.preempted, drafted(&schedule)),
+        (1, vec![(48, 1, 0)])
+    );
+    scheduler.remove(id(0));
+    let schedule = scheduler.schedule(100);
+    assert_eq!(drafted(&schedule), [(16, 17, 0)]);
+    assert!(
+        scheduler
+            .running(id(1))
+            .is_some_and(|s| s.drafts().is_empty())
+    );
 }
 
 #[test]

@@ -213,6 +213,7 @@ impl Generation {
             SequenceId::new(number, choice),
             self.prompt.clone(),
             self.root,
+            self.tokens_max,
         )
     }
 

@@ -36,7 +36,7 @@ impl Runner {
             cache,
         } = model;
         let scheduler = Scheduler::new(cache.blocks(), config.running_max);
-        let sampled_max = config.running_max.min(config.step_tokens);
+        let sampled_max = scheduler.rows_max().min(config.step_tokens);
         Runner {
             workspace: decoder.workspace(config.step_tokens, sampled_max),
             generations: Generations::new(info, scheduler, Arc::clone(&counters)),
@@ -84,12 +84,12 @@ impl Runner {
             let Some(sequence) = self.generations.scheduler.running(chunk.id) else {
                 continue;
             };
-            let tokens = &sequence.tokens()[chunk.start..chunk.start + chunk.len];
-            let logits = if chunk.samples {
-                Logits::Last
-            } else {
-                Logits::Skip
+            let logits = match chunk.rows() {
+                0 => Logits::Skip,
+                1 => Logits::Last,
+                _ => Logits::All,
             };
+            let tokens = sequence.chunk_tokens(chunk);
             batch.push(tokens, chunk.start, sequence.table(), logits);
         }
         self.counters.steps.add(1);
@@ -98,7 +98,7 @@ impl Runner {
             .decoder
             .forward(pool, &batch, &mut self.cache, &mut self.workspace)?;
         for chunk in chunks {
-            self.generations.scheduler.computed(chunk);
+            self.generations.scheduler.computed(chunk, 0);
         }
         let rows = logits.chunks_exact_mut(self.decoder.shape().vocab_size);
         for (chunk, logits) in chunks.iter().filter(|chunk| chunk.samples).zip(rows) {

@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use farthing_core::limits::ENGINE_DRAFT_TOKENS_MAX;
+
 use super::block_pool::BlockPool;
 use super::sequence::{Sequence, SequenceId};
 
@@ -37,8 +39,11 @@ pub struct Chunk {
     pub id: SequenceId,
     /// Position of the first token.
     pub start: usize,
+    /// Tokens, drafts included.
     pub len: usize,
-    /// Whether the chunk ends with the sequence's last token, so that the next one is sampled.
+    /// Tokens at the end that are drafts. The one before them is then the only other token.
+    pub drafts: usize,
+    /// Whether the sequence's last token is in the chunk, so that the next one is sampled.
     pub samples: bool,
 }
 
@@ -47,6 +52,15 @@ pub struct Chunk {
 enum Pass {
     Decode,
     Prefill,
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    /// Rows of logits that are wanted: one after the sequence's last token and one after each draft.
+    pub fn rows(&self) -> usize {
+        if self.samples { 1 + self.drafts } else { 0 }
+    }
 }
 
 // === impl Scheduler ===
@@ -68,6 +82,16 @@ impl Scheduler {
             .waiting
             .partition_point(|other| other.id() < sequence.id());
         self.waiting.insert(at, sequence);
+    }
+
+    /// Proposes tokens that may follow a sequence's last one, to be verified in the next step, and
+    /// replaces what was proposed before. A sequence that does not decode takes none, and none takes
+    /// more than [`ENGINE_DRAFT_TOKENS_MAX`] or than its answer has room for. They are forgotten if
+    /// the next step has no budget or no blocks for them, or if the sequence is preempted.
+    pub fn draft(&mut self, id: SequenceId, tokens: &[u32]) {
+        if let Ok(at) = self.running_index(id) {
+            self.running[at].propose(tokens);
+        }
     }
 
     /// Removes a sequence, wherever it is, and frees its blocks. Removing one that is already gone
@@ -112,13 +136,22 @@ impl Scheduler {
         if schedule.preempted == 0 {
             self.admit(&mut budget, &mut schedule);
         }
+        self.extend_drafts(budget, &mut schedule);
         schedule
     }
 
-    /// A chunk's keys and values are in the cache.
-    pub fn computed(&mut self, chunk: &Chunk) {
+    /// Rows of logits of one step at most.
+    pub fn rows_max(&self) -> usize {
+        self.running_max.max(1 + ENGINE_DRAFT_TOKENS_MAX)
+    }
+
+    /// A chunk's keys and values are in the cache, and the first `accepted` of its drafts were
+    /// right: those become part of the sequence. The token sampled after them follows by
+    /// [`Scheduler::append`]; until then the sequence must not be scheduled.
+    pub fn computed(&mut self, chunk: &Chunk, accepted: usize) {
         if let Ok(at) = self.running_index(chunk.id) {
-            self.running[at].advance(chunk.len, &mut self.pool);
+            let accepted = accepted.min(chunk.drafts);
+            self.running[at].advance(chunk.len - chunk.drafts, accepted, &mut self.pool);
         }
     }
 
@@ -217,20 +250,58 @@ impl Scheduler {
         }
     }
 
-    /// Gives the sequence at `at` the blocks for its next `len` tokens, which are free.
+    /// Lengthens chunks by drafts, oldest first, with what is left of the budget: a draft may be
+    /// wrong, all else is needed. They only take blocks that nobody misses for a while, one for each
+    /// running sequence staying free. What is not verified now is forgotten.
+    fn extend_drafts(&mut self, mut budget: usize, schedule: &mut Schedule) {
+        let rows: usize = schedule.chunks.iter().map(Chunk::rows).sum();
+        let mut rows = self.rows_max().saturating_sub(rows);
+        for at in 0..self.running.len() {
+            let sequence = &self.running[at];
+            if sequence.drafts().is_empty() {
+                continue;
+            }
+            let id = sequence.id();
+            let chunk = schedule.chunks.iter_mut().find(|chunk| chunk.id == id);
+            let spare = self.pool.free().saturating_sub(self.running.len());
+            let mut drafts = sequence.drafts().len().min(budget).min(rows);
+            if chunk.is_none() {
+                drafts = 0;
+            } else if sequence.blocks_missing(1 + drafts) > spare {
+                drafts = drafts.min(sequence.room() - 1);
+            }
+            self.running[at].keep_drafts(drafts);
+            if let Some(chunk) = chunk {
+                self.take_blocks(at, 1 + drafts);
+                chunk.len += drafts;
+                chunk.drafts = drafts;
+            }
+            budget -= drafts;
+            rows -= drafts;
+        }
+    }
+
+    /// The next `len` tokens of the sequence at `at`, with their blocks, which are free.
     fn take(&mut self, at: usize, len: usize) -> Chunk {
+        self.take_blocks(at, len);
+        let sequence = &self.running[at];
+        Chunk {
+            id: sequence.id(),
+            start: sequence.computed(),
+            len,
+            drafts: 0,
+            samples: len == sequence.pending(),
+        }
+    }
+
+    /// Gives the sequence at `at` the blocks for its next `len` tokens, which are free.
+    fn take_blocks(&mut self, at: usize, len: usize) {
         let sequence = &mut self.running[at];
         for _ in 0..sequence.blocks_missing(len) {
             match self.pool.allocate() {
                 Some(block) => sequence.push_block(block),
                 None => unreachable!("the caller made sure that enough blocks are free"),
             }
-        }
-        Chunk {
-            id: sequence.id(),
-            start: sequence.computed(),
-            len,
-            samples: len == sequence.pending(),
         }
     }
 

@@ -66,6 +66,9 @@ pub const ENGINE_QUEUE_MAX: usize = 1 << 14;
 /// Largest `running_max` that a configuration may ask for: each sequence has a row of logits as
 /// wide as the vocabulary.
 pub const ENGINE_RUNNING_MAX: usize = 1_024;
+/// Tokens that one sequence may have proposed for one step: longer guesses are rarely right to the
+/// end, and each proposed token has a row of logits.
+pub const ENGINE_DRAFT_TOKENS_MAX: usize = 16;
 /// Largest `step_tokens` that a configuration may ask for: the workspace of a forward pass grows
 /// with it.
 pub const ENGINE_STEP_TOKENS_MAX: usize = 1 << 14;
