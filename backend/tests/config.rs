@@ -43,6 +43,11 @@ fn wrong_fields_are_refused_with_their_path() {
     check_refused("threads: 0", "threads: ");
     check_refused("threads: -1", "threads: ");
     check_refused("queue_max: many", "queue_max: ");
+    check_refused("decode_latency_ms: 0", "decode_latency_ms: ");
+    let weightless = "models: [{id: a, path: small.gguf, weight: 0}]";
+    check_refused(weightless, "models[0].weight: ");
+    let heavy = "models: [{id: a, path: small.gguf, weight: 101}]";
+    check_refused(heavy, "models[0].weight: 101 is over 100");
     check_refused("http: {header_timeout_ms: 0}", "http.header_timeout_ms: ");
     check_refused("http: {timeout: 1}", "http.timeout: ");
     check_refused("models: [{id: a}]", "models[0]: ");
@@ -105,6 +110,7 @@ fn numbers_have_upper_bounds() {
         ("queue_max", 1 << 14),
         ("running_max", 1_024),
         ("step_tokens", 1 << 14),
+        ("decode_latency_ms", 60_000),
         ("max_tokens_default", 1 << 20),
     ] {
         let yaml = |value| format!("{field}: {value}");

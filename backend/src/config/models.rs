@@ -1,7 +1,7 @@
 //! Which models are served, under which names: listed in the file, or found in a folder.
 
 use std::collections::{BTreeMap, HashSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use farthing_core::limits;
@@ -26,6 +26,9 @@ pub struct ModelSource {
     /// Tokens of KV cache to reserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_tokens: Option<NonZeroUsize>,
+    /// Its share of the computing time beside other models that have work; 1 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<NonZeroU32>,
 }
 
 /// What a model is for.
@@ -45,6 +48,7 @@ pub(super) struct RawModel {
     path: PathBuf,
     context_tokens: Option<NonZeroUsize>,
     kv_tokens: Option<NonZeroUsize>,
+    weight: Option<NonZeroU32>,
 }
 
 impl RawModel {
@@ -67,13 +71,19 @@ impl RawModel {
             ));
         };
         check_name(&self.id).map_err(|reason| wrong(at("id"), reason))?;
-        let (context_tokens, kv_tokens) = (self.context_tokens, self.kv_tokens);
+        if let Some(weight) = self.weight
+            && weight.get() > limits::MODEL_WEIGHT_MAX
+        {
+            let reason = format!("{weight} is over {}", limits::MODEL_WEIGHT_MAX);
+            return Err(wrong(at("weight"), reason));
+        }
         Ok(ModelSource {
             id: self.id,
             path,
             kind,
-            context_tokens,
-            kv_tokens,
+            context_tokens: self.context_tokens,
+            kv_tokens: self.kv_tokens,
+            weight: self.weight,
         })
     }
 }
@@ -113,6 +123,7 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             kind,
             context_tokens: None,
             kv_tokens: None,
+            weight: None,
         };
         found.push((kind == ModelKind::Embedding, bytes, source));
         if found.len() > limits::MODELS_MAX {

@@ -89,6 +89,11 @@ impl Answer {
         }
     }
 
+    /// Tokens so far, that which ended the answer included.
+    pub(super) fn generated(&self) -> usize {
+        self.generated
+    }
+
     /// Releases what waited for the rest of a character or of a stop string. That rest may complete
     /// a stop string, which then is the reason.
     fn finish(&mut self, reason: FinishReason, text: &mut String) -> FinishReason {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use farthing_core::error::ApiError;
+use farthing_core::price::ServiceTier;
 use farthing_core::wire::{Sampling, Usage};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
@@ -13,6 +14,7 @@ use super::answer::Answer;
 use super::block_pool::BlockHash;
 use super::handle::Submission;
 use super::metrics::Counters;
+use super::priority::due_ms;
 use super::request::EngineEvent;
 use super::sampler::SamplerScratch;
 use super::scheduler::Scheduler;
@@ -38,6 +40,8 @@ struct Generation {
     place: Option<OwnedSemaphorePermit>,
     prompt: Vec<u32>,
     root: BlockHash,
+    due_ms: u64,
+    tier: ServiceTier,
     sampling: Sampling,
     tokens_max: usize,
     /// One a choice that has started.
@@ -66,8 +70,8 @@ impl Generations {
         }
     }
 
-    /// Queues a request that the handle has checked.
-    pub(super) fn submit(&mut self, submission: Submission) {
+    /// Queues a request that the handle has checked. Time is that of this model's clock.
+    pub(super) fn submit(&mut self, submission: Submission, now_ms: u64) {
         let Submission {
             request,
             events,
@@ -79,7 +83,10 @@ impl Generations {
         let generation = Generation {
             events,
             place: Some(place),
-            root: BlockHash::root(&self.info.id, &request.cache_salt),
+            // No adapters are loaded, so every request means the model itself.
+            root: BlockHash::root(&self.info.id, None, &request.cache_salt),
+            due_ms: due_ms(now_ms, request.tier, request.prompt.len()),
+            tier: request.tier,
             tokens_max: request.max_tokens.clamp(1, room.max(1)),
             answers: Vec::new(),
             open: usize::from(request.sampling.n.max(1)),
@@ -130,6 +137,7 @@ impl Generations {
             return;
         };
         let progress = answer.next(logits, &self.info.tokenizer, &mut self.scratch);
+        let generated = answer.generated();
         if id.choice() == 0 && generation.usage.completion_tokens == 0 {
             let cached_tokens = generation.usage.cached_tokens as usize;
             generation.send(EngineEvent::Prefilled { cached_tokens });
@@ -154,7 +162,7 @@ impl Generations {
             reason,
         });
         generation.open -= 1;
-        self.scheduler.remove(id);
+        self.scheduler.finish(id, generated);
         if generation.open == 0
             && let Some(generation) = self.requests.remove(&id.request())
         {
@@ -191,7 +199,8 @@ impl Generations {
     fn end(&mut self, number: u64) {
         if let Some(generation) = self.requests.remove(&number) {
             for choice in 0..generation.answers.len() {
-                self.scheduler.remove(SequenceId::new(number, choice));
+                let id = SequenceId::new(generation.due_ms, number, choice);
+                self.scheduler.remove(id);
             }
         }
     }
@@ -210,7 +219,8 @@ impl Generation {
             self.tokens_max,
         ));
         Sequence::new(
-            SequenceId::new(number, choice),
+            SequenceId::new(self.due_ms, number, choice),
+            self.tier,
             self.prompt.clone(),
             self.root,
             self.tokens_max,

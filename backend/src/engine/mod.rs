@@ -1,28 +1,36 @@
 //! The engine: one thread owns every model and its KV cache, and steps through packed batches.
 //!
 //! Reading order: `request` and `handle` are what the server sees; [`scheduler`], [`sequence`] and
-//! [`block_pool`] decide, purely, which tokens a step computes; `runner` carries a step out on one
-//! model; `thread` takes turns among the models; [`sampler`], [`logprobs`] and `answer` turn logits
+//! [`block_pool`] decide, purely, which tokens a step computes, [`priority`] in which order,
+//! [`expected_length`] for how many there will be room; `runner` carries a step out on one model and
+//! learns its [`step_time`]; `thread` takes turns among the models by [`fair_share`]; [`sampler`], [`logprobs`] and `answer` turn logits
 //! into text, and `generation` sends it.
 
 mod answer;
 pub mod block_pool;
+pub mod expected_length;
+pub mod fair_share;
 mod generation;
 mod handle;
 pub mod logprobs;
 mod metrics;
+pub mod priority;
 pub mod random;
 mod request;
 mod runner;
 pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
+pub mod step_time;
 mod thread;
 
 pub use farthing_core::wire::{FinishReason, TokenLogprob};
 pub use handle::{EngineHandle, thread_gone};
 pub use metrics::{EngineMetrics, ModelMetrics};
 pub use request::{EngineEvent, GenerateRequest};
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::model::LoadedModel;
 
@@ -31,13 +39,18 @@ use crate::model::LoadedModel;
 pub struct EngineConfig {
     /// Threads that compute, the model thread included.
     pub threads: usize,
-    /// Tokens computed in one step over all models. It bounds how long a decoding sequence waits
-    /// for its next token while another prompt is prefilled.
+    /// Tokens computed in one step over all models.
     pub step_tokens: usize,
     /// Sequences of one model that run together.
     pub running_max: usize,
     /// Requests that wait to start, over all models; the next one is refused.
     pub queue_max: usize,
+    /// What a step may take while some sequence decodes. Where it is not said, a little less than
+    /// twice as long as without any prefill, and longer only if more sequences wait for their first
+    /// token than for their next.
+    pub decode_latency: Option<Duration>,
+    /// Share of the time that a model gets while others have work too, where it is not 1.
+    pub weights: BTreeMap<String, u32>,
 }
 
 impl Default for EngineConfig {
@@ -47,6 +60,8 @@ impl Default for EngineConfig {
             step_tokens: 128,
             running_max: 32,
             queue_max: 256,
+            decode_latency: None,
+            weights: BTreeMap::new(),
         }
     }
 }

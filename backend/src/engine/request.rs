@@ -1,6 +1,7 @@
 //! What the server and the model thread say to each other about one request.
 
 use farthing_core::error::ApiError;
+use farthing_core::price::ServiceTier;
 use farthing_core::wire::{FinishReason, Sampling, TokenLogprob, Usage};
 
 /// One validated prompt to be continued. The prompt is already rendered and tokenized.
@@ -10,6 +11,8 @@ pub struct GenerateRequest {
     pub model: String,
     pub prompt: Vec<u32>,
     pub sampling: Sampling,
+    /// How soon it must be served beside others.
+    pub tier: ServiceTier,
     /// Tokens to generate at most, one at least; the model's context may end a choice earlier.
     pub max_tokens: usize,
     /// Only requests with an equal salt share cached prefixes. It is the tenant's.

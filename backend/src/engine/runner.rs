@@ -1,6 +1,7 @@
 //! One model at work: each step is scheduled, computed and sampled.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use farthing_core::error::ApiError;
 use farthing_kernels::{KvCache, ThreadPool};
@@ -9,7 +10,8 @@ use super::EngineConfig;
 use super::generation::Generations;
 use super::handle::Submission;
 use super::metrics::Counters;
-use super::scheduler::{Chunk, Scheduler};
+use super::scheduler::{Chunk, Scheduler, StepBudget};
+use super::step_time::{StepTime, StepWork};
 use crate::error::BackendError;
 use crate::model::{Batch, Decoder, LoadedModel, Logits, Workspace};
 
@@ -19,7 +21,21 @@ pub(super) struct Runner {
     cache: KvCache,
     workspace: Workspace,
     generations: Generations,
+    step_time: StepTime,
+    /// When this model's clock began.
+    started: Instant,
     counters: Arc<Counters>,
+}
+
+/// What there is to do for one model, or for all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Load {
+    /// Sequences that decode.
+    pub(super) decoding: usize,
+    /// Sequences whose prompts are being computed or could be.
+    pub(super) prompts: usize,
+    /// What a step is expected to take in which those that decode do so, and nothing else happens.
+    pub(super) decode_time: Duration,
 }
 
 // === impl Runner ===
@@ -40,6 +56,8 @@ impl Runner {
         Runner {
             workspace: decoder.workspace(config.step_tokens, sampled_max),
             generations: Generations::new(info, scheduler, Arc::clone(&counters)),
+            step_time: StepTime::new(),
+            started: Instant::now(),
             decoder,
             cache,
             counters,
@@ -47,7 +65,8 @@ impl Runner {
     }
 
     pub(super) fn submit(&mut self, submission: Submission) {
-        self.generations.submit(submission);
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        self.generations.submit(submission, now_ms);
         self.generations.observe();
     }
 
@@ -61,9 +80,36 @@ impl Runner {
         self.generations.observe();
     }
 
-    /// Forgets clients that left, then computes up to `budget` tokens.
-    pub(super) fn step(&mut self, pool: &ThreadPool, budget: usize) {
+    /// What there is to do.
+    pub(super) fn load(&self) -> Load {
+        let scheduler = &self.generations.scheduler;
+        let decoding = scheduler.decoding_len();
+        let decode_time = match decoding {
+            0 => Duration::ZERO,
+            sequences => self.step_time.decode(sequences),
+        };
+        Load {
+            decoding,
+            prompts: scheduler.prompts_len(),
+            decode_time,
+        }
+    }
+
+    /// Forgets clients that left, then computes up to `tokens` tokens. While some sequence decodes,
+    /// here or in another model, `prefill_time` is what a step may take beyond its decoding.
+    pub(super) fn step(
+        &mut self,
+        pool: &ThreadPool,
+        tokens: usize,
+        prefill_time: Option<Duration>,
+    ) {
         self.generations.drop_aborted();
+        let prefill_tokens =
+            prefill_time.map_or(tokens, |time| self.step_time.prefill_tokens(time));
+        let budget = StepBudget {
+            tokens,
+            prefill_tokens,
+        };
         let schedule = self.generations.scheduler.schedule(budget);
         self.counters.preemptions.add(schedule.preempted);
         for &id in &schedule.admitted {
@@ -92,11 +138,13 @@ impl Runner {
             let tokens = sequence.chunk_tokens(chunk);
             batch.push(tokens, chunk.start, sequence.table(), logits);
         }
+        let started = Instant::now();
         self.counters.steps.add(1);
         self.counters.computed_tokens.add(batch.len());
         let logits = self
             .decoder
             .forward(pool, &batch, &mut self.cache, &mut self.workspace)?;
+        self.step_time.observe(work(chunks), started.elapsed());
         for chunk in chunks {
             self.generations.scheduler.computed(chunk, 0);
         }
@@ -105,5 +153,17 @@ impl Runner {
             self.generations.sample(chunk.id, logits);
         }
         Ok(())
+    }
+}
+
+/// What was decoded and what was prefilled.
+fn work(chunks: &[Chunk]) -> StepWork {
+    let tokens = |decodes: bool| {
+        let chunks = chunks.iter().filter(|chunk| chunk.decodes == decodes);
+        chunks.map(|chunk| chunk.len).sum()
+    };
+    StepWork {
+        decoded: tokens(true),
+        prefilled: tokens(false),
     }
 }

@@ -2,21 +2,28 @@
 //! cache, and in which blocks.
 
 use farthing_core::limits::{CHOICES_MAX, ENGINE_DRAFT_TOKENS_MAX, KV_BLOCK_TOKENS};
+use farthing_core::price::ServiceTier;
 
 use super::block_pool::{BlockHash, BlockId, BlockPool, BlockTokens};
 use super::scheduler::Chunk;
 
-/// Arrival order: a smaller id came first and is served first.
+/// A sequence's name and its place in the order of service: a smaller id is served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SequenceId(u64);
+pub struct SequenceId {
+    due_ms: u64,
+    /// Request and choice.
+    number: u64,
+}
 
 /// Tokens and their place in the KV cache.
 pub struct Sequence {
     id: SequenceId,
+    tier: ServiceTier,
     /// The prompt, then what was generated, then the drafts.
     tokens: Vec<u32>,
     /// Tokens at the end of `tokens` that are proposed for the next step and may turn out wrong.
     drafts: usize,
+    prompt_len: usize,
     /// Tokens of prompt and answer together at most.
     tokens_max: usize,
     /// Tokens whose keys and values are in the cache: a prefix of `tokens`.
@@ -34,19 +41,22 @@ pub struct Sequence {
 // === impl SequenceId ===
 
 impl SequenceId {
-    /// The id of a request's choice; requests are numbered by arrival.
-    pub fn new(request: u64, choice: usize) -> SequenceId {
-        SequenceId(request * u64::from(CHOICES_MAX) + choice as u64)
+    /// The id of a choice of a request that is due at `due_ms`; requests are numbered by arrival.
+    pub fn new(due_ms: u64, request: u64, choice: usize) -> SequenceId {
+        SequenceId {
+            due_ms,
+            number: request * u64::from(CHOICES_MAX) + choice as u64,
+        }
     }
 
     /// The number of the request.
     pub fn request(self) -> u64 {
-        self.0 / u64::from(CHOICES_MAX)
+        self.number / u64::from(CHOICES_MAX)
     }
 
     /// The choice within the request.
     pub fn choice(self) -> usize {
-        (self.0 % u64::from(CHOICES_MAX)) as usize
+        (self.number % u64::from(CHOICES_MAX)) as usize
     }
 }
 
@@ -55,10 +65,18 @@ impl SequenceId {
 impl Sequence {
     /// A sequence that has computed nothing and will generate `generate_max` tokens at most. `root`
     /// decides with whom it shares blocks.
-    pub fn new(id: SequenceId, prompt: Vec<u32>, root: BlockHash, generate_max: usize) -> Sequence {
+    pub fn new(
+        id: SequenceId,
+        tier: ServiceTier,
+        prompt: Vec<u32>,
+        root: BlockHash,
+        generate_max: usize,
+    ) -> Sequence {
         Sequence {
             id,
+            tier,
             drafts: 0,
+            prompt_len: prompt.len(),
             tokens_max: prompt.len() + generate_max,
             tokens: prompt,
             computed: 0,
@@ -71,6 +89,24 @@ impl Sequence {
 
     pub fn id(&self) -> SequenceId {
         self.id
+    }
+
+    pub fn tier(&self) -> ServiceTier {
+        self.tier
+    }
+
+    pub fn prompt_len(&self) -> usize {
+        self.prompt_len
+    }
+
+    /// Tokens of the answer at most.
+    pub fn generate_max(&self) -> usize {
+        self.tokens_max - self.prompt_len
+    }
+
+    /// Tokens of prompt and answer together at most.
+    pub fn tokens_max(&self) -> usize {
+        self.tokens_max
     }
 
     /// The prompt and what was generated, without drafts.
@@ -99,6 +135,11 @@ impl Sequence {
         self.tokens.len() - self.drafts - self.computed
     }
 
+    /// Whether it has a single token to compute, as after each that is sampled.
+    pub fn decodes(&self) -> bool {
+        self.pending() == 1
+    }
+
     pub fn table(&self) -> &[BlockId] {
         &self.table
     }
@@ -118,7 +159,7 @@ impl Sequence {
     /// a next token to be guessed, and its last token is sampled anyway.
     pub(super) fn propose(&mut self, drafts: &[u32]) {
         self.keep_drafts(0);
-        if self.pending() == 1 {
+        if self.decodes() {
             let room = self.tokens_max.saturating_sub(self.tokens.len() + 1);
             let drafts = &drafts[..drafts.len().min(room).min(ENGINE_DRAFT_TOKENS_MAX)];
             self.tokens.extend_from_slice(drafts);
@@ -183,8 +224,8 @@ impl Sequence {
         while self.published < self.computed / KV_BLOCK_TOKENS {
             let index = self.published;
             let hash = self.hash(index);
-            let tokens = *block_tokens(&self.tokens, index);
-            pool.publish(self.table[index], hash, self.hashes[index], tokens);
+            let tokens = block_tokens(&self.tokens, index);
+            self.table[index] = pool.publish(self.table[index], hash, self.hashes[index], tokens);
             self.published += 1;
         }
     }

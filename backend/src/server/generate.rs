@@ -81,6 +81,7 @@ fn submit(
         model: prepared.model.id.clone(),
         prompt: prompt.clone(),
         sampling: prepared.request.sampling.clone(),
+        tier: prepared.request.service_tier,
         max_tokens: prepared.max_tokens(prompt),
         cache_salt: call.identity.cache_salt,
     });

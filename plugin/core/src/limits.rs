@@ -63,12 +63,30 @@ pub const ANSWER_CHOICES_MAX: usize = PROMPTS_MAX * CHOICES_MAX as usize;
 pub const ENGINE_RETRY_AFTER_S: u32 = 1;
 /// Largest `queue_max` that a configuration may ask for: requests that wait hold their prompts.
 pub const ENGINE_QUEUE_MAX: usize = 1 << 14;
+/// One place in so many of the queue is not for requests of the tiers flex and batch.
+pub const ENGINE_QUEUE_RESERVED_SHARE: usize = 4;
 /// Largest `running_max` that a configuration may ask for: each sequence has a row of logits as
 /// wide as the vocabulary.
 pub const ENGINE_RUNNING_MAX: usize = 1_024;
 /// Tokens that one sequence may have proposed for one step: longer guesses are rarely right to the
 /// end, and each proposed token has a row of logits.
 pub const ENGINE_DRAFT_TOKENS_MAX: usize = 16;
+/// Tokens of prompts that a step computes at least beside sequences that decode, however slow it
+/// is: a prompt must get on, and fewer cost nearly as much, as all keys and values before them are
+/// read for one token as for eight.
+pub const PREFILL_TOKENS_MIN: usize = 8;
+/// How much later than one of the service tier `priority` a request of another tier may be served:
+/// what people wait for an answer to begin, what a tool waits, and what nobody watches.
+pub const PATIENCE_STANDARD_MS: u64 = 10_000;
+pub const PATIENCE_FLEX_MS: u64 = 60_000;
+pub const PATIENCE_BATCH_MS: u64 = 10 * 60_000;
+/// How much later a request may be served for each token of its prompt: about what computing one
+/// takes, so that short prompts come before long ones that arrived little earlier.
+pub const PATIENCE_PROMPT_TOKEN_US: u64 = 1_000;
+/// Longest `decode_latency_ms` that a configuration may ask for, a minute: a longer one is none.
+pub const DECODE_LATENCY_MS_MAX: u32 = 60_000;
+/// Largest weight of a model among the others.
+pub const MODEL_WEIGHT_MAX: u32 = 100;
 /// Largest `step_tokens` that a configuration may ask for: the workspace of a forward pass grows
 /// with it.
 pub const ENGINE_STEP_TOKENS_MAX: usize = 1 << 14;
