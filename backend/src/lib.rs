@@ -10,6 +10,7 @@ pub mod error;
 pub mod liveness;
 pub mod metrics;
 pub mod model;
+pub mod replay;
 pub mod server;
 pub mod store;
 pub mod text;

@@ -294,6 +294,12 @@ pub const GAIN_QUANTILES: usize = 201;
 pub const CALIBRATION_ROWS_MIN: usize = 300;
 /// Rows that it reads: they are all held in memory.
 pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
+/// Bytes of a trace that `farthing replay` reads; Mooncake's longest has 6 MB.
+pub const REPLAY_BYTES_MAX: u64 = 256 << 20;
+/// Requests of one.
+pub const REPLAY_REQUESTS_MAX: usize = 1 << 20;
+/// Blocks of one request's prompt.
+pub const REPLAY_BLOCKS_MAX: usize = 1 << 16;
 /// Bytes of a tenant's credential or name header.
 pub const TENANT_BYTES_MAX: usize = 8 << 10;
 
