@@ -85,8 +85,8 @@ pub async fn prepare_aside(
 /// Reads a request.
 ///
 /// # Errors
-/// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported, and
-/// `ContextLengthExceeded`.
+/// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported,
+/// `Overloaded` while the engine's queue is full, and `ContextLengthExceeded`.
 fn prepare(
     state: &State,
     endpoint: Endpoint,
@@ -100,6 +100,8 @@ fn prepare(
         LookedUp::Found(found) => return Ok(Preparation::Found(found)),
         LookedUp::Missing(place) => place,
     };
+    // Before the costly part, so that an overload is refused at once.
+    state.engine.check_room(request.service_tier)?;
     let prompts = encode(&request.prompt, &model)?;
     for prompt in &prompts {
         check_length(endpoint, prompt.len(), &model)?;
