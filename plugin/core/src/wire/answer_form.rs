@@ -65,8 +65,16 @@ impl Request {
 
 /// vLLM's names before `structured_outputs`. Whoever still sends them must not be answered freely.
 fn refuse_older_names(fields: &Fields<'_>) -> Result<(), ApiError> {
-    let older = ["guided_json", "guided_regex", "guided_choice", "guided_grammar"];
-    match older.into_iter().find(|name| fields.optional(name).is_some()) {
+    let older = [
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+    ];
+    match older
+        .into_iter()
+        .find(|name| fields.optional(name).is_some())
+    {
         Some(name) => Err(invalid_value(
             name,
             format!("{name} is not supported; send structured_outputs"),

@@ -142,7 +142,11 @@ impl Serialize for TopMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         let generated = (&self.0.token, self.0.logprob);
-        let top = self.0.top.iter().map(|(token, _, logprob)| (token, *logprob));
+        let top = self
+            .0
+            .top
+            .iter()
+            .map(|(token, _, logprob)| (token, *logprob));
         let all = top.chain([generated]);
         for (index, (token, logprob)) in all.clone().enumerate() {
             if !all.clone().take(index).any(|(known, _)| known == token) {

@@ -42,7 +42,10 @@ fn forms_and_their_fields() {
     let named = json!({"name": "n", "strict": true, "schema": {"type": "object"}});
     check(
         format(json!({"type": "json_schema", "json_schema": named})),
-        Some((schema("{\"type\":\"object\"}"), "response_format.json_schema.schema")),
+        Some((
+            schema("{\"type\":\"object\"}"),
+            "response_format.json_schema.schema",
+        )),
     );
     for given in [json!({"type": "null"}), json!("{ \"type\": \"null\" }")] {
         check(
@@ -56,11 +59,17 @@ fn forms_and_their_fields() {
     );
     check(
         structured(json!({"choice": ["a", "b"]})),
-        Some((Form::OneOf(vec!["a".into(), "b".into()]), "structured_outputs.choice")),
+        Some((
+            Form::OneOf(vec!["a".into(), "b".into()]),
+            "structured_outputs.choice",
+        )),
     );
     check(
         structured(json!({"grammar": "start: \"a\""})),
-        Some((Form::Grammar("start: \"a\"".into()), "structured_outputs.grammar")),
+        Some((
+            Form::Grammar("start: \"a\"".into()),
+            "structured_outputs.grammar",
+        )),
     );
     check(
         structured(json!({"json_object": true})),
@@ -71,40 +80,121 @@ fn forms_and_their_fields() {
 #[test]
 fn what_is_wrong_is_named() {
     let check = |fields: Value, param: &str, code: &'static str| {
-        assert_eq!(form(fields.clone()), Err((param.to_owned(), code)), "{fields}");
+        assert_eq!(
+            form(fields.clone()),
+            Err((param.to_owned(), code)),
+            "{fields}"
+        );
     };
     let of = |named: Value| format(json!({"type": "json_schema", "json_schema": named}));
     let (missing, kind, value) = ("missing_field", "invalid_type", "invalid_value");
-    check(format(json!({"type": "json_schema"})), "response_format.json_schema", missing);
+    check(
+        format(json!({"type": "json_schema"})),
+        "response_format.json_schema",
+        missing,
+    );
     check(of(json!(7)), "response_format.json_schema", kind);
-    check(of(json!({"schema": {}})), "response_format.json_schema.name", missing);
-    check(of(json!({"name": "n"})), "response_format.json_schema.schema", missing);
-    check(of(json!({"name": "n", "schema": "{}"})), "response_format.json_schema.schema", kind);
-    check(of(json!({"name": "n", "schema": true})), "response_format.json_schema.schema", kind);
+    check(
+        of(json!({"schema": {}})),
+        "response_format.json_schema.name",
+        missing,
+    );
+    check(
+        of(json!({"name": "n"})),
+        "response_format.json_schema.schema",
+        missing,
+    );
+    check(
+        of(json!({"name": "n", "schema": "{}"})),
+        "response_format.json_schema.schema",
+        kind,
+    );
+    check(
+        of(json!({"name": "n", "schema": true})),
+        "response_format.json_schema.schema",
+        kind,
+    );
     check(
         of(json!({"name": "n", "schema": {}, "strict": "yes"})),
         "response_format.json_schema.strict",
         kind,
     );
     let long = json!({"title": "x".repeat(ANSWER_SCHEMA_BYTES_MAX)});
-    check(of(json!({"name": "n", "schema": long})), "response_format.json_schema.schema", value);
+    check(
+        of(json!({"name": "n", "schema": long})),
+        "response_format.json_schema.schema",
+        value,
+    );
     check(structured(json!(7)), "structured_outputs", kind);
     check(structured(json!({})), "structured_outputs", value);
-    check(structured(json!({"json_object": false})), "structured_outputs", value);
-    check(structured(json!({"regex": "a", "grammar": "b"})), "structured_outputs", value);
-    check(structured(json!({"json": "{"})), "structured_outputs.json", value);
-    check(structured(json!({"json": "[]"})), "structured_outputs.json", kind);
-    check(structured(json!({"regex": 7})), "structured_outputs.regex", kind);
+    check(
+        structured(json!({"json_object": false})),
+        "structured_outputs",
+        value,
+    );
+    check(
+        structured(json!({"regex": "a", "grammar": "b"})),
+        "structured_outputs",
+        value,
+    );
+    check(
+        structured(json!({"json": "{"})),
+        "structured_outputs.json",
+        value,
+    );
+    check(
+        structured(json!({"json": "[]"})),
+        "structured_outputs.json",
+        kind,
+    );
+    check(
+        structured(json!({"regex": 7})),
+        "structured_outputs.regex",
+        kind,
+    );
     let long = "x".repeat(ANSWER_GRAMMAR_BYTES_MAX + 1);
-    check(structured(json!({"regex": long})), "structured_outputs.regex", value);
-    check(structured(json!({"choice": [long]})), "structured_outputs.choice", value);
-    check(structured(json!({"choice": []})), "structured_outputs.choice", value);
-    check(structured(json!({"choice": ["a", ""]})), "structured_outputs.choice[1]", value);
-    check(structured(json!({"choice": ["a", 1]})), "structured_outputs.choice[1]", kind);
+    check(
+        structured(json!({"regex": long})),
+        "structured_outputs.regex",
+        value,
+    );
+    check(
+        structured(json!({"choice": [long]})),
+        "structured_outputs.choice",
+        value,
+    );
+    check(
+        structured(json!({"choice": []})),
+        "structured_outputs.choice",
+        value,
+    );
+    check(
+        structured(json!({"choice": ["a", ""]})),
+        "structured_outputs.choice[1]",
+        value,
+    );
+    check(
+        structured(json!({"choice": ["a", 1]})),
+        "structured_outputs.choice[1]",
+        kind,
+    );
     let many = vec!["a"; ANSWER_TEXTS_MAX + 1];
-    check(structured(json!({"choice": many})), "structured_outputs.choice", value);
-    check(structured(json!({"structural_tag": "x"})), "structured_outputs.structural_tag", value);
-    for older in ["guided_json", "guided_regex", "guided_choice", "guided_grammar"] {
+    check(
+        structured(json!({"choice": many})),
+        "structured_outputs.choice",
+        value,
+    );
+    check(
+        structured(json!({"structural_tag": "x"})),
+        "structured_outputs.structural_tag",
+        value,
+    );
+    for older in [
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+    ] {
         check(json!({older: "a"}), older, value);
     }
     let mut both = format(json!({"type": "json_object"}));
