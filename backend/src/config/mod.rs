@@ -4,6 +4,7 @@
 
 mod http;
 mod models;
+mod speculative;
 mod store;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
 
 use crate::cli::ServeArgs;
@@ -40,6 +42,8 @@ pub struct Config {
     pub running_max: NonZeroUsize,
     /// Tokens computed in one step: what a decoding sequence may have to wait for.
     pub step_tokens: NonZeroUsize,
+    /// Tokens that are guessed ahead and verified together. No answer changes by it.
+    pub speculative: SpeculativeConfig,
     /// Completion length where the request names none (bounded further by the model's context).
     pub max_tokens_default: NonZeroU32,
     /// Limits and timeouts of the HTTP server.
@@ -64,6 +68,7 @@ struct RawConfig {
     queue_max: NonZeroUsize,
     running_max: NonZeroUsize,
     step_tokens: NonZeroUsize,
+    speculative: SpeculativeConfig,
     max_tokens_default: NonZeroU32,
     http: HttpConfig,
     vocabularies_dir: Option<PathBuf>,
@@ -82,6 +87,7 @@ impl Default for RawConfig {
             queue_max: nonzero_usize(engine.queue_max),
             running_max: nonzero_usize(engine.running_max),
             step_tokens: nonzero_usize(engine.step_tokens),
+            speculative: SpeculativeConfig::default(),
             max_tokens_default: nonzero_u32(1_024),
             http: HttpConfig::default(),
             vocabularies_dir: None,
@@ -120,6 +126,7 @@ impl Config {
                 .collect::<Result<_, _>>()?
         };
         models::check_ids(&models)?;
+        models::check_drafts(&models)?;
         let virtual_models = models::check_virtual(raw.virtual_models, &models)?;
         let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
@@ -129,6 +136,7 @@ impl Config {
             queue_max: raw.queue_max,
             running_max: raw.running_max,
             step_tokens: raw.step_tokens,
+            speculative: raw.speculative,
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
             vocabularies_dir: raw.vocabularies_dir,
@@ -157,6 +165,7 @@ impl Config {
         ] {
             at_most(path, value as u64, max as u64)?;
         }
+        self.speculative.check_bounds()?;
         let tokens = self.max_tokens_default.get();
         at_most(
             "max_tokens_default",
@@ -176,6 +185,7 @@ impl Config {
             step_tokens: self.step_tokens.get(),
             running_max: self.running_max.get(),
             queue_max: self.queue_max.get(),
+            speculation: self.speculative.engine(),
         }
     }
 
