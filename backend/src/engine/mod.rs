@@ -3,13 +3,17 @@
 //! Reading order: `request` and `handle` are what the server sees; [`scheduler`], [`sequence`] and
 //! [`block_pool`] decide, purely, which tokens a step computes; `runner` carries a step out on one
 //! model; `thread` takes turns among the models; [`sampler`], [`logprobs`] and `answer` turn logits
-//! into text, and `generation` sends it.
+//! into text, each sequence in its `turn`, and `generation` sends it; [`lookup`] and `drafter` guess
+//! tokens ahead of the model.
 
 mod answer;
 pub mod block_pool;
+mod candidates;
+mod drafter;
 mod generation;
 mod handle;
 pub mod logprobs;
+pub mod lookup;
 mod metrics;
 pub mod random;
 mod request;
@@ -18,11 +22,12 @@ pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
 mod thread;
+mod turn;
 
-pub use farthing_core::wire::{FinishReason, TokenLogprob};
+pub use farthing_core::wire::{FinishReason, TokenConfidence, TokenLogprob};
 pub use handle::{EngineHandle, thread_gone};
 pub use metrics::{EngineMetrics, ModelMetrics};
-pub use request::{EngineEvent, GenerateRequest};
+pub use request::{Confidence, EngineEvent, GenerateRequest};
 
 use crate::model::LoadedModel;
 
@@ -38,6 +43,36 @@ pub struct EngineConfig {
     pub running_max: usize,
     /// Requests that wait to start, over all models; the next one is refused.
     pub queue_max: usize,
+    /// Tokens to be guessed ahead and verified together.
+    pub speculation: Speculation,
+}
+
+/// Guessing tokens ahead. It changes no answer: a guess is kept only if the model would have chosen
+/// it, whether it takes the likeliest token or draws one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speculation {
+    /// Tokens of one sequence in one step at most, up to `ENGINE_DRAFT_TOKENS_MAX`; none at 0.
+    pub tokens_max: usize,
+    /// Whether guesses are looked up in what the sequence has said before. Models that draft for
+    /// others ([`LoadedModel::set_draft`]) do so anyway.
+    pub lookup: LookupUse,
+}
+
+/// Whether guesses are looked up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LookupUse {
+    Off,
+    #[default]
+    On,
+}
+
+impl Default for Speculation {
+    fn default() -> Speculation {
+        Speculation {
+            tokens_max: 8,
+            lookup: LookupUse::On,
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -47,6 +82,7 @@ impl Default for EngineConfig {
             step_tokens: 128,
             running_max: 32,
             queue_max: 256,
+            speculation: Speculation::default(),
         }
     }
 }

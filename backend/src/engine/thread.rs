@@ -23,6 +23,7 @@ pub(super) fn start(models: Vec<LoadedModel>, config: EngineConfig) -> EngineHan
         step_tokens: config.step_tokens.max(models.len()).max(1),
         running_max: config.running_max.max(1),
         queue_max: config.queue_max.max(1),
+        speculation: config.speculation,
     };
     // Every queued request has a place, so the channel never fills before the places run out.
     let (commands, receiver) = sync_channel(config.queue_max + 1);
