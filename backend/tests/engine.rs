@@ -4,7 +4,8 @@
 mod gguf_writer;
 
 use farthing_backend::engine::{
-    EngineConfig, EngineEvent, EngineHandle, FinishReason, GenerateRequest, ModelMetrics, start,
+    Confidence, EngineConfig, EngineEvent, EngineHandle, FinishReason, GenerateRequest,
+    ModelMetrics, start,
 };
 use farthing_backend::model::gguf::Gguf;
 use farthing_backend::model::{LoadedModel, ModelOptions};
@@ -51,7 +52,10 @@ fn request(prompt: &str, max_tokens: usize) -> GenerateRequest {
             temperature: 0.0,
             ..Sampling::default()
         },
+        grammar: None,
+        confidence: Confidence::Skip,
         max_tokens,
+        min_tokens: 0,
         cache_salt: [0; 32],
     }
 }
@@ -77,6 +81,7 @@ fn answer(mut events: UnboundedReceiver<EngineEvent>) -> Result<Answer, ApiError
                 choice,
                 text,
                 logprobs,
+                ..
             } => {
                 assert!(prefilled.is_some() && answer.reasons.get(choice) != Some(&None));
                 answer

@@ -5,7 +5,9 @@ mod reference_forward;
 
 use std::path::PathBuf;
 
-use farthing_backend::engine::{EngineConfig, EngineEvent, EngineHandle, GenerateRequest, start};
+use farthing_backend::engine::{
+    Confidence, EngineConfig, EngineEvent, EngineHandle, GenerateRequest, start,
+};
 use farthing_backend::model::{Batch, LoadedModel, Logits, ModelOptions, load_model};
 use farthing_backend::text::{ChatPrompt, GenerationPrompt, Specials};
 use farthing_core::wire::{Message, Role, Sampling};
@@ -57,7 +59,10 @@ fn submit(engine: &EngineHandle, model: &str, prompt: Vec<u32>) -> UnboundedRece
             temperature: 0.0,
             ..Sampling::default()
         },
+        grammar: None,
+        confidence: Confidence::Skip,
         max_tokens: 24,
+        min_tokens: 0,
         cache_salt: [0; 32],
     };
     engine.submit(request).expect("accepted")
