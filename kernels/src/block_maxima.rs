@@ -38,8 +38,9 @@ fn largest_of_each_block(x: &[f32], maxima: &mut [f32]) {
                 *lane = if x > *lane { x } else { *lane };
             }
         }
-        *maximum = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| {
-            if b > a { b } else { a }
-        });
+        *maximum = lanes
+            .iter()
+            .chain(rest)
+            .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
     }
 }

@@ -39,8 +39,8 @@ mod thread_pool;
 
 pub use activations::Activations;
 pub use add::{add, add_bias};
-pub use block_maxima::{LOGITS_PER_BLOCK, block_maxima};
 pub use attention::{AttentionRow, Operands, paged_attention, paged_attention_with};
+pub use block_maxima::{LOGITS_PER_BLOCK, block_maxima};
 pub use dequantize::dequantize_row;
 pub use dtype::Dtype;
 pub use error::KernelError;

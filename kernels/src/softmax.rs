@@ -1,8 +1,8 @@
 //! What a softmax over a vocabulary says about itself, in one pass that also gives the logarithm of
 //! its sum: how certain it is.
 
-use crate::lanes::LANES;
 use crate::instruction_set::versions;
+use crate::lanes::LANES;
 use crate::{InstructionSet, exp};
 
 /// A softmax, summed up. With `m` the largest of the logits `x`, the probability of token `i` is
@@ -118,5 +118,9 @@ fn shifted(x: f32, max: f32) -> (f32, f32) {
     let shift = x - max;
     let weight = exp(shift);
     // Zero times minus infinity is not a number, and neither comparison holds for one.
-    if weight > 0.0 { (weight, shift * weight) } else { (0.0, 0.0) }
+    if weight > 0.0 {
+        (weight, shift * weight)
+    } else {
+        (0.0, 0.0)
+    }
 }

@@ -17,7 +17,10 @@ fn logits(len: usize, seed: u64) -> Vec<f32> {
 #[track_caller]
 fn check_near(name: &str, got: f64, expected: f64, tolerance: f64) {
     let bound = tolerance * expected.abs().max(1.0);
-    assert!((got - expected).abs() <= bound, "{name}: {got} for {expected}");
+    assert!(
+        (got - expected).abs() <= bound,
+        "{name}: {got} for {expected}"
+    );
 }
 
 fn largest(x: &[f32]) -> f32 {
@@ -86,7 +89,12 @@ fn an_even_and_a_certain_distribution() {
     assert_eq!((certain.entropy_nats(), certain.margin()), (0.0, 1.0));
     let one = Softmax::of(&[f32::NAN, -3.0, f32::NEG_INFINITY]).expect("one is possible");
     assert_eq!((one.entropy_nats(), one.margin()), (0.0, 1.0));
-    for none in [&[][..], &[f32::NAN], &[f32::NEG_INFINITY; 40], &[0.0, f32::INFINITY]] {
+    for none in [
+        &[][..],
+        &[f32::NAN],
+        &[f32::NEG_INFINITY; 40],
+        &[0.0, f32::INFINITY],
+    ] {
         assert_eq!(Softmax::of(none), None, "{none:?}");
     }
 }
