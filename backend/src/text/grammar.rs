@@ -44,7 +44,7 @@ pub struct TokenMask {
 /// A model that is unsure likes to go on with white space, so there is no more of it.
 const JSON_WHITESPACE: &str = r"( |\n {0,32})";
 
-/// Where a token ends that is no text: the trie tells control tokens by this first byte.
+/// The first byte by which the trie knows control tokens: no text has it.
 const CONTROL_MARK: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
 /// The vocabulary as llguidance sees it.
@@ -100,10 +100,10 @@ impl Grammar {
     /// # Errors
     /// The grammar has become too complex to be followed, or leads nowhere.
     pub fn mask(&mut self) -> Result<TokenMask, ApiError> {
-        match self.matcher.compute_mask_or_eos() {
-            Ok(allowed) if !allowed.is_zero() => Ok(TokenMask { allowed }),
-            Ok(_) => Err(self.lost()),
-            Err(_) => Err(self.lost()),
+        let allowed = self.matcher.compute_mask_or_eos().ok();
+        match allowed.filter(|allowed| !allowed.is_zero()) {
+            Some(allowed) => Ok(TokenMask { allowed }),
+            None => Err(self.lost()),
         }
     }
 
@@ -168,7 +168,7 @@ impl TokenMask {
                 u32::MAX => {}
                 word => {
                     for (bit, logit) in logits.iter_mut().enumerate() {
-                        if word >> bit & 1 == 0 {
+                        if (word >> bit) & 1 == 0 {
                             *logit = f32::NEG_INFINITY;
                         }
                     }
