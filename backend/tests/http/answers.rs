@@ -410,7 +410,7 @@ fn confidence_comes_beside_log_probabilities() {
 
 #[test]
 fn an_answer_is_not_ended_before_its_minimum() {
-    let question = json!([{"role": "user", "content": "Answer with one word: yes or no?"}]);
+    let question = json!([{"role": "user", "content": "Hi"}]);
     let tokens = |more: Value| {
         let mut body = chat(json!({"messages": question, "max_tokens": 40}));
         merge(&mut body, more);
