@@ -6,7 +6,8 @@ mod gguf_writer;
 use std::time::Duration;
 
 use farthing_backend::engine::{
-    EngineConfig, EngineEvent, EngineHandle, FinishReason, GenerateRequest, ModelMetrics, start,
+    Confidence, EngineConfig, EngineEvent, EngineHandle, FinishReason, GenerateRequest,
+    ModelMetrics, start,
 };
 use farthing_backend::model::gguf::Gguf;
 use farthing_backend::model::{LoadedModel, ModelOptions};
@@ -55,7 +56,10 @@ fn request(prompt: &str, max_tokens: usize) -> GenerateRequest {
             ..Sampling::default()
         },
         tier: ServiceTier::Standard,
+        grammar: None,
+        confidence: Confidence::Skip,
         max_tokens,
+        min_tokens: 0,
         cache_salt: [0; 32],
     }
 }
@@ -81,6 +85,7 @@ fn answer(mut events: UnboundedReceiver<EngineEvent>) -> Result<Answer, ApiError
                 choice,
                 text,
                 logprobs,
+                ..
             } => {
                 assert!(prefilled.is_some() && answer.reasons.get(choice) != Some(&None));
                 answer

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use farthing_backend::engine::{EngineConfig, EngineEvent, EngineHandle, GenerateRequest, start};
+use farthing_backend::engine::{
+    Confidence, EngineConfig, EngineEvent, EngineHandle, GenerateRequest, start,
+};
 use farthing_backend::model::{Batch, LoadedModel, Logits, ModelOptions, load_model};
 use farthing_backend::text::{ChatPrompt, GenerationPrompt, Specials};
 use farthing_core::price::ServiceTier;
@@ -61,7 +63,10 @@ fn request(model: &str, prompt: Vec<u32>) -> GenerateRequest {
             ..Sampling::default()
         },
         tier: ServiceTier::Standard,
+        grammar: None,
+        confidence: Confidence::Skip,
         max_tokens: 24,
+        min_tokens: 0,
         cache_salt: [0; 32],
     }
 }

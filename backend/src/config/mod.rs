@@ -4,6 +4,7 @@
 
 mod http;
 mod models;
+mod speculative;
 mod store;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
 
 use crate::cli::ServeArgs;
@@ -46,6 +48,8 @@ pub struct Config {
     /// than for their next. However little it is, prompts get on slowly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decode_latency_ms: Option<NonZeroU32>,
+    /// Tokens that are guessed ahead and verified together. No answer changes by it.
+    pub speculative: SpeculativeConfig,
     /// Completion length where the request names none (bounded further by the model's context).
     pub max_tokens_default: NonZeroU32,
     /// Limits and timeouts of the HTTP server.
@@ -71,6 +75,7 @@ struct RawConfig {
     running_max: NonZeroUsize,
     step_tokens: NonZeroUsize,
     decode_latency_ms: Option<NonZeroU32>,
+    speculative: SpeculativeConfig,
     max_tokens_default: NonZeroU32,
     http: HttpConfig,
     vocabularies_dir: Option<PathBuf>,
@@ -90,6 +95,7 @@ impl Default for RawConfig {
             running_max: nonzero_usize(engine.running_max),
             step_tokens: nonzero_usize(engine.step_tokens),
             decode_latency_ms: None,
+            speculative: SpeculativeConfig::default(),
             max_tokens_default: nonzero_u32(1_024),
             http: HttpConfig::default(),
             vocabularies_dir: None,
@@ -128,6 +134,7 @@ impl Config {
                 .collect::<Result<_, _>>()?
         };
         models::check_ids(&models)?;
+        models::check_drafts(&models)?;
         let virtual_models = models::check_virtual(raw.virtual_models, &models)?;
         let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
@@ -138,6 +145,7 @@ impl Config {
             running_max: raw.running_max,
             step_tokens: raw.step_tokens,
             decode_latency_ms: raw.decode_latency_ms,
+            speculative: raw.speculative,
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
             vocabularies_dir: raw.vocabularies_dir,
@@ -173,6 +181,7 @@ impl Config {
                 limits::DECODE_LATENCY_MS_MAX.into(),
             )?;
         }
+        self.speculative.check_bounds()?;
         let tokens = self.max_tokens_default.get();
         at_most(
             "max_tokens_default",
@@ -199,6 +208,7 @@ impl Config {
             step_tokens: self.step_tokens.get(),
             running_max: self.running_max.get(),
             queue_max: self.queue_max.get(),
+            speculation: self.speculative.engine(),
         }
     }
 

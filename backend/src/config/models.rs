@@ -29,6 +29,9 @@ pub struct ModelSource {
     /// Its share of the computing time beside other models that have work; 1 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<NonZeroU32>,
+    /// The chat model that guesses ahead for this one, of the same vocabulary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_model: Option<String>,
 }
 
 /// What a model is for.
@@ -49,6 +52,7 @@ pub(super) struct RawModel {
     context_tokens: Option<NonZeroUsize>,
     kv_tokens: Option<NonZeroUsize>,
     weight: Option<NonZeroU32>,
+    draft_model: Option<String>,
 }
 
 impl RawModel {
@@ -84,6 +88,7 @@ impl RawModel {
             context_tokens: self.context_tokens,
             kv_tokens: self.kv_tokens,
             weight: self.weight,
+            draft_model: self.draft_model,
         })
     }
 }
@@ -124,6 +129,7 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             context_tokens: None,
             kv_tokens: None,
             weight: None,
+            draft_model: None,
         };
         found.push((kind == ModelKind::Embedding, bytes, source));
         if found.len() > limits::MODELS_MAX {
@@ -170,6 +176,28 @@ pub(super) fn check_ids(models: &[ModelSource]) -> Result<(), BackendError> {
         if !seen.insert(&model.id) {
             let reason = format!("\"{}\" is the id of another model too", model.id);
             return Err(wrong(format!("models[{index}].id"), reason));
+        }
+    }
+    Ok(())
+}
+
+/// Models that guess for others are chat models of the list. One may guess for itself, which only
+/// shows what guessing costs.
+pub(super) fn check_drafts(models: &[ModelSource]) -> Result<(), BackendError> {
+    let is_chat = |id: &str| {
+        let mut known = models.iter();
+        known.any(|model| model.id == id && model.kind == ModelKind::Chat)
+    };
+    for (index, model) in models.iter().enumerate() {
+        let Some(draft) = &model.draft_model else {
+            continue;
+        };
+        let at = format!("models[{index}].draft_model");
+        if model.kind != ModelKind::Chat {
+            return Err(wrong(at, "only chat models have one"));
+        }
+        if !is_chat(draft) {
+            return Err(wrong(at, format!("no chat model \"{draft}\"")));
         }
     }
     Ok(())

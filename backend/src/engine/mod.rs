@@ -3,16 +3,20 @@
 //! Reading order: `request` and `handle` are what the server sees; [`scheduler`], [`sequence`] and
 //! [`block_pool`] decide, purely, which tokens a step computes, [`priority`] in which order,
 //! [`expected_length`] for how many there will be room; `runner` carries a step out on one model and
-//! learns its [`step_time`]; `thread` takes turns among the models by [`fair_share`]; [`sampler`], [`logprobs`] and `answer` turn logits
-//! into text, and `generation` sends it.
+//! learns its [`step_time`]; `thread` takes turns among the models by [`fair_share`]; [`sampler`],
+//! [`logprobs`] and `answer` turn logits into text, each sequence in its `turn`, and `generation`
+//! sends it; [`lookup`] and `drafter` guess tokens ahead of the model.
 
 mod answer;
 pub mod block_pool;
+mod candidates;
+mod drafter;
 pub mod expected_length;
 pub mod fair_share;
 mod generation;
 mod handle;
 pub mod logprobs;
+pub mod lookup;
 mod metrics;
 pub mod priority;
 pub mod random;
@@ -23,11 +27,12 @@ pub mod scheduler;
 pub mod sequence;
 pub mod step_time;
 mod thread;
+mod turn;
 
-pub use farthing_core::wire::{FinishReason, TokenLogprob};
+pub use farthing_core::wire::{FinishReason, TokenConfidence, TokenLogprob};
 pub use handle::{EngineHandle, thread_gone};
 pub use metrics::{EngineMetrics, ModelMetrics};
-pub use request::{EngineEvent, GenerateRequest};
+pub use request::{Confidence, EngineEvent, GenerateRequest};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,6 +56,36 @@ pub struct EngineConfig {
     pub decode_latency: Option<Duration>,
     /// Share of the time that a model gets while others have work too, where it is not 1.
     pub weights: BTreeMap<String, u32>,
+    /// Tokens to be guessed ahead and verified together.
+    pub speculation: Speculation,
+}
+
+/// Guessing tokens ahead. It changes no answer: a guess is kept only if the model would have chosen
+/// it, whether it takes the likeliest token or draws one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speculation {
+    /// Tokens of one sequence in one step at most, up to `ENGINE_DRAFT_TOKENS_MAX`; none at 0.
+    pub tokens_max: usize,
+    /// Whether guesses are looked up in what the sequence has said before. Models that draft for
+    /// others ([`LoadedModel::set_draft`]) do so anyway.
+    pub lookup: LookupUse,
+}
+
+/// Whether guesses are looked up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LookupUse {
+    Off,
+    #[default]
+    On,
+}
+
+impl Default for Speculation {
+    fn default() -> Speculation {
+        Speculation {
+            tokens_max: 8,
+            lookup: LookupUse::On,
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -62,6 +97,7 @@ impl Default for EngineConfig {
             queue_max: 256,
             decode_latency: None,
             weights: BTreeMap::new(),
+            speculation: Speculation::default(),
         }
     }
 }

@@ -7,17 +7,21 @@ use farthing_core::error::ApiError;
 use farthing_kernels::{KvCache, ThreadPool};
 
 use super::EngineConfig;
+use super::drafter::Drafter;
 use super::generation::Generations;
 use super::handle::Submission;
 use super::metrics::Counters;
 use super::scheduler::{Chunk, Scheduler, StepBudget};
 use super::step_time::{StepTime, StepWork};
+use super::turn::Output;
 use crate::error::BackendError;
 use crate::model::{Batch, Decoder, LoadedModel, Logits, Workspace};
 
 /// A model, its KV cache and its requests.
 pub(super) struct Runner {
-    decoder: Decoder,
+    decoder: Arc<Decoder>,
+    /// Guesses ahead of it.
+    drafter: Option<Drafter>,
     cache: KvCache,
     workspace: Workspace,
     generations: Generations,
@@ -50,12 +54,19 @@ impl Runner {
             info,
             decoder,
             cache,
+            draft,
         } = model;
         let scheduler = Scheduler::new(cache.blocks(), config.running_max);
         let sampled_max = scheduler.rows_max().min(config.step_tokens);
         Runner {
             workspace: decoder.workspace(config.step_tokens, sampled_max),
-            generations: Generations::new(info, scheduler, Arc::clone(&counters)),
+            drafter: draft.map(|model| Drafter::new(model, &info, config)),
+            generations: Generations::new(
+                info,
+                scheduler,
+                config.speculation,
+                Arc::clone(&counters),
+            ),
             step_time: StepTime::new(),
             started: Instant::now(),
             decoder,
@@ -115,10 +126,15 @@ impl Runner {
         for &id in &schedule.admitted {
             self.generations.admitted(id);
         }
-        if !schedule.chunks.is_empty()
-            && let Err(error) = self.compute(pool, &schedule.chunks)
-        {
-            self.generations.fail_all(&ApiError::from(&error));
+        if !schedule.chunks.is_empty() {
+            let computed: usize = schedule.chunks.iter().map(|chunk| chunk.len).sum();
+            let left = tokens.saturating_sub(computed);
+            let done = self
+                .compute(pool, &schedule.chunks)
+                .and_then(|()| self.draft(pool, left));
+            if let Err(error) = done {
+                self.generations.fail_all(&ApiError::from(&error));
+            }
         }
         self.generations.observe();
     }
@@ -145,12 +161,32 @@ impl Runner {
             .decoder
             .forward(pool, &batch, &mut self.cache, &mut self.workspace)?;
         self.step_time.observe(work(chunks), started.elapsed());
-        for chunk in chunks {
-            self.generations.scheduler.computed(chunk, 0);
+        let vocabulary = self.decoder.shape().vocab_size;
+        let mut outputs = Vec::with_capacity(chunks.len());
+        let mut rest = logits;
+        for &chunk in chunks {
+            if chunk.rows() == 0 {
+                self.generations.scheduler.computed(&chunk, 0);
+                continue;
+            }
+            let (rows, after) = rest.split_at_mut(chunk.rows() * vocabulary);
+            outputs.push(Output { chunk, rows });
+            rest = after;
         }
-        let rows = logits.chunks_exact_mut(self.decoder.shape().vocab_size);
-        for (chunk, logits) in chunks.iter().filter(|chunk| chunk.samples).zip(rows) {
-            self.generations.sample(chunk.id, logits);
+        self.generations.sample(pool, outputs);
+        Ok(())
+    }
+
+    /// Lets the small model guess ahead, with what the step has left of its budget.
+    fn draft(&mut self, pool: &ThreadPool, budget: usize) -> Result<(), BackendError> {
+        let Some(drafter) = &mut self.drafter else {
+            return Ok(());
+        };
+        let scheduler = &self.generations.scheduler;
+        drafter.forget(|id| scheduler.running(id).is_some());
+        let wishes = self.generations.wishes();
+        for (id, tokens) in drafter.propose(pool, wishes, budget)? {
+            self.generations.scheduler.draft(id, &tokens);
         }
         Ok(())
     }

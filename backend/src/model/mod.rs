@@ -15,5 +15,5 @@ mod workspace;
 pub use batch::{Batch, Logits};
 pub use decoder::Decoder;
 pub use hyper_parameters::{Architecture, HyperParameters};
-pub use load::{LoadedModel, ModelInfo, ModelOptions, load_model};
+pub use load::{DraftModel, LoadedModel, ModelInfo, ModelOptions, load_model};
 pub use workspace::Workspace;

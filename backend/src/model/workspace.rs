@@ -55,4 +55,14 @@ impl Workspace {
             activations: Activations::new(),
         }
     }
+
+    /// Tokens of the largest step.
+    pub fn tokens_max(&self) -> usize {
+        self.tokens_max
+    }
+
+    /// Rows of logits of the largest step.
+    pub fn sampled_max(&self) -> usize {
+        self.sampled_max
+    }
 }

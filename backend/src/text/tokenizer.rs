@@ -194,6 +194,14 @@ impl Tokenizer {
         self.bpe.vocab_size()
     }
 
+    /// Whether every id means the same in both.
+    pub fn has_vocabulary_of(&self, other: &Tokenizer) -> bool {
+        let mut ids = 0..self.vocab_size() as u32;
+        self.vocab_size() == other.vocab_size()
+            && self.control == other.control
+            && ids.all(|id| self.token_bytes(id) == other.token_bytes(id))
+    }
+
     /// The vocabulary itself.
     pub fn bpe(&self) -> &Bpe {
         &self.bpe
