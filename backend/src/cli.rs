@@ -37,6 +37,30 @@ pub enum Command {
     /// Measure on labelled data what the filter decides by.
     #[command(subcommand)]
     Eval(Eval),
+    /// Replay a recorded trace over a part of the engine.
+    #[command(subcommand)]
+    Replay(Replay),
+}
+
+/// What `farthing replay` replays.
+#[derive(Debug, Subcommand)]
+pub enum Replay {
+    /// How much of its prompts the prefix cache would have held, from Mooncake's block hashes.
+    Mooncake(ReplayMooncakeArgs),
+}
+
+/// Arguments of `farthing replay mooncake`.
+#[derive(Debug, Args)]
+pub struct ReplayMooncakeArgs {
+    /// A trace in JSON Lines, with `hash_ids` in each.
+    #[arg(value_name = "FILE.jsonl")]
+    pub file: PathBuf,
+    /// Blocks of the pool; several sizes, separated by commas, are replayed one after another.
+    #[arg(long, required = true, value_delimiter = ',', value_name = "N")]
+    pub blocks: Vec<NonZeroUsize>,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `farthing vocabulary`.

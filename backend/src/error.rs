@@ -48,6 +48,9 @@ pub enum BackendError {
     /// A thread that serves a model ended while we served; only a defect of ours does that.
     #[error("{0} has stopped unexpectedly")]
     WorkerStopped(String),
+    /// A trace that is to be replayed is none.
+    #[error("trace {0}")]
+    Trace(String),
     /// Data to learn from cannot be used.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod model;
 pub mod perplexity;
 pub mod quantize;
+pub mod replay;
 pub mod server;
 pub mod store;
 pub mod text;

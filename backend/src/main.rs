@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use farthing_backend::bench;
 use farthing_backend::calibrate;
-use farthing_backend::cli::{Calibrate, Cli, Command, Eval, ServeArgs};
+use farthing_backend::cli::{Calibrate, Cli, Command, Eval, Replay, ServeArgs};
 use farthing_backend::config::Config;
 use farthing_backend::error::BackendError;
 use farthing_backend::perplexity;
 use farthing_backend::quantize;
+use farthing_backend::replay;
 use farthing_backend::server::process;
 use farthing_backend::vocabulary;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Router(args)) => {
             calibrate::eval_router(&args).map_err(BackendError::from)
         }
+        Command::Replay(Replay::Mooncake(args)) => replay::replay_mooncake(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

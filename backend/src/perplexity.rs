@@ -12,11 +12,11 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use farthing_core::limits;
-use farthing_kernels::{KvCache, ThreadPool};
+use farthing_kernels::{KvCache, KvDtype, Softmax, ThreadPool};
 use serde_json::json;
 
 use crate::cli::PerplexityArgs;
-use crate::engine::logprobs::logprobs;
+use crate::engine::logprobs::Logprobs;
 use crate::error::BackendError;
 use crate::model::{Batch, Decoder, LoadedModel, Logits, ModelOptions, Workspace, load_model};
 use crate::server::process::print;
@@ -90,7 +90,7 @@ pub fn load(path: &Path, window: usize) -> Result<LoadedModel, BackendError> {
     let options = ModelOptions {
         context_tokens: Some(window),
         kv_tokens: Some(window),
-        kv_dtype: farthing_kernels::KvDtype::F16,
+        kv_dtype: KvDtype::F16,
     };
     let model = load_model(&id, path, options)?;
     if window < WINDOW_MIN || window > model.info.context_tokens {
@@ -193,7 +193,9 @@ impl Pass<'_> {
                 .decoder
                 .forward(self.pool, &batch, self.cache, &mut self.work)?;
             for (logits, token) in rows.chunks_exact(vocab_size).zip(next) {
-                likelihoods.push(f64::from(logprobs(logits, token, 0).chosen));
+                let softmax = Softmax::of(logits);
+                let logprobs = Logprobs::of(softmax.as_ref(), logits, token, 0);
+                likelihoods.push(f64::from(logprobs.chosen));
             }
         }
         Ok(())

@@ -43,6 +43,11 @@ fn wrong_fields_are_refused_with_their_path() {
     check_refused("threads: 0", "threads: ");
     check_refused("threads: -1", "threads: ");
     check_refused("queue_max: many", "queue_max: ");
+    check_refused("decode_latency_ms: 0", "decode_latency_ms: ");
+    let weightless = "models: [{id: a, path: small.gguf, weight: 0}]";
+    check_refused(weightless, "models[0].weight: ");
+    let heavy = "models: [{id: a, path: small.gguf, weight: 101}]";
+    check_refused(heavy, "models[0].weight: 101 is over 100");
     check_refused("http: {header_timeout_ms: 0}", "http.header_timeout_ms: ");
     check_refused("http: {timeout: 1}", "http.timeout: ");
     check_refused("models: [{id: a}]", "models[0]: ");
@@ -56,6 +61,23 @@ fn wrong_fields_are_refused_with_their_path() {
     );
     check_refused("models: [{id: '', path: small.gguf}]", "models[0].id: ");
     check_refused("models: [{id: a b, path: small.gguf}]", "models[0].id: ");
+    check_refused(
+        "speculative: {tokens: 17}",
+        "speculative.tokens: 17 is over 16",
+    );
+    check_refused("speculative: {lookup: 1}", "speculative.lookup: ");
+    check_refused(
+        "models: [{id: a, path: small.gguf, draft_model: b}]",
+        "models[0].draft_model: no chat model \"b\"",
+    );
+    check_refused(
+        "models: [{id: a, path: small.gguf, draft_model: b}, {id: b, path: embedder}]",
+        "models[0].draft_model: no chat model \"b\"",
+    );
+    check_refused(
+        "models: [{id: a, path: embedder, draft_model: a}]",
+        "models[0].draft_model: only chat models have one",
+    );
     let twice = "models: [{id: a, path: small.gguf}, {id: a, path: large.gguf}]";
     check_refused(twice, "models[1].id: ");
     let zero = "models: [{id: a, path: small.gguf, context_tokens: 0}]";
@@ -105,6 +127,7 @@ fn numbers_have_upper_bounds() {
         ("queue_max", 1 << 14),
         ("running_max", 1_024),
         ("step_tokens", 1 << 14),
+        ("decode_latency_ms", 60_000),
         ("max_tokens_default", 1 << 20),
     ] {
         let yaml = |value| format!("{field}: {value}");
@@ -183,4 +206,22 @@ fn what_is_printed_reads_back_as_the_same() {
     ] {
         assert!(printed.contains(field), "{field} is missing from {printed}");
     }
+}
+
+#[test]
+fn guessing_ahead_is_on_and_may_be_turned_off() {
+    use farthing_backend::engine::{LookupUse, Speculation};
+    let of = |yaml: &str| parse(yaml, "speculative").map(|config| config.engine().speculation);
+    assert_eq!(of(""), Ok(Speculation::default()));
+    assert_eq!(of("").map(|of| of.lookup), Ok(LookupUse::On));
+    let off = Speculation {
+        tokens_max: 0,
+        lookup: LookupUse::Off,
+    };
+    assert_eq!(of("speculative: {lookup: false, tokens: 0}"), Ok(off));
+    let yaml = "models: [{id: a, path: large.gguf, draft_model: b}, {id: b, path: small.gguf}]";
+    let config = parse(yaml, "speculative").expect("b may guess for a");
+    assert_eq!(config.models[0].draft_model.as_deref(), Some("b"));
+    let again = parse(&config.to_yaml(), "speculative").expect("it reads back what it writes");
+    assert_eq!(again.models, config.models);
 }

@@ -3,12 +3,16 @@
 
 mod gguf_writer;
 
+use std::time::Duration;
+
 use farthing_backend::engine::{
-    EngineConfig, EngineEvent, EngineHandle, FinishReason, GenerateRequest, ModelMetrics, start,
+    Confidence, EngineConfig, EngineEvent, EngineHandle, FinishReason, GenerateRequest,
+    ModelMetrics, start,
 };
 use farthing_backend::model::gguf::Gguf;
 use farthing_backend::model::{LoadedModel, ModelOptions};
 use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::price::ServiceTier;
 use farthing_core::wire::{Sampling, Usage};
 use gguf_writer::tiny_model;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -52,7 +56,11 @@ fn request(prompt: &str, max_tokens: usize) -> GenerateRequest {
             temperature: 0.0,
             ..Sampling::default()
         },
+        tier: ServiceTier::Standard,
+        grammar: None,
+        confidence: Confidence::Skip,
         max_tokens,
+        min_tokens: 0,
         cache_salt: [0; 32],
     }
 }
@@ -78,6 +86,7 @@ fn answer(mut events: UnboundedReceiver<EngineEvent>) -> Result<Answer, ApiError
                 choice,
                 text,
                 logprobs,
+                ..
             } => {
                 assert!(prefilled.is_some() && answer.reasons.get(choice) != Some(&None));
                 answer
@@ -385,6 +394,37 @@ fn a_full_queue_refuses_and_a_client_that_leaves_makes_room() {
 }
 
 #[test]
+fn requests_that_can_wait_are_refused_before_the_queue_is_full() {
+    let config = EngineConfig {
+        running_max: 1,
+        queue_max: 8,
+        ..EngineConfig::default()
+    };
+    let engine = engine(ROOMY, config);
+    let of = |tier| GenerateRequest {
+        tier,
+        ..request("a", ENDLESS)
+    };
+    let mut running = submit(&engine, of(ServiceTier::Standard));
+    assert!(running.blocking_recv().is_some());
+    let mut waiting: Vec<_> = (0..6)
+        .map(|_| submit(&engine, of(ServiceTier::Batch)))
+        .collect();
+    for tier in [ServiceTier::Flex, ServiceTier::Batch] {
+        let error = engine.submit(of(tier)).expect_err("the rest is reserved");
+        assert_eq!(error.kind, ErrorKind::Overloaded);
+    }
+    // Of the same tier as who runs, so that it waits too.
+    for _ in 0..2 {
+        waiting.push(submit(&engine, of(ServiceTier::Standard)));
+    }
+    let error = engine
+        .submit(of(ServiceTier::Priority))
+        .expect_err("it is full");
+    assert_eq!(error.kind, ErrorKind::Overloaded);
+}
+
+#[test]
 fn a_client_that_leaves_while_it_waits_is_forgotten() {
     let config = EngineConfig {
         running_max: 1,
@@ -446,6 +486,52 @@ fn two_models_take_turns() {
     let first = endless.blocking_recv();
     assert!(matches!(first, Some(EngineEvent::Prefilled { .. })));
     assert_eq!(metrics(&engine).finished, 0);
+}
+
+#[test]
+fn a_request_of_high_priority_takes_the_place_of_a_flexible_one() {
+    let of = |tier, request: GenerateRequest| GenerateRequest { tier, ..request };
+    let flexible = |tokens| of(ServiceTier::Flex, request(&"f".repeat(50), tokens));
+    let expected = text(&default_engine(), flexible(1_000));
+    let config = EngineConfig {
+        running_max: 1,
+        ..EngineConfig::default()
+    };
+    let engine = engine(ROOMY, config);
+    let mut running = submit(&engine, flexible(ENDLESS));
+    let mut before = String::new();
+    while before.is_empty() {
+        if let Some(EngineEvent::Delta { text, .. }) = running.blocking_recv() {
+            before.push_str(&text);
+        }
+    }
+    run(&engine, of(ServiceTier::Priority, request("p", 4)));
+    let seen = metrics(&engine);
+    assert_eq!((seen.finished, seen.preemptions), (1, 1), "{seen:?}");
+    // The other has lost nothing by it but time.
+    while before.len() < expected.len() {
+        if let Some(EngineEvent::Delta { text, .. }) = running.blocking_recv() {
+            before.push_str(&text);
+        }
+    }
+    assert_eq!(before.as_bytes()[..expected.len()], *expected.as_bytes());
+}
+
+#[test]
+fn a_prompt_gets_on_however_little_others_can_wait() {
+    for decode_latency in [None, Some(Duration::from_nanos(1))] {
+        let config = EngineConfig {
+            decode_latency,
+            ..EngineConfig::default()
+        };
+        let engine = engine(ROOMY, config);
+        let mut endless = submit(&engine, request("e", ENDLESS));
+        assert!(endless.blocking_recv().is_some());
+        let long = run(&engine, request(&"long ".repeat(200), 3));
+        assert_eq!(long.usage.completion_tokens, 3);
+        let metrics = metrics(&engine);
+        assert_eq!((metrics.finished, metrics.running), (1, 1));
+    }
 }
 
 #[test]

@@ -4,10 +4,15 @@
 mod reference_forward;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use farthing_backend::engine::{EngineConfig, EngineEvent, EngineHandle, GenerateRequest, start};
+use farthing_backend::engine::{
+    Confidence, EngineConfig, EngineEvent, EngineHandle, GenerateRequest, start,
+};
 use farthing_backend::model::{Batch, LoadedModel, Logits, ModelOptions, load_model};
 use farthing_backend::text::{ChatPrompt, GenerationPrompt, Specials};
+use farthing_core::price::ServiceTier;
 use farthing_core::wire::{Message, Role, Sampling};
 use farthing_kernels::ThreadPool;
 use reference_forward::reference_logits;
@@ -50,18 +55,25 @@ fn chat(engine: &EngineHandle, model: &str, question: &str) -> Vec<u32> {
         .expect("the template takes it")
 }
 
-fn submit(engine: &EngineHandle, model: &str, prompt: Vec<u32>) -> UnboundedReceiver<EngineEvent> {
-    let request = GenerateRequest {
+fn request(model: &str, prompt: Vec<u32>) -> GenerateRequest {
+    GenerateRequest {
         model: model.to_owned(),
         prompt,
         sampling: Sampling {
             temperature: 0.0,
             ..Sampling::default()
         },
+        tier: ServiceTier::Standard,
+        grammar: None,
+        confidence: Confidence::Skip,
         max_tokens: 24,
+        min_tokens: 0,
         cache_salt: [0; 32],
-    };
-    engine.submit(request).expect("accepted")
+    }
+}
+
+fn submit(engine: &EngineHandle, model: &str, prompt: Vec<u32>) -> UnboundedReceiver<EngineEvent> {
+    engine.submit(request(model, prompt)).expect("accepted")
 }
 
 fn text(mut events: UnboundedReceiver<EngineEvent>) -> String {
@@ -114,6 +126,101 @@ fn a_batch_of_eight_answers_as_each_alone() {
     let together = questions.map(|question| answer(&batch, question));
     for (question, together) in questions.iter().zip(together) {
         assert_eq!(text(together), text(answer(&alone, question)), "{question}");
+    }
+}
+
+#[test]
+fn long_answers_that_exhaust_the_cache_come_out_as_alone() {
+    let questions = [
+        "Tell me a story.",
+        "Explain tides.",
+        "Describe a market.",
+        "What is ice?",
+    ];
+    let long = |engine: &EngineHandle, question| {
+        let request = GenerateRequest {
+            max_tokens: 200,
+            ..request(SMOLLM2, chat(engine, SMOLLM2, question))
+        };
+        engine.submit(request).expect("accepted")
+    };
+    // Room for one of the answers and half of another.
+    let scarce = ModelOptions {
+        context_tokens: None,
+        kv_tokens: Some(384),
+        kv_dtype: farthing_kernels::KvDtype::F16,
+    };
+    let tiny = load_model(SMOLLM2, &path(SMOLLM2), scarce).expect("the pinned models load");
+    let tiny = start(vec![tiny], EngineConfig::default());
+    let roomy = start(vec![load(SMOLLM2)], EngineConfig::default());
+    let together = questions.map(|question| long(&tiny, question));
+    for (question, together) in questions.iter().zip(together) {
+        assert_eq!(text(together), text(long(&roomy, question)), "{question}");
+    }
+    let seen = tiny.snapshot().models.swap_remove(0);
+    assert_eq!(
+        (seen.finished, seen.running, seen.blocks_used),
+        (4, 0, 0),
+        "{seen:?}"
+    );
+    println!("{} preemptions", seen.preemptions);
+}
+
+/// Latencies are printed and not judged, as they are the machine's. `FARTHING_PROMPT_TOKENS` is how
+/// long the prompt is.
+#[test]
+fn tokens_keep_coming_while_a_long_prompt_is_computed() {
+    let tokens = std::env::var("FARTHING_PROMPT_TOKENS");
+    let tokens: usize = tokens.map_or(600, |tokens| tokens.parse().expect("a number"));
+    let roomy = ModelOptions {
+        context_tokens: Some(6_000),
+        kv_tokens: Some(12_000),
+        kv_dtype: farthing_kernels::KvDtype::F16,
+    };
+    let model = load_model(SMOLLM2, &path(SMOLLM2), roomy).expect("the pinned models load");
+    let tokenizer = Arc::clone(&model.info.tokenizer);
+    let engine = start(vec![model], EngineConfig::default());
+    let counting = tokenizer.encode("Count: 1 2 3 4 5 6 7 8 9 10 11 12", Specials::Plain);
+    // With log-probabilities every token is an event.
+    let mut stream = GenerateRequest {
+        max_tokens: 4_000,
+        ..request(SMOLLM2, counting)
+    };
+    stream.sampling.logprobs = Some(0);
+    let mut stream = engine.submit(stream).expect("accepted");
+    let mut last = Instant::now();
+    let mut gap = || {
+        let event = stream.blocking_recv();
+        assert!(
+            !matches!(event, None | Some(EngineEvent::Done { .. })),
+            "{event:?}"
+        );
+        std::mem::replace(&mut last, Instant::now()).elapsed()
+    };
+    gap();
+    let idle: Vec<_> = (0..150).map(|_| gap()).collect();
+    let river = "The river runs past the old mill to the sea. ".repeat(400);
+    let mut prompt = tokenizer.encode(&river, Specials::Plain);
+    prompt.truncate(tokens);
+    assert_eq!(prompt.len(), tokens);
+    let submitted = Instant::now();
+    let mut long = submit(&engine, SMOLLM2, prompt.clone());
+    let mut beside = Vec::new();
+    while long.try_recv().is_err() {
+        beside.push(gap());
+    }
+    println!("prefilled in {:?}", submitted.elapsed());
+    drop((stream, long));
+    prompt.reverse();
+    let submitted = Instant::now();
+    text(submit(&engine, SMOLLM2, prompt));
+    println!("alone in {:?}", submitted.elapsed());
+    assert!(beside.len() > tokens / EngineConfig::default().step_tokens);
+    for (what, mut gaps) in [("idle", idle), ("beside a prefill", beside)] {
+        gaps.sort();
+        let at = |share: f64| gaps[((gaps.len() - 1) as f64 * share) as usize];
+        let (p50, p99) = (at(0.5), at(0.99));
+        println!("{what}: {} tokens, p50 {p50:?}, p99 {p99:?}", gaps.len());
     }
 }
 

@@ -1,8 +1,10 @@
 //! The sampler against a naive one that sorts the whole vocabulary, and against the formulas.
 
-use farthing_backend::engine::logprobs::logprobs;
+use farthing_backend::engine::logprobs::{Logprobs, confidence};
+use farthing_backend::engine::random::SplitMix64;
 use farthing_backend::engine::sampler::{Sampler, SamplerScratch};
-use farthing_core::wire::Sampling;
+use farthing_core::wire::{Sampling, TokenConfidence};
+use farthing_kernels::Softmax;
 use proptest::prelude::*;
 
 fn greedy() -> Sampling {
@@ -26,6 +28,10 @@ fn sample(sampling: &Sampling, choice: usize, logits: &[f32], count: usize) -> V
     (0..count)
         .map(|_| sampler.sample(&mut logits.to_vec(), &mut scratch))
         .collect()
+}
+
+fn logprobs(logits: &[f32], chosen: u32, k: usize) -> Logprobs {
+    Logprobs::of(Softmax::of(logits).as_ref(), logits, chosen, k)
 }
 
 /// The tokens that min_p, top_k and top_p leave, likeliest first, by definition.
@@ -164,6 +170,97 @@ fn logprobs_are_a_log_softmax() {
     assert_eq!(logprobs(&logits, 2, 0).chosen, -9999.0);
     assert_eq!(logprobs(&[f32::NAN], 0, 5).top, []);
     assert_eq!(logprobs(&logits, 1, 20).top.len(), 4);
+}
+
+#[test]
+fn confidence_is_of_the_whole_distribution() {
+    let of = |logits: &[f32]| match confidence(Softmax::of(logits).as_ref()) {
+        TokenConfidence::Measured {
+            entropy_nats,
+            margin,
+        } => (entropy_nats, margin),
+        TokenConfidence::Forced => panic!("nothing was forced"),
+    };
+    // Three quarters and one quarter.
+    let (entropy_nats, margin) = of(&[3.0f32.ln(), 0.0, f32::NEG_INFINITY]);
+    let expected = -(0.75f32 * 0.75f32.ln() + 0.25 * 0.25f32.ln());
+    assert!((entropy_nats - expected).abs() < 1e-6 && (margin - 0.5).abs() < 1e-6);
+    assert_eq!(of(&[f32::NAN]), (0.0, 0.0));
+}
+
+/// How the sampler was written at first: every weight computed, every candidate listed.
+fn draw_by_definition(sampling: &Sampling, logits: &[f32], random: &mut SplitMix64) -> u32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |logit: f32| ((logit - max) / sampling.temperature).exp();
+    let mut kept: Vec<(u32, f32)> = logits
+        .iter()
+        .enumerate()
+        .map(|(id, &logit)| (id as u32, weight(logit)))
+        .filter(|(_, weight)| *weight > 0.0 && *weight >= sampling.min_p)
+        .collect();
+    let likeliest = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let total = |kept: &[(u32, f32)]| kept.iter().map(|(_, w)| f64::from(*w)).sum::<f64>();
+    if sampling.top_k > 0 && (sampling.top_k as usize) < kept.len() {
+        kept.sort_by(likeliest);
+        kept.truncate(sampling.top_k as usize);
+    }
+    if sampling.top_p < 1.0 {
+        let wanted = total(&kept) * f64::from(sampling.top_p);
+        kept.sort_by(likeliest);
+        let mut sum = 0.0;
+        let enough = kept.iter().position(|(_, weight)| {
+            sum += f64::from(*weight);
+            sum >= wanted
+        });
+        kept.truncate(enough.map_or(kept.len(), |last| last + 1));
+    }
+    let target = random.unit() * total(&kept);
+    let mut sum = 0.0;
+    let drawn = kept.iter().find(|(_, weight)| {
+        sum += f64::from(*weight);
+        sum > target
+    });
+    drawn.or(kept.last()).map_or(0, |(id, _)| *id)
+}
+
+/// A seed means the same answer as it did before sampling was made faster. A random number that
+/// falls within a rounding error of a boundary may decide otherwise, which is why a few may differ.
+#[test]
+fn a_seed_means_what_the_definition_says() {
+    let mut noise = SplitMix64::new(99);
+    let mut differ = 0;
+    let mut drawn = 0;
+    for vocabulary in [50, 1_000, 49_152] {
+        let logits: Vec<f32> = (0..vocabulary)
+            .map(|_| (noise.unit() + noise.unit() + noise.unit()) as f32 * 8.0)
+            .collect();
+        for (temperature, top_k, top_p, min_p) in [
+            (1.0, 0, 1.0, 0.0),
+            (0.7, 0, 0.9, 0.0),
+            (1.3, 40, 1.0, 0.0),
+            (1.0, 200, 0.5, 0.0),
+            (0.8, 0, 0.95, 0.05),
+            (2.0, 0, 0.999, 0.0),
+            (1.0, 5_000, 1.0, 0.0),
+            (0.3, 3, 0.99, 0.1),
+        ] {
+            let sampling = Sampling {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                ..seeded(7)
+            };
+            let mut random = SplitMix64::for_choice(7, 0);
+            for token in sample(&sampling, 0, &logits, 50) {
+                let expected = draw_by_definition(&sampling, &logits, &mut random);
+                differ += usize::from(token != expected);
+                drawn += 1;
+            }
+        }
+    }
+    println!("{differ} of {drawn} differ");
+    assert!(differ * 500 <= drawn, "{differ} of {drawn}");
 }
 
 proptest! {

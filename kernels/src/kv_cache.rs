@@ -144,6 +144,14 @@ impl KvCache {
         });
     }
 
+    /// How keys and values are stored.
+    pub fn dtype(&self) -> KvDtype {
+        match self.keys {
+            Half::F16(_) => KvDtype::F16,
+            Half::Int8 { .. } => KvDtype::Int8,
+        }
+    }
+
     /// Tokens of a block.
     pub fn block_size(&self) -> usize {
         self.block_size

@@ -9,13 +9,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use farthing_core::limits;
 
 use crate::cli::BenchArgs;
-use crate::engine::{self, EngineConfig, EngineHandle};
+use crate::engine::{self, EngineConfig, EngineHandle, LookupUse, Speculation};
 use crate::error::BackendError;
 use crate::model::{LoadedModel, ModelOptions, load_model};
 use crate::server::process::print;
@@ -145,19 +144,13 @@ fn load(args: &BenchArgs, most: usize) -> Result<LoadedModel, BackendError> {
         kv_tokens: Some(most * sequence_tokens(args)),
         kv_dtype: farthing_kernels::KvDtype::F16,
     };
-    let mut model = load_model(&id, &args.model, options)?;
+    let model = load_model(&id, &args.model, options)?;
     if model.info.context_tokens < tokens {
         let message = format!(
             "with --generate-tokens {tokens} tokens; the model takes {}",
             model.info.context_tokens
         );
         return Err(wrong("--prompt-tokens", message));
-    }
-    // Nobody else has seen the model yet, so both are the only references.
-    if let Some(info) = Arc::get_mut(&mut model.info)
-        && let Some(tokenizer) = Arc::get_mut(&mut info.tokenizer)
-    {
-        tokenizer.never_end();
     }
     Ok(model)
 }
@@ -171,6 +164,12 @@ fn config(args: &BenchArgs, most: usize) -> EngineConfig {
             .map_or(default.step_tokens, NonZeroUsize::get),
         running_max: most,
         queue_max: default.queue_max.max(most),
+        // Made-up prompts repeat themselves, and what is guessed of them says nothing of others.
+        speculation: Speculation {
+            tokens_max: 0,
+            lookup: LookupUse::Off,
+        },
+        ..default
     }
 }
 

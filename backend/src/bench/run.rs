@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use farthing_core::limits::KV_BLOCK_TOKENS;
+use farthing_core::price::ServiceTier;
 use farthing_core::wire::Sampling;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use super::report::Figure;
 use crate::cli::BenchArgs;
 use crate::engine::random::SplitMix64;
-use crate::engine::{EngineEvent, EngineHandle, GenerateRequest};
+use crate::engine::{Confidence, EngineEvent, EngineHandle, GenerateRequest};
 use crate::error::BackendError;
 
 /// Prompts are random but the same in every run.
@@ -154,7 +155,12 @@ impl<'a> Bench<'a> {
                 temperature: 0.0,
                 ..Sampling::default()
             },
+            tier: ServiceTier::default(),
+            grammar: None,
+            confidence: Confidence::Skip,
             max_tokens,
+            // Like is compared with like: no answer ends early.
+            min_tokens: max_tokens,
             cache_salt: prompt.salt,
         });
         let requests: Vec<_> = requests.collect();

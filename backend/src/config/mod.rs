@@ -4,6 +4,7 @@
 
 mod http;
 mod models;
+mod speculative;
 mod store;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,14 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
 
 use crate::cli::ServeArgs;
@@ -38,8 +41,15 @@ pub struct Config {
     pub queue_max: NonZeroUsize,
     /// Sequences that decode together.
     pub running_max: NonZeroUsize,
-    /// Tokens computed in one step: what a decoding sequence may have to wait for.
+    /// Tokens computed in one step.
     pub step_tokens: NonZeroUsize,
+    /// What a step may take while some sequence decodes; if absent, a little less than twice as
+    /// long as without any prefill, and longer only if more sequences wait for their first token
+    /// than for their next. However little it is, prompts get on slowly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_latency_ms: Option<NonZeroU32>,
+    /// Tokens that are guessed ahead and verified together. No answer changes by it.
+    pub speculative: SpeculativeConfig,
     /// Completion length where the request names none (bounded further by the model's context).
     pub max_tokens_default: NonZeroU32,
     /// Limits and timeouts of the HTTP server.
@@ -64,6 +74,8 @@ struct RawConfig {
     queue_max: NonZeroUsize,
     running_max: NonZeroUsize,
     step_tokens: NonZeroUsize,
+    decode_latency_ms: Option<NonZeroU32>,
+    speculative: SpeculativeConfig,
     max_tokens_default: NonZeroU32,
     http: HttpConfig,
     vocabularies_dir: Option<PathBuf>,
@@ -82,6 +94,8 @@ impl Default for RawConfig {
             queue_max: nonzero_usize(engine.queue_max),
             running_max: nonzero_usize(engine.running_max),
             step_tokens: nonzero_usize(engine.step_tokens),
+            decode_latency_ms: None,
+            speculative: SpeculativeConfig::default(),
             max_tokens_default: nonzero_u32(1_024),
             http: HttpConfig::default(),
             vocabularies_dir: None,
@@ -120,6 +134,7 @@ impl Config {
                 .collect::<Result<_, _>>()?
         };
         models::check_ids(&models)?;
+        models::check_drafts(&models)?;
         let virtual_models = models::check_virtual(raw.virtual_models, &models)?;
         let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
@@ -129,6 +144,8 @@ impl Config {
             queue_max: raw.queue_max,
             running_max: raw.running_max,
             step_tokens: raw.step_tokens,
+            decode_latency_ms: raw.decode_latency_ms,
+            speculative: raw.speculative,
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
             vocabularies_dir: raw.vocabularies_dir,
@@ -157,6 +174,14 @@ impl Config {
         ] {
             at_most(path, value as u64, max as u64)?;
         }
+        if let Some(latency_ms) = self.decode_latency_ms {
+            at_most(
+                "decode_latency_ms",
+                latency_ms.get().into(),
+                limits::DECODE_LATENCY_MS_MAX.into(),
+            )?;
+        }
+        self.speculative.check_bounds()?;
         let tokens = self.max_tokens_default.get();
         at_most(
             "max_tokens_default",
@@ -171,11 +196,19 @@ impl Config {
 
     /// The engine's part.
     pub fn engine(&self) -> EngineConfig {
+        let latency = |latency_ms: NonZeroU32| Duration::from_millis(latency_ms.get().into());
+        let weights = self.models.iter().filter_map(|model| {
+            let weight = model.weight?;
+            Some((model.id.clone(), weight.get()))
+        });
         EngineConfig {
+            decode_latency: self.decode_latency_ms.map(latency),
+            weights: weights.collect(),
             threads: self.threads.get(),
             step_tokens: self.step_tokens.get(),
             running_max: self.running_max.get(),
             queue_max: self.queue_max.get(),
+            speculation: self.speculative.engine(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which models are served, under which names: listed in the file, or found in a folder.
 
 use std::collections::{BTreeMap, HashSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use farthing_core::limits;
@@ -30,6 +30,12 @@ pub struct ModelSource {
     pub kv_tokens: Option<NonZeroUsize>,
     /// How the KV cache stores keys and values.
     pub kv_dtype: KvCacheDtype,
+    /// Its share of the computing time beside other models that have work; 1 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<NonZeroU32>,
+    /// The chat model that guesses ahead for this one, of the same vocabulary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_model: Option<String>,
 }
 
 /// How keys and values are stored: int8 takes half the memory of f16, for a little less precision.
@@ -82,6 +88,8 @@ pub(super) struct RawModel {
     context_tokens: Option<NonZeroUsize>,
     kv_tokens: Option<NonZeroUsize>,
     kv_dtype: Option<KvCacheDtype>,
+    weight: Option<NonZeroU32>,
+    draft_model: Option<String>,
 }
 
 impl RawModel {
@@ -104,14 +112,21 @@ impl RawModel {
             ));
         };
         check_name(&self.id).map_err(|reason| wrong(at("id"), reason))?;
-        let (context_tokens, kv_tokens) = (self.context_tokens, self.kv_tokens);
+        if let Some(weight) = self.weight
+            && weight.get() > limits::MODEL_WEIGHT_MAX
+        {
+            let reason = format!("{weight} is over {}", limits::MODEL_WEIGHT_MAX);
+            return Err(wrong(at("weight"), reason));
+        }
         Ok(ModelSource {
             id: self.id,
             path,
             kind,
-            context_tokens,
-            kv_tokens,
+            context_tokens: self.context_tokens,
+            kv_tokens: self.kv_tokens,
             kv_dtype: self.kv_dtype.unwrap_or_default(),
+            weight: self.weight,
+            draft_model: self.draft_model,
         })
     }
 }
@@ -158,6 +173,8 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             context_tokens: None,
             kv_tokens: None,
             kv_dtype: KvCacheDtype::default(),
+            weight: None,
+            draft_model: None,
         };
         found.push((kind == ModelKind::Embedding, bytes, source));
         if found.len() > limits::MODELS_MAX {
@@ -204,6 +221,28 @@ pub(super) fn check_ids(models: &[ModelSource]) -> Result<(), BackendError> {
         if !seen.insert(&model.id) {
             let reason = format!("\"{}\" is the id of another model too", model.id);
             return Err(wrong(format!("models[{index}].id"), reason));
+        }
+    }
+    Ok(())
+}
+
+/// Models that guess for others are chat models of the list. One may guess for itself, which only
+/// shows what guessing costs.
+pub(super) fn check_drafts(models: &[ModelSource]) -> Result<(), BackendError> {
+    let is_chat = |id: &str| {
+        let mut known = models.iter();
+        known.any(|model| model.id == id && model.kind == ModelKind::Chat)
+    };
+    for (index, model) in models.iter().enumerate() {
+        let Some(draft) = &model.draft_model else {
+            continue;
+        };
+        let at = format!("models[{index}].draft_model");
+        if model.kind != ModelKind::Chat {
+            return Err(wrong(at, "only chat models have one"));
+        }
+        if !is_chat(draft) {
+            return Err(wrong(at, format!("no chat model \"{draft}\"")));
         }
     }
     Ok(())

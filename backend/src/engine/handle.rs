@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_core::limits;
+use farthing_core::price::ServiceTier;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -46,6 +47,8 @@ struct Shared {
     liveness: Liveness,
 }
 
+// === impl EngineHandle ===
+
 impl EngineHandle {
     pub(super) fn new(
         models: Vec<(Arc<ModelInfo>, Arc<Counters>)>,
@@ -75,7 +78,7 @@ impl EngineHandle {
     /// # Errors
     /// `ModelNotFound`, `ContextLengthExceeded` (the prompt leaves no room for one token),
     /// `InvalidValue` (an empty prompt or a token outside the vocabulary), `Overloaded` with
-    /// `retry_after_s` (the queue is full), `Unavailable` (shutting down, or the model
+    /// `retry_after_s` (the queue is full, or nearly so for a request that can wait), `Unavailable` (shutting down, or the model
     /// thread has stopped).
     pub fn submit(
         &self,
@@ -85,6 +88,7 @@ impl EngineHandle {
         if self.0.stop.load(Ordering::Acquire) {
             return Err(unavailable());
         }
+        self.check_room(request.tier)?;
         let place = Arc::clone(&self.0.queue)
             .try_acquire_owned()
             .map_err(|_| self.overloaded())?;
@@ -100,6 +104,24 @@ impl EngineHandle {
             // Stopping is checked above: the thread ended by itself, or in this moment.
             Err(TrySendError::Disconnected(_)) => Err(thread_gone()),
         }
+    }
+
+    /// Whether a request of this tier has a place in the queue now. Nothing is reserved by it; it
+    /// spares preparing a request that would be refused.
+    ///
+    /// # Errors
+    /// `Overloaded` with `retry_after_s`: the queue is full, or nearly so for a request that can
+    /// wait.
+    pub fn check_room(&self, tier: ServiceTier) -> Result<(), ApiError> {
+        let reserved = if is_patient(tier) {
+            self.0.queue_max / limits::ENGINE_QUEUE_RESERVED_SHARE
+        } else {
+            0
+        };
+        if self.0.queue.available_permits() <= reserved {
+            return Err(self.overloaded());
+        }
+        Ok(())
     }
 
     /// The loaded models, in the order in which they were given.
@@ -180,9 +202,16 @@ impl EngineHandle {
     }
 
     fn overloaded(&self) -> ApiError {
-        let message = format!("{} requests are already waiting", self.0.queue_max);
+        let waiting = self.0.queue_max - self.0.queue.available_permits();
+        let message = format!("{waiting} requests are already waiting");
         ApiError::new(ErrorKind::Overloaded, message).retry_after_s(limits::ENGINE_RETRY_AFTER_S)
     }
+}
+
+/// Whether a request is among those that are refused first: OpenAI's `flex` is answered while there
+/// is capacity to spare.
+fn is_patient(tier: ServiceTier) -> bool {
+    matches!(tier, ServiceTier::Flex | ServiceTier::Batch)
 }
 
 /// The error of a request whose model thread has ended without being told to.

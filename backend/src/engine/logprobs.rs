@@ -1,4 +1,8 @@
-//! Log-probabilities of the model's unmodified distribution.
+//! What the model's unmodified distribution says at one position: log-probabilities, and how sure
+//! the model was.
+
+use farthing_core::wire::TokenConfidence;
+use farthing_kernels::{LOGITS_PER_BLOCK, Softmax, block_maxima};
 
 /// Tokens and their log-probabilities at one position.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,54 +13,63 @@ pub struct Logprobs {
     pub top: Vec<(u32, f32)>,
 }
 
-/// Natural logarithms of the softmax of `logits` for one chosen token and the `k` likeliest.
-/// Logits that are not a number count as impossible.
-pub fn logprobs(logits: &[f32], chosen: u32, k: usize) -> Logprobs {
-    let log_sum = log_sum_exp(logits);
-    let logprob = |logit: f32| {
-        let value = (f64::from(logit) - log_sum) as f32;
-        // JSON has no infinity; this is how OpenAI writes "never".
-        if value.is_finite() { value } else { NEVER }
-    };
-    let top = largest(logits, k)
-        .into_iter()
-        .map(|(id, logit)| (id, logprob(logit)))
-        .collect();
-    let chosen = logits
-        .get(chosen as usize)
-        .map_or(NEVER, |&logit| logprob(logit));
-    Logprobs { chosen, top }
-}
-
 /// The log-probability of what cannot happen, as OpenAI writes it.
 const NEVER: f32 = -9999.0;
 
-/// `ln(sum(exp(logits)))`, shifted by the largest logit so that nothing overflows.
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if !max.is_finite() {
-        return f64::from(max);
+// === impl Logprobs ===
+
+impl Logprobs {
+    /// Natural logarithms of the probabilities of one chosen token and of the `k` likeliest, of the
+    /// softmax of `logits`. Logits that are not a number count as impossible.
+    pub fn of(softmax: Option<&Softmax>, logits: &[f32], chosen: u32, k: usize) -> Logprobs {
+        let logprob = |logit: f32| {
+            let value = softmax.map_or(NEVER, |softmax| softmax.log_probability(logit));
+            // JSON has no infinity; this is how OpenAI writes "never".
+            if value.is_finite() { value } else { NEVER }
+        };
+        let top = largest(logits, k)
+            .into_iter()
+            .map(|(id, logit)| (id, logprob(logit)))
+            .collect();
+        let chosen = logits
+            .get(chosen as usize)
+            .map_or(NEVER, |&logit| logprob(logit));
+        Logprobs { chosen, top }
     }
-    let sum: f64 = logits
-        .iter()
-        .filter(|logit| !logit.is_nan())
-        .map(|&logit| f64::from((logit - max).exp()))
-        .sum();
-    f64::from(max) + sum.ln()
 }
 
-/// The `k` largest logits, largest first. One pass: a logit that does not beat the smallest kept
-/// one, which is nearly every one, costs one comparison.
+/// How sure the model was, of all tokens at this position. Nothing is certain where the
+/// distribution is undefined.
+pub fn confidence(softmax: Option<&Softmax>) -> TokenConfidence {
+    TokenConfidence::Measured {
+        entropy_nats: softmax.map_or(0.0, Softmax::entropy_nats),
+        margin: softmax.map_or(0.0, Softmax::margin),
+    }
+}
+
+/// The `k` largest logits, largest first. Only blocks that have one larger than the smallest kept
+/// are looked at, which is nearly none.
 fn largest(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let mut kept: Vec<(u32, f32)> = Vec::with_capacity(k + 1);
-    for (id, &logit) in logits.iter().enumerate() {
-        let beaten = kept.len() == k && kept.last().is_none_or(|&(_, least)| logit <= least);
-        if beaten || logit.is_nan() {
+    if k == 0 {
+        return kept;
+    }
+    let mut maxima = vec![0.0; logits.len().div_ceil(LOGITS_PER_BLOCK)];
+    block_maxima(logits, &mut maxima);
+    for (block, (logits, &max)) in logits.chunks(LOGITS_PER_BLOCK).zip(&maxima).enumerate() {
+        let least = |kept: &[(u32, f32)]| kept.get(k - 1).map(|&(_, least)| least);
+        if least(&kept).is_some_and(|least| max <= least) {
             continue;
         }
-        let at = kept.partition_point(|&(_, other)| other >= logit);
-        kept.insert(at, (id as u32, logit));
-        kept.truncate(k);
+        for (within, &logit) in logits.iter().enumerate() {
+            let beaten = least(&kept).is_some_and(|least| logit <= least);
+            if beaten || logit.is_nan() {
+                continue;
+            }
+            let at = kept.partition_point(|&(_, other)| other >= logit);
+            kept.insert(at, ((block * LOGITS_PER_BLOCK + within) as u32, logit));
+            kept.truncate(k);
+        }
     }
     kept
 }

@@ -32,6 +32,10 @@ pub struct ModelMetrics {
     /// Tokens of started prompts that the prefix cache held.
     pub cached_tokens: u64,
     pub generated_tokens: u64,
+    /// Tokens that were proposed to be verified.
+    pub draft_tokens: u64,
+    /// Proposed tokens that were right.
+    pub accepted_tokens: u64,
     /// Sequences that lost their blocks and start again.
     pub preemptions: u64,
     /// Requests that ended with every choice finished.
@@ -68,6 +72,8 @@ counters!(
     prompt_tokens,
     cached_tokens,
     generated_tokens,
+    draft_tokens,
+    accepted_tokens,
     preemptions,
     finished,
     aborted,

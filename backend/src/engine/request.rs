@@ -1,7 +1,10 @@
 //! What the server and the model thread say to each other about one request.
 
 use farthing_core::error::ApiError;
-use farthing_core::wire::{FinishReason, Sampling, TokenLogprob, Usage};
+use farthing_core::price::ServiceTier;
+use farthing_core::wire::{FinishReason, Sampling, TokenConfidence, TokenLogprob, Usage};
+
+use crate::text::Grammar;
 
 /// One validated prompt to be continued. The prompt is already rendered and tokenized.
 #[derive(Debug, Clone)]
@@ -10,10 +13,34 @@ pub struct GenerateRequest {
     pub model: String,
     pub prompt: Vec<u32>,
     pub sampling: Sampling,
+    /// How soon it must be served beside others.
+    pub tier: ServiceTier,
+    /// What the answer is held to: each choice follows it by itself.
+    pub grammar: Option<Grammar>,
+    /// Whether each token comes with how sure the model was of it.
+    pub confidence: Confidence,
     /// Tokens to generate at most, one at least; the model's context may end a choice earlier.
     pub max_tokens: usize,
+    /// Tokens before which the model may not end an answer; a stop string may.
+    pub min_tokens: usize,
     /// Only requests with an equal salt share cached prefixes. It is the tenant's.
     pub cache_salt: [u8; 32],
+}
+
+impl GenerateRequest {
+    /// Answers that are wanted.
+    pub fn choices(&self) -> usize {
+        usize::from(self.sampling.n.max(1))
+    }
+}
+
+/// Whether tokens come with how sure the model was of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Confidence {
+    #[default]
+    Skip,
+    /// It costs one pass over the vocabulary a token.
+    Report,
 }
 
 /// One thing that happened to a request, in order. `Done` or `Failed` is always the last event; a
@@ -30,6 +57,9 @@ pub enum EngineEvent {
         choice: usize,
         text: String,
         logprobs: Vec<TokenLogprob>,
+        /// How sure the model was of each token of the text, if asked for: as many as there are
+        /// tokens, of the same distribution as the log-probabilities.
+        confidence: Vec<TokenConfidence>,
     },
     /// The choice has no further deltas.
     Finished { choice: usize, reason: FinishReason },

@@ -5,11 +5,12 @@
 //! The same logits, parameters and seed give the same token on every run. A logit that is not a
 //! number counts as impossible; if nothing is possible, token 0 is chosen and nothing breaks.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use farthing_core::wire::Sampling;
+use farthing_kernels::{LOGITS_PER_BLOCK, exp_weights};
 
+use super::candidates::{Candidates, Row};
 use super::random::{SplitMix64, unpredictable_seed};
 
 /// The sampling state of one sequence. It survives preemption, because it depends only on the
@@ -23,17 +24,20 @@ pub struct Sampler {
     random: SplitMix64,
 }
 
-/// Memory that all sequences share while they sample, one after another.
+/// Memory of one sampling, kept for the next.
 #[derive(Default)]
 pub struct SamplerScratch {
-    candidates: Vec<Candidate>,
+    maxima: Vec<f32>,
+    room: DrawScratch,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    id: u32,
-    /// The probability times a factor that all candidates share; the likeliest has 1.
-    weight: f32,
+/// What only drawing at random needs.
+#[derive(Default)]
+struct DrawScratch {
+    /// Of the whole vocabulary; see [`exp_weights`].
+    weights: Vec<f32>,
+    sums: Vec<f64>,
+    candidates: Candidates,
 }
 
 /// What makes repeated tokens less likely.
@@ -55,9 +59,6 @@ struct Seen {
 /// only tell apart logits that differ by rounding.
 const TEMPERATURE_MIN: f32 = 1e-5;
 
-/// Candidates sorted at first when `top_p` asks for order: it nearly always suffices.
-const SORTED_FIRST: usize = 128;
-
 // === impl Sampler ===
 
 impl Sampler {
@@ -76,62 +77,61 @@ impl Sampler {
         }
     }
 
-    /// Chooses a token and remembers it. `logits` has one value for each token of the vocabulary
-    /// and is changed by the penalties.
+    /// Chooses a token and remembers it.
     pub fn sample(&mut self, logits: &mut [f32], scratch: &mut SamplerScratch) -> u32 {
-        self.penalties.apply(logits);
-        let (best, max) = argmax(logits);
-        let token = if self.temperature < TEMPERATURE_MIN || !max.is_finite() {
-            best
-        } else {
-            self.draw(logits, max, scratch)
-        };
-        self.penalties.record(token);
+        let token = self.choose(logits, scratch);
+        self.record(token);
         token
     }
 
-    /// Draws from what temperature, `min_p`, `top_k` and `top_p` leave.
-    fn draw(&mut self, logits: &[f32], max: f32, scratch: &mut SamplerScratch) -> u32 {
-        let candidates = &mut scratch.candidates;
-        candidates.clear();
-        for (id, &logit) in logits.iter().enumerate() {
-            let weight = ((logit - max) / self.temperature).exp();
-            // False for what is not a number, too.
-            if weight > 0.0 && weight >= self.min_p {
-                candidates.push(Candidate {
-                    id: id as u32,
-                    weight,
-                });
-            }
+    /// Chooses a token. `logits` has one value for each token of the vocabulary and is changed by
+    /// the penalties.
+    pub fn choose(&mut self, logits: &mut [f32], scratch: &mut SamplerScratch) -> u32 {
+        self.penalties.apply(logits);
+        let row = Row::new(logits, self.temperature, &mut scratch.maxima);
+        if self.temperature < TEMPERATURE_MIN || !row.max.is_finite() {
+            return row.likeliest();
         }
-        if self.top_k > 0 && self.top_k < candidates.len() {
-            candidates.select_nth_unstable_by(self.top_k, Candidate::order);
-            candidates.truncate(self.top_k);
-            // The selection's order within is unspecified; a sampled answer must not depend on it.
-            candidates.sort_unstable_by(Candidate::order);
-        }
-        if self.top_p < 1.0 {
-            keep_top_p(candidates, f64::from(self.top_p));
-        }
-        let target = self.random.unit() * total(candidates);
-        let mut sum = 0.0;
-        for candidate in candidates.iter() {
-            sum += f64::from(candidate.weight);
-            if sum > target {
-                return candidate.id;
-            }
-        }
-        // Rounding may leave the sum a little short of the target.
-        candidates.last().map_or(0, |candidate| candidate.id)
+        self.draw(&row, &mut scratch.room)
     }
-}
 
-// === impl Candidate ===
+    /// Remembers that a token was generated.
+    pub fn record(&mut self, token: u32) {
+        self.penalties.record(token);
+    }
 
-impl Candidate {
-    /// Likeliest first; of equal ones, the smaller id.
-    fn order(a: &Candidate, b: &Candidate) -> Ordering {
-        b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
+    /// Draws from what temperature, `min_p`, `top_k` and `top_p` leave. Of a whole vocabulary the
+    /// weights are summed up in blocks, and only one block is then walked; where tokens are cut
+    /// off, only as many of the likeliest are looked at as are needed.
+    fn draw(&mut self, row: &Row<'_>, scratch: &mut DrawScratch) -> u32 {
+        let DrawScratch {
+            weights,
+            sums,
+            candidates,
+        } = scratch;
+        if self.top_k > 0 && self.top_k < row.logits.len() {
+            candidates.take_top_k(row, self.min_p, self.top_k);
+            if self.top_p < 1.0 {
+                let total = candidates.total();
+                candidates.keep_top_p(total * f64::from(self.top_p));
+            }
+            return candidates.pick(self.random.unit());
+        }
+        weights.resize(row.logits.len(), 0.0);
+        sums.resize(row.logits.len().div_ceil(LOGITS_PER_BLOCK), 0.0);
+        let Row {
+            logits,
+            max,
+            temperature,
+            ..
+        } = *row;
+        exp_weights(logits, max, temperature, self.min_p, weights, sums);
+        let total: f64 = sums.iter().sum();
+        if self.top_p < 1.0 {
+            candidates.take_top_p(row, self.min_p, total * f64::from(self.top_p));
+            return candidates.pick(self.random.unit());
+        }
+        pick_weight(weights, sums, self.random.unit() * total)
     }
 }
 
@@ -178,46 +178,28 @@ impl Penalties {
     }
 }
 
-/// The first largest logit.
-fn argmax(logits: &[f32]) -> (u32, f32) {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (id, &logit) in logits.iter().enumerate() {
-        // False for what is not a number.
-        if logit > best.1 {
-            best = (id as u32, logit);
-        }
-    }
-    best
-}
-
-/// Keeps the smallest number of likeliest candidates that hold the share `top_p` of the total.
-/// Sorting a whole vocabulary for each token would cost more than a layer of a small model, so only
-/// as many of the likeliest are sorted as are needed.
-fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f64) {
-    let wanted = total(candidates) * top_p;
-    let mut sorted = 0;
+/// The token whose weight covers `target` when all weights are laid end to end in the order of the
+/// ids. `sums` has the weight of each block.
+fn pick_weight(weights: &[f32], sums: &[f64], target: f64) -> u32 {
     let mut sum = 0.0;
-    while sorted < candidates.len() {
-        let unsorted = &mut candidates[sorted..];
-        let next = (sorted * 3).max(SORTED_FIRST).min(unsorted.len());
-        if next < unsorted.len() {
-            unsorted.select_nth_unstable_by(next, Candidate::order);
+    let covers = |block_sum: &f64| {
+        let covers = sum + block_sum > target;
+        if !covers {
+            sum += block_sum;
         }
-        unsorted[..next].sort_unstable_by(Candidate::order);
-        for (index, candidate) in unsorted[..next].iter().enumerate() {
-            sum += f64::from(candidate.weight);
-            if sum >= wanted {
-                candidates.truncate(sorted + index + 1);
-                return;
-            }
+        covers
+    };
+    let block = sums.iter().position(covers);
+    let first = block.map_or(weights.len(), |block| block * LOGITS_PER_BLOCK);
+    for (index, &weight) in weights[first..].iter().enumerate() {
+        sum += f64::from(weight);
+        if sum > target {
+            return (first + index) as u32;
         }
-        sorted += next;
     }
-}
-
-fn total(candidates: &[Candidate]) -> f64 {
-    candidates
+    // Rounding may leave the sum a little short of the target.
+    weights
         .iter()
-        .map(|candidate| f64::from(candidate.weight))
-        .sum()
+        .rposition(|&weight| weight > 0.0)
+        .map_or(0, |last| last as u32)
 }

@@ -13,11 +13,13 @@ pub struct Batch<'a> {
     pub(super) sampled: Vec<usize>,
 }
 
-/// Whether the logits after a chunk's last token are wanted.
+/// After which of a chunk's tokens the logits are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logits {
     Skip,
     Last,
+    /// After each token, as for drafts that are to be verified.
+    All,
 }
 
 // === impl Batch ===
@@ -26,6 +28,7 @@ impl<'a> Batch<'a> {
     /// Adds consecutive tokens of one sequence, the first at position `start`. Their blocks, and
     /// those of all earlier tokens, are in `block_table`.
     pub fn push(&mut self, tokens: &[u32], start: usize, block_table: &'a [u32], logits: Logits) {
+        let first = self.tokens.len();
         for (index, &token) in tokens.iter().enumerate() {
             self.tokens.push(token);
             self.rows.push(AttentionRow {
@@ -33,9 +36,12 @@ impl<'a> Batch<'a> {
                 context: start + index + 1,
             });
         }
-        if logits == Logits::Last && !tokens.is_empty() {
-            self.sampled.push(self.tokens.len() - 1);
-        }
+        let end = self.tokens.len();
+        self.sampled.extend(match logits {
+            Logits::Skip => end..end,
+            Logits::Last => end.saturating_sub(1).max(first)..end,
+            Logits::All => first..end,
+        });
     }
 
     /// Tokens in all.

@@ -14,7 +14,7 @@ use super::gguf::Gguf;
 use super::hyper_parameters::HyperParameters;
 use super::weights::Weights;
 use crate::error::BackendError;
-use crate::text::{ChatTemplate, Tokenizer, TokenizerSource};
+use crate::text::{ChatTemplate, GrammarCompiler, Tokenizer, TokenizerSource};
 
 /// What everyone may know about a loaded model.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct ModelInfo {
     pub context_tokens: usize,
     pub vocab_size: usize,
     pub tokenizer: Arc<Tokenizer>,
+    /// For answers that must have a form.
+    pub grammars: GrammarCompiler,
     /// Absent when the file has no template: such a model answers completions only.
     pub chat_template: Option<ChatTemplate>,
     /// When the file was last modified, in seconds since 1970.
@@ -66,7 +68,16 @@ pub struct ModelOptions {
 /// A model that is ready to be given to the engine.
 pub struct LoadedModel {
     pub info: Arc<ModelInfo>,
-    pub decoder: Decoder,
+    pub decoder: Arc<Decoder>,
+    pub cache: KvCache,
+    /// What drafts for it, if anything does.
+    pub draft: Option<DraftModel>,
+}
+
+/// A model that drafts for another one, which has the same vocabulary, or for itself.
+pub struct DraftModel {
+    pub decoder: Arc<Decoder>,
+    /// Its own, as large in tokens as that of the model that it drafts for.
     pub cache: KvCache,
 }
 
@@ -132,12 +143,14 @@ impl LoadedModel {
         let (weights, weights_time) = (weights.0?, weights.1);
         let decoder = Decoder::new(shape, weights, context_tokens)?;
         let (cache, cache_time) = timed(|| decoder.kv_cache(options.kv_dtype, kv_blocks));
+        let tokenizer = Arc::new(tokenizer);
         let info = ModelInfo {
             id: id.to_owned(),
             context_tokens,
             vocab_size,
             chat_template,
-            tokenizer: Arc::new(tokenizer),
+            grammars: GrammarCompiler::new(Arc::clone(&tokenizer)),
+            tokenizer,
             created_unix_s,
             architecture: architecture.to_owned(),
             file_bytes,
@@ -151,8 +164,35 @@ impl LoadedModel {
         Ok(LoadedModel {
             info: Arc::new(info),
             cache: cache?,
-            decoder,
+            decoder: Arc::new(decoder),
+            draft: None,
         })
+    }
+
+    /// Lets another model draft for this one.
+    ///
+    /// # Errors
+    /// Their vocabularies differ, or the memory for the KV cache exceeds the limit.
+    pub fn set_draft(
+        &mut self,
+        info: &ModelInfo,
+        decoder: Arc<Decoder>,
+    ) -> Result<(), BackendError> {
+        if !info.tokenizer.has_vocabulary_of(&self.info.tokenizer) {
+            return Err(BackendError::Model(format!(
+                "{} cannot draft for {}: their vocabularies differ",
+                info.id, self.info.id
+            )));
+        }
+        if info.context_tokens < self.info.context_tokens {
+            return Err(BackendError::Model(format!(
+                "{} cannot draft for {}: its context of {} tokens is shorter",
+                info.id, self.info.id, info.context_tokens
+            )));
+        }
+        let cache = decoder.kv_cache(self.cache.dtype(), self.cache.blocks())?;
+        self.draft = Some(DraftModel { decoder, cache });
+        Ok(())
     }
 }
 

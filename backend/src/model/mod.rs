@@ -21,5 +21,5 @@ pub use batch::{Batch, Logits};
 pub use decoder::Decoder;
 pub use file::ModelFile;
 pub use hyper_parameters::{Architecture, HyperParameters};
-pub use load::{LoadTimes, LoadedModel, ModelInfo, ModelOptions, load_model};
+pub use load::{DraftModel, LoadTimes, LoadedModel, ModelInfo, ModelOptions, load_model};
 pub use workspace::Workspace;

@@ -57,4 +57,14 @@ impl Workspace {
             activations: Activations::new(keep),
         }
     }
+
+    /// Tokens of the largest step.
+    pub fn tokens_max(&self) -> usize {
+        self.tokens_max
+    }
+
+    /// Rows of logits of the largest step.
+    pub fn sampled_max(&self) -> usize {
+        self.sampled_max
+    }
 }

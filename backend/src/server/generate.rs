@@ -15,7 +15,7 @@ use super::reply::{self, ReplyBody};
 use super::router::Call;
 use super::stored::{self, Asker, Collecting};
 use super::stream::{EventStream, Shown};
-use crate::engine::{self, EngineEvent, GenerateRequest, thread_gone};
+use crate::engine::{Confidence, EngineEvent, GenerateRequest, thread_gone};
 use crate::metrics::Operation;
 use crate::store::now_unix_s;
 
@@ -81,7 +81,14 @@ fn submit(
         model: prepared.model.id.clone(),
         prompt: prompt.clone(),
         sampling: prepared.request.sampling.clone(),
+        tier: prepared.request.service_tier,
+        grammar: prepared.grammar.clone(),
+        confidence: match prepared.request.sampling.confidence {
+            true => Confidence::Report,
+            false => Confidence::Skip,
+        },
         max_tokens: prepared.max_tokens(prompt),
+        min_tokens: prepared.request.min_tokens as usize,
         cache_salt: call.identity.cache_salt,
     });
     requests
@@ -148,18 +155,19 @@ fn on_event(answers: &mut [Choice], event: EngineEvent, measure: &mut Measure) {
             choice,
             text,
             logprobs,
+            ..
         } => {
             measure.token();
             if let Some(answer) = answers.get_mut(choice) {
                 answer.text.push_str(&text);
                 if let Some(tokens) = &mut answer.logprobs {
-                    tokens.extend(wire_logprobs(logprobs));
+                    tokens.extend(logprobs);
                 }
             }
         }
         EngineEvent::Finished { choice, reason } => {
             if let Some(answer) = answers.get_mut(choice) {
-                answer.finish_reason = wire_reason(reason);
+                answer.finish_reason = reason;
             }
         }
         EngineEvent::Prefilled { .. } | EngineEvent::Done { .. } | EngineEvent::Failed(_) => {}
@@ -171,28 +179,4 @@ pub fn add_usage(total: &mut Usage, usage: Usage) {
     total.prompt_tokens += usage.prompt_tokens;
     total.completion_tokens += usage.completion_tokens;
     total.cached_tokens += usage.cached_tokens;
-}
-
-/// The engine's word for the end of a choice, on the wire.
-pub fn wire_reason(reason: engine::FinishReason) -> wire::FinishReason {
-    match reason {
-        engine::FinishReason::Stop => wire::FinishReason::Stop,
-        engine::FinishReason::Length => wire::FinishReason::Length,
-    }
-}
-
-/// The engine's log probabilities, on the wire.
-pub fn wire_logprobs(tokens: Vec<engine::TokenLogprob>) -> Vec<wire::TokenLogprob> {
-    let convert = |engine::TokenLogprob {
-                       token,
-                       bytes,
-                       logprob,
-                       top,
-                   }| wire::TokenLogprob {
-        token,
-        bytes,
-        logprob,
-        top,
-    };
-    tokens.into_iter().map(convert).collect()
 }

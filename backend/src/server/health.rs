@@ -38,7 +38,7 @@ type Row = (
     fn(&ModelMetrics) -> u64,
 );
 
-const ENGINE_ROWS: [Row; 12] = [
+const ENGINE_ROWS: [Row; 14] = [
     (
         "farthing_engine_running",
         "gauge",
@@ -80,6 +80,18 @@ const ENGINE_ROWS: [Row; 12] = [
         "counter",
         "Tokens sampled.",
         |of| of.generated_tokens,
+    ),
+    (
+        "farthing_engine_draft_tokens_total",
+        "counter",
+        "Tokens proposed.",
+        |of| of.draft_tokens,
+    ),
+    (
+        "farthing_engine_accepted_tokens_total",
+        "counter",
+        "Proposed tokens that were right.",
+        |of| of.accepted_tokens,
     ),
     (
         "farthing_engine_prefix_hit_tokens_total",

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::State;
 use super::stored::{self, Asker, Found, LookedUp, Place};
 use crate::model::ModelInfo;
-use crate::text::{ChatPrompt, GenerationPrompt, Specials, no_chat_template};
+use crate::text::{ChatPrompt, GenerationPrompt, Grammar, Specials, no_chat_template};
 
 /// A request that the engine can take.
 pub struct Prepared {
@@ -24,6 +24,8 @@ pub struct Prepared {
     pub prompts: Vec<Vec<u32>>,
     /// What is repeated before each prompt's answer; empty unless `echo` was asked.
     pub echoes: Vec<String>,
+    /// What the answer is held to.
+    pub grammar: Option<Grammar>,
     /// Where its answer may be kept.
     pub keep_at: Option<Place>,
     max_tokens: usize,
@@ -85,8 +87,8 @@ pub async fn prepare_aside(
 /// Reads a request.
 ///
 /// # Errors
-/// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported, and
-/// `ContextLengthExceeded`.
+/// What [`wire::parse`] refuses, `ModelNotFound`, `InvalidValue` for what is not supported,
+/// `Overloaded` while the engine's queue is full, and `ContextLengthExceeded`.
 fn prepare(
     state: &State,
     endpoint: Endpoint,
@@ -99,6 +101,13 @@ fn prepare(
     let keep_at = match stored::look_up(state, asker, &request, &model) {
         LookedUp::Found(found) => return Ok(Preparation::Found(found)),
         LookedUp::Missing(place) => place,
+    };
+    // Before the costly part, so that an overload is refused at once.
+    state.engine.check_room(request.service_tier)?;
+    let form = request.answer_form()?;
+    let grammar = match &form {
+        Some(form) => Some(model.grammars.compile(form)?),
+        None => None,
     };
     let prompts = encode(&request.prompt, &model)?;
     for prompt in &prompts {
@@ -116,6 +125,7 @@ fn prepare(
         model,
         prompts,
         echoes,
+        grammar,
         keep_at,
         max_tokens,
     })))
@@ -129,11 +139,6 @@ fn refuse_unsupported(request: &Request) -> Result<(), ApiError> {
         Some((
             "tools",
             "this model does not call tools; leave out tools and functions",
-        ))
-    } else if request.response_format.is_some() {
-        Some((
-            "response_format",
-            "only the response_format text is supported",
         ))
     } else if request.echo && request.sampling.logprobs.is_some() {
         Some((

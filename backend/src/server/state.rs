@@ -17,7 +17,7 @@ use crate::embed::{self, EmbedHandle};
 use crate::engine::{self, EngineHandle};
 use crate::error::BackendError;
 use crate::metrics::Metrics;
-use crate::model::{ModelInfo, ModelOptions, load_model};
+use crate::model::{LoadedModel, ModelInfo, ModelOptions, load_model};
 use crate::store::{self, DiskStore, ResponseStore};
 
 /// Shared by all connections; nothing in it changes but counters.
@@ -79,6 +79,7 @@ impl State {
                 &[("model", &source.id), ("elapsed_ms", &elapsed_ms)],
             );
         }
+        pair_drafts(&config, &mut chat)?;
         let infos = chat.iter().map(|model| model.info.as_ref());
         let vocabularies = Vocabularies::load(infos, config.vocabularies_dir.as_deref())?;
         let engine = engine::start(chat, config.engine());
@@ -152,6 +153,25 @@ impl State {
         }
         Err(model_not_found(name))
     }
+}
+
+/// Gives each chat model the one that drafts for it.
+fn pair_drafts(config: &Config, chat: &mut [LoadedModel]) -> Result<(), BackendError> {
+    let known: HashMap<String, _> = chat
+        .iter()
+        .map(|model| {
+            let (info, decoder) = (Arc::clone(&model.info), Arc::clone(&model.decoder));
+            (model.info.id.clone(), (info, decoder))
+        })
+        .collect();
+    for source in &config.models {
+        let draft = source.draft_model.as_ref().and_then(|id| known.get(id));
+        let model = chat.iter_mut().find(|model| model.info.id == source.id);
+        if let (Some((info, decoder)), Some(model)) = (draft, model) {
+            model.set_draft(info, Arc::clone(decoder))?;
+        }
+    }
+    Ok(())
 }
 
 fn open_store(config: &Config) -> Result<Option<Arc<dyn ResponseStore>>, BackendError> {

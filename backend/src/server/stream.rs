@@ -12,7 +12,7 @@ use farthing_core::wire::stream::StreamWriter;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::generate::{add_usage, wire_logprobs, wire_reason};
+use super::generate::add_usage;
 use super::measure::Measure;
 use super::stored::Collecting;
 use crate::engine::{EngineEvent, thread_gone};
@@ -117,9 +117,10 @@ impl EventStream {
                 choice,
                 text,
                 logprobs,
+                ..
             } => {
                 self.measure.token();
-                let logprobs = self.shown.logprobs.then(|| wire_logprobs(logprobs));
+                let logprobs = self.shown.logprobs.then_some(logprobs);
                 let has_logprobs = logprobs.as_ref().is_some_and(|tokens| !tokens.is_empty());
                 if !text.is_empty() || has_logprobs {
                     let index = index(choice);
@@ -128,8 +129,7 @@ impl EventStream {
                 }
             }
             EngineEvent::Finished { choice, reason } => {
-                self.writer
-                    .finish(index(choice), wire_reason(reason), &mut self.chunk);
+                self.writer.finish(index(choice), reason, &mut self.chunk);
             }
             EngineEvent::Done { usage } => {
                 add_usage(&mut self.usage, usage);
@@ -250,6 +250,7 @@ mod tests {
             choice: 0,
             text: text.to_owned(),
             logprobs: Vec::new(),
+            confidence: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! In: [`ChatTemplate::render`] turns messages into a prompt, [`Tokenizer::encode_chat`] into
 //! tokens. Out: [`Tokenizer::token_bytes`] → [`Detokenizer`] → [`StopMatcher`] → the client.
+//! [`GrammarCompiler`] says which tokens may come, for answers that must have a form.
 
 mod calendar;
 mod chat_template;
@@ -10,6 +11,7 @@ mod control_marks;
 mod detokenizer;
 mod framing;
 mod gguf_source;
+mod grammar;
 mod hugging_face_source;
 mod stop;
 mod template_functions;
@@ -21,5 +23,6 @@ pub use control_marks::MarkedText;
 pub use detokenizer::Detokenizer;
 pub use farthing_core::bpe::Specials;
 pub use framing::vocabulary_file;
+pub use grammar::{Grammar, GrammarCompiler, TokenMask};
 pub use stop::{StopMatcher, StopState};
 pub use tokenizer::{Tokenizer, TokenizerSource};

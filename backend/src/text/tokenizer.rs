@@ -169,12 +169,6 @@ impl Tokenizer {
         &self.end_of_generation
     }
 
-    /// Lets no token end an answer, so that every answer has as many tokens as were asked for: a
-    /// benchmark compares like with like.
-    pub fn never_end(&mut self) {
-        self.end_of_generation.clear();
-    }
-
     /// Whether a token is structure and not text; an answer's text leaves it out.
     pub fn is_control(&self, id: u32) -> bool {
         self.control.binary_search(&id).is_ok()
@@ -198,6 +192,14 @@ impl Tokenizer {
     /// Number of token ids: the width of the model's logits.
     pub fn vocab_size(&self) -> usize {
         self.bpe.vocab_size()
+    }
+
+    /// Whether every id means the same in both.
+    pub fn has_vocabulary_of(&self, other: &Tokenizer) -> bool {
+        let mut ids = 0..self.vocab_size() as u32;
+        self.vocab_size() == other.vocab_size()
+            && self.control == other.control
+            && ids.all(|id| self.token_bytes(id) == other.token_bytes(id))
     }
 
     /// The vocabulary itself.

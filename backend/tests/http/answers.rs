@@ -347,3 +347,78 @@ fn sane_request_ids_are_echoed() {
     assert_eq!(with_id(&"x".repeat(129)), None);
     assert_eq!(with_id("two words"), None);
 }
+
+#[test]
+fn answers_have_the_form_that_was_asked_for() {
+    let schema = json!({"type": "object", "properties": {"capital": {"type": "string",
+        "maxLength": 12}, "in_europe": {"type": "boolean"}},
+        "required": ["capital", "in_europe"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    let body = chat(json!({"max_tokens": 60, "n": 2, "response_format": format}));
+    let whole = ask("/v1/chat/completions", &body).json();
+    for choice in whole["choices"].as_array().expect("choices") {
+        assert_eq!(choice["finish_reason"], "stop", "{choice}");
+        let content = choice["message"]["content"].as_str().expect("a text");
+        let content: Value = serde_json::from_str(content).expect("JSON");
+        assert!(content["capital"].is_string() && content["in_europe"].is_boolean());
+        assert_eq!(content.as_object().map(|fields| fields.len()), Some(2));
+    }
+    let body = text(json!({"structured_outputs": {"choice": [" three", " 3"]}, "stream": true}));
+    let streamed = events(&ask("/v1/completions", &body));
+    let texts = streamed
+        .iter()
+        .map(|event| event["choices"][0]["text"].as_str());
+    assert_eq!(texts.flatten().collect::<String>(), " three");
+}
+
+#[test]
+fn confidence_comes_beside_log_probabilities() {
+    let form = json!({"choice": ["Paris is the capital of France."]});
+    for (more, forced) in [
+        (json!({}), false),
+        (json!({"structured_outputs": form}), true),
+    ] {
+        let mut body = chat(json!({"logprobs": true, "farthing": {"confidence": true}}));
+        merge(&mut body, more);
+        let json = ask("/v1/chat/completions", &body).json();
+        let tokens = json["choices"][0]["logprobs"]["content"]
+            .as_array()
+            .expect("tokens");
+        assert!(tokens.len() > 3, "{json}");
+        for token in tokens {
+            let confidence = &token["farthing"];
+            let measured = confidence["entropy_nats"]
+                .as_f64()
+                .zip(confidence["margin"].as_f64());
+            let sound = measured.is_some_and(|(entropy, margin)| {
+                (0.0..12.0).contains(&entropy) && (0.0..=1.0).contains(&margin)
+            });
+            assert_eq!(
+                (sound, confidence["forced"] == true),
+                (!forced, forced),
+                "{token}"
+            );
+        }
+    }
+    let json = ask("/v1/chat/completions", &chat(json!({"logprobs": true}))).json();
+    let token = &json["choices"][0]["logprobs"]["content"][0];
+    assert!(
+        token["logprob"].is_number() && token.get("farthing").is_none(),
+        "{token}"
+    );
+}
+
+#[test]
+fn an_answer_is_not_ended_before_its_minimum() {
+    let question = json!([{"role": "user", "content": "Hi"}]);
+    let tokens = |more: Value| {
+        let mut body = chat(json!({"messages": question, "max_tokens": 40}));
+        merge(&mut body, more);
+        let usage = ask("/v1/chat/completions", &body).json()["usage"].clone();
+        usage["completion_tokens"].as_u64().expect("a number")
+    };
+    let short = tokens(json!({}));
+    assert!(short < 30, "{short}");
+    assert!(tokens(json!({"min_tokens": 35})) >= 35);
+    assert_eq!(tokens(json!({"ignore_eos": true})), 40);
+}

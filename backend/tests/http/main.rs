@@ -5,6 +5,7 @@ mod answers;
 mod client;
 mod connections;
 mod disconnects;
+mod overload;
 mod refusals;
 mod server;
 mod stored;

@@ -133,11 +133,6 @@ fn chat_fields_out_of_range() {
 fn what_is_not_supported_is_refused_by_name() {
     let tools = r#""tools":[{"type":"function","function":{"name":"f"}}]"#;
     check_chat(tools, "invalid_value", "tools");
-    check_chat(
-        r#""response_format":{"type":"json_object"}"#,
-        "invalid_value",
-        "response_format",
-    );
     check_chat(r#""logit_bias":{"5":1}"#, "invalid_value", "logit_bias");
     check_chat(
         r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,"}}]}]"#,
@@ -150,6 +145,34 @@ fn what_is_not_supported_is_refused_by_name() {
         400,
         "invalid_value",
         Some("logprobs"),
+    );
+}
+
+#[test]
+fn forms_that_cannot_be_followed() {
+    let schema = |schema: &str| {
+        let named = format!(r#"{{"name":"n","strict":true,"schema":{schema}}}"#);
+        format!(r#""response_format":{{"type":"json_schema","json_schema":{named}}}"#)
+    };
+    let param = "response_format.json_schema.schema";
+    check_chat(&schema(r#"{"type":"widget"}"#), "invalid_value", param);
+    check_chat(&schema(r##"{"$ref":"#/nowhere"}"##), "invalid_value", param);
+    check_chat(&schema("[]"), "invalid_type", param);
+    let structured = |fields: &str| format!(r#""structured_outputs":{{{fields}}}"#);
+    check_chat(
+        &structured(r#""regex":"(a""#),
+        "invalid_value",
+        "structured_outputs.regex",
+    );
+    check_chat(
+        &structured(r#""grammar":"start: nothing""#),
+        "invalid_value",
+        "structured_outputs.grammar",
+    );
+    check_chat(
+        &structured(r#""structural_tag":"a""#),
+        "invalid_value",
+        "structured_outputs.structural_tag",
     );
 }
 

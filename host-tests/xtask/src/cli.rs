@@ -36,6 +36,8 @@ pub enum Command {
     Bench(BenchOptions),
     /// Make the vocabulary files of OpenAI's encodings, o200k_base and cl100k_base
     Vocabulary,
+    /// Write down what llama.cpp generates from 200 prompts, which a test of the engine reads
+    Agreement,
     /// Make the price catalogue of the filter from LiteLLM's table
     Prices(PricesOptions),
 }

@@ -4,10 +4,12 @@
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
 //! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with,
-//! [`embedded`] a filter with that inside and [`kernels`] what a card computes with.
+//! [`embedded`] a filter with that inside, [`kernels`] what a card computes with, [`agreement`] what
+//! llama.cpp says.
 
 #![forbid(unsafe_code)]
 
+mod agreement;
 mod bench;
 mod build;
 mod cli;
@@ -58,6 +60,7 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Test => test::run(interrupt),
         Command::Fuzz(options) => fuzz::run(&options, interrupt).map(drop),
         Command::Bench(options) => bench::run(&options, interrupt),
+        Command::Agreement => agreement::run(interrupt),
         Command::Prices(options) => prices::run(&options),
     }
 }

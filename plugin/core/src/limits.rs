@@ -56,6 +56,12 @@ pub const REPLAY_EVENT_TEXT_BYTES: usize = 256;
 pub const USAGE_BYTES_MAX: usize = 4 << 10;
 /// Choices of one answer that is kept: `n` for each prompt.
 pub const ANSWER_CHOICES_MAX: usize = PROMPTS_MAX * CHOICES_MAX as usize;
+/// Bytes of a JSON schema that an answer must follow; real ones have a few thousand.
+pub const ANSWER_SCHEMA_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a grammar, or of a regular expression, that an answer must follow.
+pub const ANSWER_GRAMMAR_BYTES_MAX: usize = 16 << 10;
+/// Texts of which an answer must be one.
+pub const ANSWER_TEXTS_MAX: usize = 1_024;
 
 // The backend's models and their engine.
 
@@ -63,9 +69,40 @@ pub const ANSWER_CHOICES_MAX: usize = PROMPTS_MAX * CHOICES_MAX as usize;
 pub const ENGINE_RETRY_AFTER_S: u32 = 1;
 /// Largest `queue_max` that a configuration may ask for: requests that wait hold their prompts.
 pub const ENGINE_QUEUE_MAX: usize = 1 << 14;
+/// One place in so many of the queue is not for requests of the tiers flex and batch.
+pub const ENGINE_QUEUE_RESERVED_SHARE: usize = 4;
 /// Largest `running_max` that a configuration may ask for: each sequence has a row of logits as
 /// wide as the vocabulary.
 pub const ENGINE_RUNNING_MAX: usize = 1_024;
+/// Tokens that one sequence may have proposed for one step: longer guesses are rarely right to the
+/// end, and each proposed token has a row of logits.
+pub const ENGINE_DRAFT_TOKENS_MAX: usize = 16;
+/// Tokens of prompts that a step computes at least beside sequences that decode, however slow it
+/// is: a prompt must get on. SmolLM2 computed a prompt of 4,000 tokens in 20 to 24 s alone; beside a
+/// sequence that decodes in 42 s with four a step and in 29 s with eight, and the other's tokens
+/// came every 43 and 56 ms instead of 12 to 14.
+pub const PREFILL_TOKENS_MIN: usize = 4;
+/// How much later than one of the service tier `priority` a request of another tier may be served:
+/// what people wait for an answer to begin, what a tool waits, and what nobody watches.
+pub const PATIENCE_STANDARD_MS: u64 = 10_000;
+pub const PATIENCE_FLEX_MS: u64 = 60_000;
+pub const PATIENCE_BATCH_MS: u64 = 10 * 60_000;
+/// How much later a request may be served for each token of its prompt: about what computing one
+/// takes, so that short prompts come before long ones that arrived little earlier.
+pub const PATIENCE_PROMPT_TOKEN_US: u64 = 1_000;
+/// Longest `decode_latency_ms` that a configuration may ask for, a minute: a longer one is none.
+pub const DECODE_LATENCY_MS_MAX: u32 = 60_000;
+/// Largest weight of a model among the others.
+pub const MODEL_WEIGHT_MAX: u32 = 100;
+/// Rows of one step up to which guessing ahead pays: a processor reads the weights once for a few
+/// rows, but beyond that each row costs as much as a token, and wrong guesses are lost. Measured, 8
+/// rows take 1.5 times as long as one, 16 rows 2.4 to 3.3 times.
+pub const ENGINE_VERIFY_ROWS: usize = 16;
+/// Tokens in a row that must have been seen before for what followed them to be proposed: after
+/// fewer, ordinary text goes on in too many ways.
+pub const LOOKUP_RUN_TOKENS: usize = 3;
+/// Tokens of a prompt that are taken in for look-up in one step.
+pub const LOOKUP_INDEX_TOKENS_PER_STEP: usize = 2_048;
 /// Largest `step_tokens` that a configuration may ask for: the workspace of a forward pass grows
 /// with it.
 pub const ENGINE_STEP_TOKENS_MAX: usize = 1 << 14;
@@ -80,6 +117,22 @@ pub const KV_TOKENS_DEFAULT: usize = 16_384;
 pub const CONTEXT_TOKENS_DEFAULT: usize = 8_192;
 /// Largest KV cache that a configuration may ask for.
 pub const KV_TOKENS_MAX: usize = 1 << 22;
+/// Symbols in the productions of one compiled grammar: a few megabytes.
+pub const GRAMMAR_SYMBOLS_MAX: usize = 100_000;
+/// Steps of building a grammar's regular expressions, 50,000 of which take a millisecond.
+pub const GRAMMAR_COMPILE_STEPS_MAX: u64 = 1_000_000;
+/// Steps of finding out which tokens a grammar allows next, 14,000 of which take a millisecond: the
+/// model thread does it for every token.
+pub const GRAMMAR_MASK_STEPS_MAX: u64 = 100_000;
+/// Items of the parser made while finding that out, 20,000 of which take a millisecond.
+pub const GRAMMAR_MASK_ITEMS_MAX: usize = 50_000;
+/// States of a grammar's lexer, of one or two kilobytes, that the choices of a request share.
+pub const GRAMMAR_LEXER_STATES_MAX: usize = 20_000;
+/// Stack of the thread that compiles a grammar: a parser that descends once for each byte of
+/// `ANSWER_GRAMMAR_BYTES_MAX` stays within it. Only what is used takes memory.
+pub const GRAMMAR_STACK_BYTES: usize = 256 << 20;
+/// Characters of a grammar's fault that an error message repeats.
+pub const GRAMMAR_FAULT_CHARS_MAX: usize = 200;
 /// Metadata keys of a model file; real ones have about 30.
 pub const GGUF_METADATA_MAX: u64 = 4_096;
 /// Tensors of a model file; the largest real ones have a few thousand.
@@ -285,6 +338,12 @@ pub const GAIN_QUANTILES: usize = 201;
 pub const CALIBRATION_ROWS_MIN: usize = 300;
 /// Rows that it reads: they are all held in memory.
 pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
+/// Bytes of a trace that `farthing replay` reads; Mooncake's longest has 6 MB.
+pub const REPLAY_BYTES_MAX: u64 = 256 << 20;
+/// Requests of one.
+pub const REPLAY_REQUESTS_MAX: usize = 1 << 20;
+/// Blocks of one request's prompt.
+pub const REPLAY_BLOCKS_MAX: usize = 1 << 16;
 /// Bytes of a tenant's credential or name header.
 pub const TENANT_BYTES_MAX: usize = 8 << 10;
 

@@ -8,6 +8,8 @@ mod load;
 mod report;
 mod streams;
 
+pub use engine::llama_cpp;
+
 use crate::cli::{BenchName, BenchOptions};
 use crate::error::XtaskError;
 use crate::signals::Interrupt;

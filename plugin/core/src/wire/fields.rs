@@ -88,6 +88,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// All fields, in the order of the text.
+    pub(super) fn entries(&self) -> &'a [(String, Json)] {
+        self.entries
+    }
+
     /// The field's value; null is the same as absent, as OpenAI's clients send nulls for defaults.
     pub(super) fn optional(&self, key: &str) -> Option<&'a Json> {
         let entry = self.entries.iter().find(|(name, _)| name == key)?;

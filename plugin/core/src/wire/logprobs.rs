@@ -17,6 +17,23 @@ pub struct TokenLogprob {
     pub logprob: f32,
     /// The likeliest tokens, likeliest first: text, bytes, log probability.
     pub top: Vec<(String, Vec<u8>, f32)>,
+    /// How sure the model was, if the request asked.
+    pub confidence: Option<TokenConfidence>,
+}
+
+/// How sure the model was of one token, as far as that says anything about its answer. On the wire
+/// it is `farthing` beside a chat token's `logprob`, for requests with `farthing.confidence`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TokenConfidence {
+    /// Of the model's unmodified distribution at the token's place.
+    Measured {
+        /// In nats: 0 if one token has all probability.
+        entropy_nats: f32,
+        /// The largest probability less the second: 0 to 1.
+        margin: f32,
+    },
+    /// The request's grammar left no other token, so that the model had no say.
+    Forced,
 }
 
 /// `choices[].logprobs` of a chat answer.
@@ -32,6 +49,8 @@ struct ChatToken<'a> {
     logprob: f32,
     bytes: &'a [u8],
     top_logprobs: Vec<TopToken<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    farthing: Option<TokenConfidence>,
 }
 
 #[derive(Serialize)]
@@ -51,9 +70,27 @@ pub(super) struct TextLogprobs<'a> {
     text_offset: Vec<usize>,
 }
 
-/// `{"token": logprob, …}`. Two tokens can have the same text once their bytes are replaced; the
+/// `{"token": logprob, …}`: the likeliest tokens, and the one that was generated if it is none of
+/// them, as OpenAI has it. Two tokens can have the same text once their bytes are replaced; the
 /// likelier one is kept, as an object must not hold a key twice.
-struct TopMap<'a>(&'a [(String, Vec<u8>, f32)]);
+struct TopMap<'a>(&'a TokenLogprob);
+
+impl Serialize for TokenConfidence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::Measured {
+                entropy_nats,
+                margin,
+            } => {
+                map.serialize_entry("entropy_nats", entropy_nats)?;
+                map.serialize_entry("margin", margin)?;
+            }
+            Self::Forced => map.serialize_entry("forced", &true)?,
+        }
+        map.end()
+    }
+}
 
 impl<'a> ChatLogprobs<'a> {
     pub(super) fn new(tokens: &'a [TokenLogprob]) -> Self {
@@ -62,6 +99,7 @@ impl<'a> ChatLogprobs<'a> {
             logprob: finite(token.logprob),
             bytes: &token.bytes,
             top_logprobs: token.top.iter().map(TopToken::new).collect(),
+            farthing: token.confidence,
         });
         Self {
             content: content.collect(),
@@ -94,7 +132,7 @@ impl<'a> TextLogprobs<'a> {
         Self {
             tokens: tokens.iter().map(|token| token.token.as_str()).collect(),
             token_logprobs: tokens.iter().map(|token| finite(token.logprob)).collect(),
-            top_logprobs: asked.then(|| tokens.iter().map(|token| TopMap(&token.top)).collect()),
+            top_logprobs: asked.then(|| tokens.iter().map(TopMap).collect()),
             text_offset,
         }
     }
@@ -103,10 +141,16 @@ impl<'a> TextLogprobs<'a> {
 impl Serialize for TopMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (index, (token, _, logprob)) in self.0.iter().enumerate() {
-            let likelier = self.0.iter().take(index);
-            if !likelier.clone().any(|(known, _, _)| known == token) {
-                map.serialize_entry(token, &finite(*logprob))?;
+        let generated = (&self.0.token, self.0.logprob);
+        let top = self
+            .0
+            .top
+            .iter()
+            .map(|(token, _, logprob)| (token, *logprob));
+        let all = top.chain([generated]);
+        for (index, (token, logprob)) in all.clone().enumerate() {
+            if !all.clone().take(index).any(|(known, _)| known == token) {
+                map.serialize_entry(token, &finite(logprob))?;
             }
         }
         map.end()

@@ -2,7 +2,8 @@
 //!
 //! Requests: [`json`] reads bytes into an ordered tree that no two parsers can read differently,
 //! [`request`] turns the tree into types ([`chat`], [`completions`], [`sampling`] hold the parts;
-//! `/v1/responses` and `/v1/messages` have folders of their own), [`compact`] finds its texts and
+//! `/v1/responses` and `/v1/messages` have folders of their own), [`answer_form`] is what an answer
+//! must look like, [`compact`] finds its texts and
 //! [`rewrite`] changes what the upstream must read differently.
 //!
 //! Answers: [`response`] and [`stream`] write them, [`completed`] reads a whole one back for the
@@ -11,6 +12,7 @@
 //! Streams: [`sse`] cuts bytes into events, [`strip`] takes out the usage event that the client did
 //! not ask for, [`meter`] watches them go by.
 
+pub mod answer_form;
 pub mod chat;
 pub mod collect;
 pub mod compact;
@@ -37,6 +39,7 @@ pub mod stream;
 pub mod strip;
 pub mod usage;
 
+pub use answer_form::{AnswerForm, Form};
 pub use chat::{Message, Role};
 pub use collect::StreamCollector;
 pub use completed::{Completed, parse_completed};
@@ -45,7 +48,7 @@ pub use embeddings::{EmbeddingsRequest, EncodingFormat, parse_embeddings};
 pub use endpoint::Endpoint;
 pub use images::{ImageSource, Images};
 pub use json::{Json, Number};
-pub use logprobs::TokenLogprob;
+pub use logprobs::{TokenConfidence, TokenLogprob};
 pub use replay::{UsageEvent, replay_json, replay_sse};
 pub use request::{PromptExtent, Request, Reuse, parse};
 pub use response::{AnswerHead, Choice, FinishReason};

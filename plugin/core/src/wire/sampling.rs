@@ -33,6 +33,8 @@ pub struct Sampling {
     pub n: u8,
     /// How many of the likeliest tokens to report beside the chosen one; `None` reports nothing.
     pub logprobs: Option<u8>,
+    /// Whether to report with each token how sure the model was of it: `farthing.confidence`.
+    pub confidence: bool,
     /// The answer ends before any of these.
     pub stop: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl Default for Sampling {
             repetition_penalty: 1.0,
             n: 1,
             logprobs: None,
+            confidence: false,
             stop: Vec::new(),
         }
     }
@@ -63,6 +66,10 @@ pub(super) fn parse_sampling(
     let default = Sampling::default();
     let penalty = Closed(-2.0, 2.0);
     refuse_logit_bias(fields)?;
+    let logprobs = match endpoint {
+        Endpoint::ChatCompletions => parse_chat_logprobs(fields)?,
+        _ => integer_u8(fields, "logprobs", 0, COMPLETION_LOGPROBS_MAX)?,
+    };
     Ok(Sampling {
         temperature: fields.number("temperature", Closed(0.0, 2.0), default.temperature)?,
         top_p: fields.number("top_p", AboveZero(1.0), default.top_p)?,
@@ -83,10 +90,8 @@ pub(super) fn parse_sampling(
             default.repetition_penalty,
         )?,
         n: parse_n(endpoint, fields)?,
-        logprobs: match endpoint {
-            Endpoint::ChatCompletions => parse_chat_logprobs(fields)?,
-            _ => integer_u8(fields, "logprobs", 0, COMPLETION_LOGPROBS_MAX)?,
-        },
+        logprobs,
+        confidence: parse_confidence(endpoint, fields, logprobs)?,
         stop: parse_stop(fields)?,
     })
 }
@@ -129,6 +134,27 @@ fn parse_chat_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
             Err(invalid_value("top_logprobs", message))
         }
     }
+}
+
+/// Our own field. It is shown beside a chat's log probabilities, and so needs them.
+fn parse_confidence(
+    endpoint: Endpoint,
+    fields: &Fields<'_>,
+    logprobs: Option<u8>,
+) -> Result<bool, ApiError> {
+    const FIELD: &str = "farthing.confidence";
+    let Some(ours) = fields.object("farthing")? else {
+        return Ok(false);
+    };
+    let wanted = ours.bool("confidence")?.unwrap_or(false);
+    if wanted && endpoint != Endpoint::ChatCompletions {
+        return Err(invalid_value(FIELD, "only chats report their confidence"));
+    }
+    if wanted && logprobs.is_none() {
+        let message = "farthing.confidence is only allowed when logprobs is true";
+        return Err(invalid_value(FIELD, message));
+    }
+    Ok(wanted)
 }
 
 fn parse_stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {

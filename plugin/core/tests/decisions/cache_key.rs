@@ -88,6 +88,8 @@ fn requests_that_differ() {
         r#"{"model":"a","messages":[{"role":"user","content":"x"}],"n":1}"#,
         r#"{"model":"a","messages":[{"role":"user","content":"x"}],"stop":"1"}"#,
         r#"{"model":"a","messages":[{"role":"user","content":"x"}],"stop":["1"]}"#,
+        r#"{"model":"a","messages":[{"role":"user","content":"x"}],"service_tier":"flex"}"#,
+        r#"{"model":"a","messages":[{"role":"user","content":"x"}],"service_tier":"priority"}"#,
         r#"{"model":"a","messages":[{"role":"user","content":"x"}],"unknown":1}"#,
         r#"{"model":"a","messages":[{"role":"user","content":"x"}],"unknown":"1"}"#,
         r#"{"model":"a","messages":[{"role":"user","content":"x"}],"unknown":1.5}"#,

@@ -73,6 +73,19 @@ fn system(content: &str) -> Value {
 }
 
 #[test]
+fn how_soon_a_request_is_to_be_served_reaches_the_model() {
+    let mut edge = edge(json!({}));
+    for tier in ["auto", "default", "flex", "priority", "batch"] {
+        let with = json!({"service_tier": tier, "messages": [user("Hi")]});
+        check_untouched(&mut edge, CHAT, with.clone());
+        // What makes the filter write the body anew does not change that.
+        let mut written = with.clone();
+        written["user"] = Value::Null;
+        check(&mut edge, CHAT, written, with);
+    }
+}
+
+#[test]
 fn null_fields_and_repeated_system_text_go() {
     let mut edge = edge(json!({}));
     check(

@@ -159,6 +159,7 @@ fn tokens() -> Vec<TokenLogprob> {
         token: "é\"".to_owned(),
         bytes: "é\"".into(),
         logprob: -0.25,
+        confidence: None,
         top: vec![
             ("é\"".to_owned(), "é\"".into(), -0.25),
             alike(0xe2, -1.5),
@@ -170,6 +171,7 @@ fn tokens() -> Vec<TokenLogprob> {
         token: "\u{fffd}".into(),
         bytes: vec![0xe2],
         logprob: impossible,
+        confidence: None,
         top: vec![],
     };
     vec![first, second]

@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod forms;
 mod json;
 mod requests;
 mod streams;

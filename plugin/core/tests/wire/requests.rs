@@ -174,6 +174,7 @@ fn describe(request: &Request) -> Value {
     );
     keep("n", json!(is.n), json!(not.n));
     keep("logprobs", json!(is.logprobs), json!(not.logprobs));
+    keep("confidence", json!(is.confidence), json!(not.confidence));
     keep("stop", json!(is.stop), json!(not.stop));
     Value::Object(out)
 }

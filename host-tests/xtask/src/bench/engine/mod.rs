@@ -8,6 +8,8 @@ mod prompts;
 mod servers;
 mod speed;
 
+pub use servers::llama_cpp;
+
 use super::report::Metric;
 use crate::cli::BenchOptions;
 use crate::error::XtaskError;

@@ -1,8 +1,9 @@
 //! The backend and llama.cpp's server as running processes.
 
-use super::{Bench, Peers, THREADS};
+use super::{Bench, THREADS};
 use crate::error::XtaskError;
 use crate::fetch;
+use crate::signals::Interrupt;
 use farthing_host_tests::backend::{Backend, BackendOptions};
 use farthing_host_tests::process::{Leashed, run_folder};
 use farthing_host_tests::{client, paths, ports};
@@ -40,12 +41,9 @@ pub fn backend(bench: &Bench<'_>) -> Result<Server, XtaskError> {
     })
 }
 
-/// llama.cpp's server with one model, unless peers are left out.
-pub fn llama_cpp(bench: &Bench<'_>, model: &str) -> Result<Option<Server>, XtaskError> {
-    if bench.peers == Peers::LeftOut {
-        return Ok(None);
-    }
-    let program = fetch::llama_cpp(bench.interrupt)?;
+/// llama.cpp's server with one model.
+pub fn llama_cpp(interrupt: &Interrupt, model: &str, threads: usize) -> Result<Server, XtaskError> {
+    let program = fetch::llama_cpp(interrupt)?;
     let port = ports::free_port().map_err(XtaskError::io("cannot take a port"))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let file = paths::models().join(format!("{model}.gguf"));
@@ -57,9 +55,9 @@ pub fn llama_cpp(bench: &Bench<'_>, model: &str) -> Result<Option<Server>, Xtask
         "--port".to_string(),
         port.to_string(),
         "--threads".to_string(),
-        THREADS.to_string(),
+        threads.to_string(),
         "--threads-batch".to_string(),
-        THREADS.to_string(),
+        threads.to_string(),
         "--parallel".to_string(),
         SLOTS.to_string(),
         "--ctx-size".to_string(),
@@ -71,10 +69,10 @@ pub fn llama_cpp(bench: &Bench<'_>, model: &str) -> Result<Option<Server>, Xtask
         let response = client::get(address, "/health").ok()?;
         (response.status == 200).then_some(())
     })?;
-    Ok(Some(Server {
+    Ok(Server {
         address,
         _process: Process::Peer {
             _peer: Box::new(process),
         },
-    }))
+    })
 }

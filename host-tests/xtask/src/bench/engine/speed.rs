@@ -3,7 +3,7 @@
 
 use super::prompts::{self, LONG_WORDS, SHORT_WORDS};
 use super::servers::{self, Server};
-use super::{Bench, QWEN, SMOLLM2};
+use super::{Bench, Peers, QWEN, SMOLLM2, THREADS};
 use crate::bench::report::{Metric, median};
 use crate::bench::streams::{self, Streamed};
 use crate::error::XtaskError;
@@ -32,7 +32,10 @@ pub fn run(bench: &Bench<'_>) -> Result<Vec<Metric>, XtaskError> {
     let ours = servers::backend(bench)?;
     let mut metrics = Vec::new();
     for (model, prefill, decode) in TARGETS {
-        let peer = servers::llama_cpp(bench, model)?;
+        let peer = match bench.peers {
+            Peers::Measured => Some(servers::llama_cpp(bench.interrupt, model, THREADS)?),
+            Peers::LeftOut => None,
+        };
         let (mut our_rounds, mut peer_rounds) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             our_rounds.push(round(bench, &ours, model)?);
