@@ -3,8 +3,8 @@
 //! Reading order: `request` and `handle` are what the server sees; [`scheduler`], [`sequence`] and
 //! [`block_pool`] decide, purely, which tokens a step computes; `runner` carries a step out on one
 //! model; `thread` takes turns among the models; [`sampler`], [`logprobs`] and `answer` turn logits
-//! into text, each sequence in its `turn`, and `generation` sends it; [`lookup`] and `drafter` guess
-//! tokens ahead of the model.
+//! into text, each sequence in its `turn`, and `generation` sends it; [`lookup`] and `drafter`
+//! guess tokens ahead of the model.
 
 mod answer;
 pub mod block_pool;
