@@ -301,11 +301,8 @@ fn forced_tokens_are_marked_and_say_nothing_of_confidence() {
     }
 }
 
-/// Nothing that a client sends may take the process down or run without bound: it is refused, or it
-/// can be followed token by token.
-#[test]
-fn hostile_forms_are_refused_or_bounded() {
-    let engine = engine();
+/// Schemas that are deep, large, endless, or none.
+fn hostile_schemas() -> Vec<Form> {
     let nested = |depth: usize, of: fn(Value) -> Value| {
         (0..depth).fold(json!({"type": "null"}), |inner, _| of(inner))
     };
@@ -315,7 +312,7 @@ fn hostile_forms_are_refused_or_bounded() {
         named.collect()
     };
     let schema = |schema: Value| schema_form(&schema);
-    let forms = [
+    vec![
         schema(nested(28, |inner| json!({"properties": {"a": inner}}))),
         schema(nested(50, |inner| json!({"items": inner}))),
         schema(nested(12, |inner| json!({"anyOf": [inner.clone(), inner]}))),
@@ -353,6 +350,12 @@ fn hostile_forms_are_refused_or_bounded() {
         schema(json!({"not": {"type": "string"}, "if": {}})),
         schema(json!({"x-guidance": {"lenient": true}, "unknown": 1})),
         schema(json!({"uniqueItems": true, "type": "array"})),
+    ]
+}
+
+/// The same of other forms.
+fn hostile_grammars() -> Vec<Form> {
+    vec![
         Form::JsonSchema(b"[]".to_vec()),
         Form::Regex("(a|b".to_owned()),
         Form::Regex("(".repeat(8_000) + &")".repeat(8_000)),
@@ -378,7 +381,15 @@ fn hostile_forms_are_refused_or_bounded() {
                 .map(|at| format!("\u{1F600}{at}\u{7}\\"))
                 .collect(),
         ),
-    ];
+    ]
+}
+
+/// Nothing that a client sends may take the process down or run without bound: it is refused, or it
+/// can be followed token by token.
+#[test]
+fn hostile_forms_are_refused_or_bounded() {
+    let engine = engine();
+    let forms = [hostile_schemas(), hostile_grammars()].concat();
     let (mut refused, mut followed) = (0, 0);
     for (index, form) in forms.into_iter().enumerate() {
         let started = std::time::Instant::now();
