@@ -165,12 +165,16 @@ fn demanding(engine: &EngineHandle) -> Vec<GenerateRequest> {
         .grammars
         .compile(&form);
     vec![
-        sampled(Sampling {
-            n: 4,
-            temperature: 0.8,
-            seed: Some(5),
-            ..base.clone()
-        }),
+        // Long enough for few blocks to run out.
+        GenerateRequest {
+            min_tokens: 70,
+            ..sampled(Sampling {
+                n: 4,
+                temperature: 0.8,
+                seed: Some(5),
+                ..base.clone()
+            })
+        },
         sampled(Sampling {
             top_k: 5,
             top_p: 0.9,

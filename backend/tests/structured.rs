@@ -61,8 +61,10 @@ fn written() -> Vec<Value> {
         json!({"$defs": {"point": {"type": "object", "properties": {"x": digit, "y": digit},
                 "required": ["x", "y"], "additionalProperties": false}},
             "type": "array", "items": {"$ref": "#/$defs/point"}, "minItems": 1, "maxItems": 2}),
-        json!({"$defs": {"tree": {"type": "object", "properties": {"value": digit,
-                "children": {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 1}},
+        json!({"$defs": {"leaf": {"type": "object", "properties": {"value": digit},
+                "required": ["value"], "additionalProperties": false},
+                "tree": {"type": "object", "properties": {"value": digit,
+                "children": {"type": "array", "items": {"$ref": "#/$defs/leaf"}, "maxItems": 2}},
                 "required": ["value"], "additionalProperties": false}},
             "$ref": "#/$defs/tree"}),
         json!({"type": "object", "properties": {"steps": {"type": "array", "items": {
@@ -130,7 +132,7 @@ fn random_schema(random: &mut SplitMix64, depth: usize) -> Value {
         _ => {
             let count = 1 + below(4);
             let required: Vec<String> = (0..count)
-                .filter(|_| random.next_u64() % 3 > 0)
+                .filter(|_| !random.next_u64().is_multiple_of(3))
                 .map(|at| format!("field_{at}"))
                 .collect();
             let properties: serde_json::Map<String, Value> = (0..count)
@@ -221,7 +223,7 @@ fn other_forms_are_followed() {
     let (text, _) = ask(Form::JsonSchema(
         br#"{"properties":{},"additionalProperties":false,"type":"object"}"#.to_vec(),
     ));
-    assert_eq!(text, "{}");
+    assert_eq!(text.split_whitespace().collect::<String>(), "{}");
     // What is forced is written without asking the model.
     let before = engine.snapshot().models[0].steps;
     let (text, usage) = ask(Form::OneOf(vec![
