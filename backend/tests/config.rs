@@ -61,23 +61,6 @@ fn wrong_fields_are_refused_with_their_path() {
     );
     check_refused("models: [{id: '', path: small.gguf}]", "models[0].id: ");
     check_refused("models: [{id: a b, path: small.gguf}]", "models[0].id: ");
-    check_refused(
-        "speculative: {tokens: 17}",
-        "speculative.tokens: 17 is over 16",
-    );
-    check_refused("speculative: {lookup: 1}", "speculative.lookup: ");
-    check_refused(
-        "models: [{id: a, path: small.gguf, draft_model: b}]",
-        "models[0].draft_model: no chat model \"b\"",
-    );
-    check_refused(
-        "models: [{id: a, path: small.gguf, draft_model: b}, {id: b, path: embedder}]",
-        "models[0].draft_model: no chat model \"b\"",
-    );
-    check_refused(
-        "models: [{id: a, path: embedder, draft_model: a}]",
-        "models[0].draft_model: only chat models have one",
-    );
     let twice = "models: [{id: a, path: small.gguf}, {id: a, path: large.gguf}]";
     check_refused(twice, "models[1].id: ");
     let zero = "models: [{id: a, path: small.gguf, context_tokens: 0}]";
@@ -224,4 +207,25 @@ fn guessing_ahead_is_on_and_may_be_turned_off() {
     assert_eq!(config.models[0].draft_model.as_deref(), Some("b"));
     let again = parse(&config.to_yaml(), "speculative").expect("it reads back what it writes");
     assert_eq!(again.models, config.models);
+}
+
+#[test]
+fn wrong_wishes_to_guess_ahead_are_refused() {
+    check_refused(
+        "speculative: {tokens: 17}",
+        "speculative.tokens: 17 is over 16",
+    );
+    check_refused("speculative: {lookup: 1}", "speculative.lookup: ");
+    check_refused(
+        "models: [{id: a, path: small.gguf, draft_model: b}]",
+        "models[0].draft_model: no chat model \"b\"",
+    );
+    check_refused(
+        "models: [{id: a, path: small.gguf, draft_model: b}, {id: b, path: embedder}]",
+        "models[0].draft_model: no chat model \"b\"",
+    );
+    check_refused(
+        "models: [{id: a, path: embedder, draft_model: a}]",
+        "models[0].draft_model: only chat models have one",
+    );
 }

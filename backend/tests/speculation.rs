@@ -145,11 +145,10 @@ fn a_model_that_drafts_for_itself_is_always_right() {
     assert!(metrics.steps < metrics.generated_tokens, "{metrics:?}");
 }
 
-#[test]
-fn whatever_else_is_asked_for_answers_are_the_same() {
-    let plain = engine(SMOLLM2, 8_192, OFF);
+/// Requests for everything that can be asked for.
+fn demanding(engine: &EngineHandle) -> Vec<GenerateRequest> {
     let question = "Repeat three times: the cat sat on the mat and the cat sat on the hat.";
-    let request = || greedy(&plain, SMOLLM2, question, 70);
+    let request = || greedy(engine, SMOLLM2, question, 70);
     let sampled = |sampling: Sampling| GenerateRequest {
         sampling,
         ..request()
@@ -160,18 +159,22 @@ fn whatever_else_is_asked_for_answers_are_the_same() {
         form: words,
         param: "structured_outputs.regex",
     };
-    let grammar = plain
+    let grammar = engine
         .model(SMOLLM2)
         .expect("loaded")
         .grammars
         .compile(&form);
-    let requests = vec![
-        sampled(Sampling {
-            n: 4,
-            temperature: 0.8,
-            seed: Some(5),
-            ..base.clone()
-        }),
+    vec![
+        // Long enough for few blocks to run out.
+        GenerateRequest {
+            min_tokens: 70,
+            ..sampled(Sampling {
+                n: 4,
+                temperature: 0.8,
+                seed: Some(5),
+                ..base.clone()
+            })
+        },
         sampled(Sampling {
             top_k: 5,
             top_p: 0.9,
@@ -208,7 +211,13 @@ fn whatever_else_is_asked_for_answers_are_the_same() {
             ..request()
         },
         request(),
-    ];
+    ]
+}
+
+#[test]
+fn whatever_else_is_asked_for_answers_are_the_same() {
+    let plain = engine(SMOLLM2, 8_192, OFF);
+    let requests = demanding(&plain);
     let expected = together(&plain, requests.clone());
     for (name, engine) in [
         ("look-up", engine(SMOLLM2, 8_192, LOOKUP)),

@@ -61,8 +61,10 @@ fn written() -> Vec<Value> {
         json!({"$defs": {"point": {"type": "object", "properties": {"x": digit, "y": digit},
                 "required": ["x", "y"], "additionalProperties": false}},
             "type": "array", "items": {"$ref": "#/$defs/point"}, "minItems": 1, "maxItems": 2}),
-        json!({"$defs": {"tree": {"type": "object", "properties": {"value": digit,
-                "children": {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 1}},
+        json!({"$defs": {"leaf": {"type": "object", "properties": {"value": digit},
+                "required": ["value"], "additionalProperties": false},
+                "tree": {"type": "object", "properties": {"value": digit,
+                "children": {"type": "array", "items": {"$ref": "#/$defs/leaf"}, "maxItems": 2}},
                 "required": ["value"], "additionalProperties": false}},
             "$ref": "#/$defs/tree"}),
         json!({"type": "object", "properties": {"steps": {"type": "array", "items": {
@@ -130,7 +132,7 @@ fn random_schema(random: &mut SplitMix64, depth: usize) -> Value {
         _ => {
             let count = 1 + below(4);
             let required: Vec<String> = (0..count)
-                .filter(|_| random.next_u64() % 3 > 0)
+                .filter(|_| !random.next_u64().is_multiple_of(3))
                 .map(|at| format!("field_{at}"))
                 .collect();
             let properties: serde_json::Map<String, Value> = (0..count)
@@ -221,7 +223,7 @@ fn other_forms_are_followed() {
     let (text, _) = ask(Form::JsonSchema(
         br#"{"properties":{},"additionalProperties":false,"type":"object"}"#.to_vec(),
     ));
-    assert_eq!(text, "{}");
+    assert_eq!(text.split_whitespace().collect::<String>(), "{}");
     // What is forced is written without asking the model.
     let before = engine.snapshot().models[0].steps;
     let (text, usage) = ask(Form::OneOf(vec![
@@ -301,11 +303,8 @@ fn forced_tokens_are_marked_and_say_nothing_of_confidence() {
     }
 }
 
-/// Nothing that a client sends may take the process down or run without bound: it is refused, or it
-/// can be followed token by token.
-#[test]
-fn hostile_forms_are_refused_or_bounded() {
-    let engine = engine();
+/// Schemas that are deep, large, endless, or none.
+fn hostile_schemas() -> Vec<Form> {
     let nested = |depth: usize, of: fn(Value) -> Value| {
         (0..depth).fold(json!({"type": "null"}), |inner, _| of(inner))
     };
@@ -315,7 +314,7 @@ fn hostile_forms_are_refused_or_bounded() {
         named.collect()
     };
     let schema = |schema: Value| schema_form(&schema);
-    let forms = [
+    vec![
         schema(nested(28, |inner| json!({"properties": {"a": inner}}))),
         schema(nested(50, |inner| json!({"items": inner}))),
         schema(nested(12, |inner| json!({"anyOf": [inner.clone(), inner]}))),
@@ -353,6 +352,12 @@ fn hostile_forms_are_refused_or_bounded() {
         schema(json!({"not": {"type": "string"}, "if": {}})),
         schema(json!({"x-guidance": {"lenient": true}, "unknown": 1})),
         schema(json!({"uniqueItems": true, "type": "array"})),
+    ]
+}
+
+/// The same of other forms.
+fn hostile_grammars() -> Vec<Form> {
+    vec![
         Form::JsonSchema(b"[]".to_vec()),
         Form::Regex("(a|b".to_owned()),
         Form::Regex("(".repeat(8_000) + &")".repeat(8_000)),
@@ -378,7 +383,15 @@ fn hostile_forms_are_refused_or_bounded() {
                 .map(|at| format!("\u{1F600}{at}\u{7}\\"))
                 .collect(),
         ),
-    ];
+    ]
+}
+
+/// Nothing that a client sends may take the process down or run without bound: it is refused, or it
+/// can be followed token by token.
+#[test]
+fn hostile_forms_are_refused_or_bounded() {
+    let engine = engine();
+    let forms = [hostile_schemas(), hostile_grammars()].concat();
     let (mut refused, mut followed) = (0, 0);
     for (index, form) in forms.into_iter().enumerate() {
         let started = std::time::Instant::now();

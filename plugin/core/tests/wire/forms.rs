@@ -77,127 +77,72 @@ fn forms_and_their_fields() {
     );
 }
 
+/// What is wrong with a form, and with what it says of itself.
+#[track_caller]
+fn check_wrong(fields: Value, param: &str, code: &'static str) {
+    assert_eq!(
+        form(fields.clone()),
+        Err((param.to_owned(), code)),
+        "{fields}"
+    );
+}
+
+const MISSING: &str = "missing_field";
+const KIND: &str = "invalid_type";
+const VALUE: &str = "invalid_value";
+
 #[test]
-fn what_is_wrong_is_named() {
-    let check = |fields: Value, param: &str, code: &'static str| {
-        assert_eq!(
-            form(fields.clone()),
-            Err((param.to_owned(), code)),
-            "{fields}"
+fn a_wrong_response_format_is_named() {
+    let of = |named: Value| format(json!({"type": "json_schema", "json_schema": named}));
+    let named = "response_format.json_schema";
+    let schema = "response_format.json_schema.schema";
+    check_wrong(format(json!({"type": "json_schema"})), named, MISSING);
+    check_wrong(of(json!(7)), named, KIND);
+    let name = "response_format.json_schema.name";
+    check_wrong(of(json!({"schema": {}})), name, MISSING);
+    check_wrong(of(json!({"name": "n"})), schema, MISSING);
+    check_wrong(of(json!({"name": "n", "schema": "{}"})), schema, KIND);
+    check_wrong(of(json!({"name": "n", "schema": true})), schema, KIND);
+    let strict = json!({"name": "n", "schema": {}, "strict": "yes"});
+    check_wrong(of(strict), "response_format.json_schema.strict", KIND);
+    let long = json!({"title": "x".repeat(ANSWER_SCHEMA_BYTES_MAX)});
+    check_wrong(of(json!({"name": "n", "schema": long})), schema, VALUE);
+}
+
+#[test]
+fn wrong_structured_outputs_are_named() {
+    let check = |fields: Value, field: &str, code: &'static str| {
+        check_wrong(
+            structured(fields),
+            &format!("structured_outputs{field}"),
+            code,
         );
     };
-    let of = |named: Value| format(json!({"type": "json_schema", "json_schema": named}));
-    let (missing, kind, value) = ("missing_field", "invalid_type", "invalid_value");
-    check(
-        format(json!({"type": "json_schema"})),
-        "response_format.json_schema",
-        missing,
-    );
-    check(of(json!(7)), "response_format.json_schema", kind);
-    check(
-        of(json!({"schema": {}})),
-        "response_format.json_schema.name",
-        missing,
-    );
-    check(
-        of(json!({"name": "n"})),
-        "response_format.json_schema.schema",
-        missing,
-    );
-    check(
-        of(json!({"name": "n", "schema": "{}"})),
-        "response_format.json_schema.schema",
-        kind,
-    );
-    check(
-        of(json!({"name": "n", "schema": true})),
-        "response_format.json_schema.schema",
-        kind,
-    );
-    check(
-        of(json!({"name": "n", "schema": {}, "strict": "yes"})),
-        "response_format.json_schema.strict",
-        kind,
-    );
-    let long = json!({"title": "x".repeat(ANSWER_SCHEMA_BYTES_MAX)});
-    check(
-        of(json!({"name": "n", "schema": long})),
-        "response_format.json_schema.schema",
-        value,
-    );
-    check(structured(json!(7)), "structured_outputs", kind);
-    check(structured(json!({})), "structured_outputs", value);
-    check(
-        structured(json!({"json_object": false})),
-        "structured_outputs",
-        value,
-    );
-    check(
-        structured(json!({"regex": "a", "grammar": "b"})),
-        "structured_outputs",
-        value,
-    );
-    check(
-        structured(json!({"json": "{"})),
-        "structured_outputs.json",
-        value,
-    );
-    check(
-        structured(json!({"json": "[]"})),
-        "structured_outputs.json",
-        kind,
-    );
-    check(
-        structured(json!({"regex": 7})),
-        "structured_outputs.regex",
-        kind,
-    );
+    check(json!(7), "", KIND);
+    check(json!({}), "", VALUE);
+    check(json!({"json_object": false}), "", VALUE);
+    check(json!({"regex": "a", "grammar": "b"}), "", VALUE);
+    check(json!({"json": "{"}), ".json", VALUE);
+    check(json!({"json": "[]"}), ".json", KIND);
+    check(json!({"regex": 7}), ".regex", KIND);
     let long = "x".repeat(ANSWER_GRAMMAR_BYTES_MAX + 1);
-    check(
-        structured(json!({"regex": long})),
-        "structured_outputs.regex",
-        value,
-    );
-    check(
-        structured(json!({"choice": [long]})),
-        "structured_outputs.choice",
-        value,
-    );
-    check(
-        structured(json!({"choice": []})),
-        "structured_outputs.choice",
-        value,
-    );
-    check(
-        structured(json!({"choice": ["a", ""]})),
-        "structured_outputs.choice[1]",
-        value,
-    );
-    check(
-        structured(json!({"choice": ["a", 1]})),
-        "structured_outputs.choice[1]",
-        kind,
-    );
+    check(json!({"regex": long}), ".regex", VALUE);
+    check(json!({"choice": [long]}), ".choice", VALUE);
+    check(json!({"choice": []}), ".choice", VALUE);
+    check(json!({"choice": ["a", ""]}), ".choice[1]", VALUE);
+    check(json!({"choice": ["a", 1]}), ".choice[1]", KIND);
     let many = vec!["a"; ANSWER_TEXTS_MAX + 1];
-    check(
-        structured(json!({"choice": many})),
-        "structured_outputs.choice",
-        value,
-    );
-    check(
-        structured(json!({"structural_tag": "x"})),
-        "structured_outputs.structural_tag",
-        value,
-    );
+    check(json!({"choice": many}), ".choice", VALUE);
+    check(json!({"structural_tag": "x"}), ".structural_tag", VALUE);
     for older in [
         "guided_json",
         "guided_regex",
         "guided_choice",
         "guided_grammar",
     ] {
-        check(json!({older: "a"}), older, value);
+        check_wrong(json!({older: "a"}), older, VALUE);
     }
     let mut both = format(json!({"type": "json_object"}));
     both["structured_outputs"] = json!({"regex": "a"});
-    check(both, "structured_outputs", value);
+    check_wrong(both, "structured_outputs", VALUE);
 }
