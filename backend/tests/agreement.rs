@@ -9,15 +9,18 @@ use std::fs;
 use std::path::Path;
 
 use farthing_backend::model::{Batch, LoadedModel, Logits, ModelOptions, load_model};
-use farthing_kernels::ThreadPool;
+use farthing_backend::text::Specials;
+use farthing_kernels::{KvDtype, ThreadPool};
 use model_files::{BOTH, path};
 use serde_json::Value;
 
-/// How much less likely, in logits, a token may be than ours and still be a tie: the answers of
-/// both differ from those in f32 by rounding that is a few hundredths of a logit on average.
-const TIE_LOGITS: f32 = 0.5;
-/// Prompts of a model whose answers agree to the end, of all; what is missing are ties.
-const SAME_SHARE_MIN: f64 = 0.8;
+/// How much less likely, in logits, a token may be than ours and still be a tie. Each side rounds the
+/// activations of some 200 products to int8; nearly all ties are within 0.25, and what a wrong
+/// kernel does is several logits.
+const TIE_LOGITS: f32 = 0.75;
+/// Prompts of a model whose answers agree to the end, of all: pieces of digits and of scripts that a
+/// small model hardly knows have many ties in sixteen tokens.
+const SAME_SHARE_MIN: f64 = 0.5;
 const PROMPTS: usize = 200;
 const BLOCK_TOKENS: usize = 16;
 
@@ -90,7 +93,7 @@ fn greedy_answers_agree_with_llama_cpp_up_to_ties() {
         let options = ModelOptions {
             context_tokens: Some(512),
             kv_tokens: Some(512),
-            kv_dtype: farthing_kernels::KvDtype::F16,
+            kv_dtype: KvDtype::F16,
         };
         let mut model =
             load_model(id, &path(&format!("{id}.gguf")), options).expect("the model is fetched");
@@ -98,7 +101,7 @@ fn greedy_answers_agree_with_llama_cpp_up_to_ties() {
         assert_eq!(lines.len(), PROMPTS, "{id}");
         let (mut same, mut widest) = (0, 0.0f32);
         for line in &lines {
-            let ours = model.info.tokenizer.encode(&line.prompt);
+            let ours = model.info.tokenizer.encode(&line.prompt, Specials::Plain);
             assert_eq!(ours, line.prompt_tokens, "{id}: {:?}", line.prompt);
             match first_difference(&mut model, &pool, line) {
                 None => same += 1,

@@ -107,7 +107,8 @@ fn a_real_model_stays_good() {
     quantized(&original, "f16", &f16, &[]);
     let before = value(&f16);
     let change = before / value(&original) - 1.0;
-    assert!(change.abs() < 0.005, "F16: {change}");
+    // The same weights, but F16 meets activations that are not rounded to int8.
+    assert!(change.abs() < 0.01, "F16: {change}");
     // Bits per weight: the head has 8.5, and so 21 % of the weights.
     for (to, bits, worse) in [
         ("q8_0", 8.6, 0.005),

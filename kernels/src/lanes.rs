@@ -27,6 +27,20 @@ pub(crate) fn sum_lanes(lanes: Chunk) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
+/// The second if it is larger, else the first: what is not a number is never larger.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The largest of all lanes, halves onto halves; of none but undefined ones, any.
+#[inline(always)]
+pub(crate) fn max_lanes(lanes: Chunk) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|lane| larger(lanes[lane], lanes[lane + 8]));
+    let four: [f32; 4] = std::array::from_fn(|lane| larger(eight[lane], eight[lane + 4]));
+    larger(larger(four[0], four[2]), larger(four[1], four[3]))
+}
+
 /// A chunk in registers.
 ///
 /// # Safety

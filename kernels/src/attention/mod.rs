@@ -17,7 +17,7 @@ use crate::{InstructionSet, KvCache, TASK_NS_MIN, TASKS_PER_THREAD, ThreadPool};
 use tile::{Query, TILE_POSITIONS, Workspace};
 
 /// Rows of a span.
-const SPAN_ROWS_MAX: usize = 8;
+const SPAN_ROWS_MAX: usize = 16;
 /// Multiplications of attention that a thread does in a nanosecond, about.
 const PRODUCTS_PER_NS: usize = 32;
 

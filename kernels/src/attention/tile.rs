@@ -2,14 +2,14 @@
 
 use super::product::{Product, chunks_of};
 use crate::kv_page::Page;
-use crate::lanes::{Chunk, LANES, Lanes, sum_lanes};
+use crate::lanes::{Chunk, LANES, Lanes, larger, max_lanes, sum_lanes};
 use crate::{InstructionSet, exp};
 
 /// Positions of a tile: keys and values of one fit the first-level cache for heads of 64.
 pub(super) const TILE_POSITIONS: usize = 32;
 /// Chunks of a tile's positions.
 const TILE_CHUNKS: usize = TILE_POSITIONS / LANES;
-/// Queries are padded to the largest number that a version takes at once.
+/// Queries are padded to whole groups of so many.
 const QUERIES_AT_ONCE: usize = 4;
 
 /// One query head of one row.
@@ -113,7 +113,7 @@ impl Workspace {
                 InstructionSet::Avx2 => self.attend_avx2(position),
                 #[cfg(target_arch = "x86_64")]
                 InstructionSet::Avx512 => self.attend_avx512(position),
-                _ => self.attend_all::<Chunk, 1>(position),
+                _ => self.attend_all::<Chunk, 1, 1>(position),
             }
         }
     }
@@ -122,64 +122,85 @@ impl Workspace {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn attend_avx2(&mut self, position: usize) {
         // SAFETY: the caller's promise.
-        unsafe { self.attend_all::<[std::arch::x86_64::__m256; 2], 2>(position) };
+        unsafe { self.attend_all::<[std::arch::x86_64::__m256; 2], 2, 2>(position) };
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn attend_avx512(&mut self, position: usize) {
         // SAFETY: the caller's promise.
-        unsafe { self.attend_all::<std::arch::x86_64::__m512, 4>(position) };
+        unsafe { self.attend_all::<std::arch::x86_64::__m512, 8, 4>(position) };
     }
 
-    /// `M` queries at a time; a query's result is the same in any company.
+    /// `MANY` queries at a time while there are as many, then `FEW`; a query's result is the same
+    /// in any company.
     ///
     /// # Safety
     /// As for [`Lanes`].
     #[inline(always)]
-    unsafe fn attend_all<V: Lanes, const M: usize>(&mut self, position: usize) {
-        let width = self.chunks * LANES;
-        let states = self.queries.chunks_exact_mut(M);
-        let vectors = self.vectors.chunks_exact(M * width);
-        let scores = self.scores.chunks_exact_mut(M * TILE_CHUNKS);
-        let sums = self.sums.chunks_exact_mut(M * self.chunks);
-        for (((states, vectors), scores), sums) in states.zip(vectors).zip(scores).zip(sums) {
-            let visible =
-                |state: &QueryState| state.context.saturating_sub(position).min(TILE_POSITIONS);
-            let most_visible = states.iter().map(visible).max().unwrap_or(0);
-            if most_visible == 0 {
-                continue;
-            }
-            scores.fill([0.0; LANES]);
-            let (a, a_stride, b) = (vectors, width, self.keys.as_slice());
-            let product = Product {
-                a,
-                a_stride,
-                b,
-                b_stride: TILE_CHUNKS,
-                depth: self.head_dim,
-            };
+    unsafe fn attend_all<V: Lanes, const MANY: usize, const FEW: usize>(
+        &mut self,
+        position: usize,
+    ) {
+        let mut first = 0;
+        while first < self.queries.len() {
             // SAFETY: the caller's promise.
-            unsafe { product.add_to::<V, M>(scores, TILE_CHUNKS) };
-            let scores = scores.as_flattened_mut();
-            let each = states
-                .iter_mut()
-                .zip(scores.chunks_exact_mut(TILE_POSITIONS));
-            for ((state, scores), sums) in each.zip(sums.chunks_exact_mut(self.chunks)) {
-                let visible = visible(state);
-                state.weigh(scores, visible, sums);
+            unsafe {
+                if first + MANY <= self.queries.len() {
+                    self.attend_some::<V, MANY>(first, position);
+                    first += MANY;
+                } else {
+                    self.attend_some::<V, FEW>(first, position);
+                    first += FEW;
+                }
             }
-            let (a, a_stride, b) = (&*scores, TILE_POSITIONS, self.values.as_slice());
-            let product = Product {
-                a,
-                a_stride,
-                b,
-                b_stride: self.chunks,
-                depth: most_visible,
-            };
-            // SAFETY: the caller's promise.
-            unsafe { product.add_to::<V, M>(sums, self.chunks) };
         }
+    }
+
+    /// The `M` queries from `first` on.
+    ///
+    /// # Safety
+    /// As for [`Lanes`].
+    #[inline(always)]
+    unsafe fn attend_some<V: Lanes, const M: usize>(&mut self, first: usize, position: usize) {
+        let width = self.chunks * LANES;
+        let states = &mut self.queries[first..first + M];
+        let vectors = &self.vectors[first * width..][..M * width];
+        let scores = &mut self.scores[first * TILE_CHUNKS..][..M * TILE_CHUNKS];
+        let sums = &mut self.sums[first * self.chunks..][..M * self.chunks];
+        let visible =
+            |state: &QueryState| state.context.saturating_sub(position).min(TILE_POSITIONS);
+        let most_visible = states.iter().map(visible).max().unwrap_or(0);
+        if most_visible == 0 {
+            return;
+        }
+        scores.fill([0.0; LANES]);
+        let product = Product {
+            a: vectors,
+            a_stride: width,
+            b: &self.keys,
+            b_stride: TILE_CHUNKS,
+            depth: self.head_dim,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { product.add_to::<V, M>(scores, TILE_CHUNKS) };
+        let scores = scores.as_flattened_mut();
+        let each = states
+            .iter_mut()
+            .zip(scores.chunks_exact_mut(TILE_POSITIONS));
+        for ((state, scores), sums) in each.zip(sums.chunks_exact_mut(self.chunks)) {
+            let visible = visible(state);
+            state.weigh(scores, visible, sums);
+        }
+        let product = Product {
+            a: scores,
+            a_stride: TILE_POSITIONS,
+            b: &self.values,
+            b_stride: self.chunks,
+            depth: most_visible,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { product.add_to::<V, M>(sums, self.chunks) };
     }
 
     /// Writes the result of a query, its weighted values over its weights.
@@ -199,17 +220,17 @@ impl QueryState {
     /// 0, and scales the sums so far accordingly.
     #[inline(always)]
     fn weigh(&mut self, scores: &mut [f32], visible: usize, sums: &mut [Chunk]) {
-        scores[visible..].fill(f32::NEG_INFINITY);
+        if visible < TILE_POSITIONS {
+            scores[visible..].fill(f32::NEG_INFINITY);
+        }
         let (scores, _) = scores.as_chunks_mut::<LANES>();
         let mut largest = [f32::NEG_INFINITY; LANES];
         for chunk in scores.iter() {
             for (largest, score) in largest.iter_mut().zip(chunk) {
-                *largest = if *score > *largest { *score } else { *largest };
+                *largest = larger(*largest, *score);
             }
         }
-        let maximum = largest
-            .iter()
-            .fold(self.maximum, |a, &b| if b > a { b } else { a });
+        let maximum = larger(self.maximum, max_lanes(largest));
         // A query that sees nothing here, or only undefined scores, has no maximum to subtract.
         let shift = if maximum == f32::NEG_INFINITY {
             0.0
