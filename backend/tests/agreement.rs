@@ -14,12 +14,12 @@ use farthing_kernels::{KvDtype, ThreadPool};
 use model_files::{BOTH, path};
 use serde_json::Value;
 
-/// How much less likely, in logits, a token may be than ours and still be a tie. Each side rounds the
-/// activations of some 200 products to int8; nearly all ties are within 0.25, and what a wrong
+/// How much less likely, in logits, a token may be than ours and still be a tie. Each side rounds
+/// the activations of some 200 products to int8; nearly all ties are within 0.25, and what a wrong
 /// kernel does is several logits.
 const TIE_LOGITS: f32 = 0.75;
-/// Prompts of a model whose answers agree to the end, of all: pieces of digits and of scripts that a
-/// small model hardly knows have many ties in sixteen tokens.
+/// Prompts of a model whose answers agree to the end, of all: pieces of digits and of scripts that
+/// a small model hardly knows have many ties in sixteen tokens.
 const SAME_SHARE_MIN: f64 = 0.5;
 const PROMPTS: usize = 200;
 const BLOCK_TOKENS: usize = 16;
@@ -33,7 +33,7 @@ struct Continuation {
 
 fn continuations(model: &str) -> Vec<Continuation> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
+        .join("tests/continuations")
         .join(format!("llama.cpp-{model}.jsonl"));
     let text = fs::read_to_string(&file).expect("the file is in the repository");
     let tokens = |value: &Value| -> Vec<u32> {

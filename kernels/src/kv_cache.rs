@@ -35,7 +35,8 @@ pub struct KvCache {
     values: Half,
 }
 
-/// All keys, or all values. Allocated zeroed, so the system hands out pages only as blocks are used.
+/// All keys, or all values. Allocated zeroed, so the system hands out pages only as blocks are
+/// used.
 enum Half {
     /// f16 bits.
     F16(Vec<u16>),

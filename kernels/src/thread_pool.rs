@@ -1,8 +1,8 @@
 //! A fork-join pool that shares its cores politely.
 //!
-//! Tasks are claimed from one atomic counter, the caller works too, and a worker that finds no
-//! work spins briefly, then yields its core for a while, and then parks. The caller waits only for tasks that a worker has claimed:
-//! a worker that another program keeps off its core delays nobody.
+//! Tasks are claimed from one atomic counter, the caller works too, and a worker that finds no work
+//! spins briefly, then yields its core for a while, and then parks. The caller waits only for tasks
+//! that a worker has claimed: a worker that another program keeps off its core delays nobody.
 
 use std::any::Any;
 use std::cell::UnsafeCell;

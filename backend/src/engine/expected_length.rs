@@ -1,7 +1,7 @@
 //! How long answers become, as a share of what their requests allow: most end long before
 //! `max_tokens`. Admission counts on this share, so that the cache is well used and yet few
-//! sequences are preempted. The idea is SGLang's `new_token_ratio`, which starts at 0.7, falls while
-//! nothing is retracted and rises when something is; here the share is also learned.
+//! sequences are preempted. The idea is SGLang's `new_token_ratio`, which starts at 0.7, falls
+//! while nothing is retracted and rises when something is; here the share is also learned.
 
 /// The learned share of one model.
 #[derive(Debug, Clone)]

@@ -75,11 +75,10 @@ impl EngineHandle {
     /// The receiver's backlog is bounded by the tokens of the request. Dropping it aborts the
     /// request within one step, waiting or running.
     ///
-    /// # Errors
-    /// `ModelNotFound`, `ContextLengthExceeded` (the prompt leaves no room for one token),
+    /// # Errors `ModelNotFound`, `ContextLengthExceeded` (the prompt leaves no room for one token),
     /// `InvalidValue` (an empty prompt or a token outside the vocabulary), `Overloaded` with
-    /// `retry_after_s` (the queue is full, or nearly so for a request that can wait), `Unavailable` (shutting down, or the model
-    /// thread has stopped).
+    /// `retry_after_s` (the queue is full, or nearly so for a request that can wait), `Unavailable`
+    /// (shutting down, or the model thread has stopped).
     pub fn submit(
         &self,
         request: GenerateRequest,

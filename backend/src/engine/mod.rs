@@ -2,10 +2,10 @@
 //!
 //! Reading order: `request` and `handle` are what the server sees; [`scheduler`], [`sequence`] and
 //! [`block_pool`] decide, purely, which tokens a step computes, [`priority`] in which order,
-//! [`expected_length`] for how many there will be room; `runner` carries a step out on one model and
-//! learns its [`step_time`]; `thread` takes turns among the models by [`fair_share`]; [`sampler`],
-//! [`logprobs`] and `answer` turn logits into text, each sequence in its `turn`, and `generation`
-//! sends it; [`lookup`] and `drafter` guess tokens ahead of the model.
+//! [`expected_length`] for how many there will be room; `runner` carries a step out on one model
+//! and learns its [`step_time`]; `thread` takes turns among the models by [`fair_share`];
+//! [`sampler`], [`logprobs`] and `answer` turn logits into text, each sequence in its `turn`, and
+//! `generation` sends it; [`lookup`] and `drafter` guess tokens ahead of the model.
 
 mod answer;
 pub mod block_pool;

@@ -77,8 +77,8 @@ struct ModelThread {
     decode_latency: Option<Duration>,
 }
 
-/// What a step may take beyond decoding, as a share of the time without prefill. Below one, as steps
-/// vary: so nearly all tokens come within twice the usual time.
+/// What a step may take beyond decoding, as a share of the time without prefill. Below one, as
+/// steps vary: so nearly all tokens come within twice the usual time.
 const PREFILL_SHARE: f64 = 0.75;
 
 /// What all models together may take for prefill beside one step of each that decodes. None if none

@@ -1,5 +1,6 @@
-//! `farthing replay`: what a pool of blocks would have saved on a recorded trace. [`mooncake`] reads
-//! a trace, [`measure`] replays it, both purely; here the file is read and the result is said.
+//! `farthing replay`: what a pool of blocks would have saved on a recorded trace. [`mooncake`]
+//! reads a trace, [`measure`] replays it, both purely; here the file is read and the result is
+//! said.
 
 pub mod measure;
 pub mod mooncake;

@@ -1,6 +1,7 @@
 //! Ten times as many requests as the server can answer. What it accepts it finishes, what it cannot
 //! take it refuses at once, and once the flood ends it is as before. Latencies are printed and not
-//! judged, as they are the machine's: `cargo test --release -p farthing-backend --test http overload
+//! judged, as they are the machine's: `cargo test --release -p farthing-backend --test http
+//! overload
 //! -- --nocapture`, with `FARTHING_OVERLOAD_S=60` for a minute of it.
 
 use std::sync::Mutex;

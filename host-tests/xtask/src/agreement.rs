@@ -23,8 +23,8 @@ const TOKENS: u64 = 16;
 /// Asks llama.cpp and writes a file for each model.
 pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     fetch::everything(interrupt)?;
-    let data = paths::workspace_root().join("backend/tests/data");
-    let prompts = prompts(&data)?;
+    let tests = paths::workspace_root().join("backend/tests");
+    let prompts = prompts(&tests.join("data"))?;
     for model in MODELS {
         let server = llama_cpp(interrupt, model, THREADS)?;
         let address = server.address;
@@ -35,7 +35,8 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
             lines.push_str(&line.to_string());
             lines.push('\n');
         }
-        let path = data.join(format!("llama.cpp-{model}.jsonl"));
+        let name = format!("continuations/llama.cpp-{model}.jsonl");
+        let path = tests.join(name);
         fs::write(&path, lines).map_err(XtaskError::file("write", &path))?;
         eprintln!("agreement: {} ({} prompts)", path.display(), prompts.len());
     }

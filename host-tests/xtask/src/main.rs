@@ -4,8 +4,8 @@
 //! Reading order: [`cli`] names the commands, [`fetch`] and [`build`] make the parts, [`stack`]
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
 //! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with,
-//! [`embedded`] a filter with that inside, [`kernels`] what a card computes with, [`agreement`] what
-//! llama.cpp says.
+//! [`embedded`] a filter with that inside, [`kernels`] what a card computes with, [`agreement`]
+//! what llama.cpp says.
 
 #![forbid(unsafe_code)]
 

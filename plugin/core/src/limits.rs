@@ -78,8 +78,8 @@ pub const ENGINE_RUNNING_MAX: usize = 1_024;
 /// end, and each proposed token has a row of logits.
 pub const ENGINE_DRAFT_TOKENS_MAX: usize = 16;
 /// Tokens of prompts that a step computes at least beside sequences that decode, however slow it
-/// is: a prompt must get on. SmolLM2 computed a prompt of 4,000 tokens in 20 to 24 s alone; beside a
-/// sequence that decodes in 42 s with four a step and in 29 s with eight, and the other's tokens
+/// is: a prompt must get on. SmolLM2 computed a prompt of 4,000 tokens in 20 to 24 s alone; beside
+/// a sequence that decodes in 42 s with four a step and in 29 s with eight, and the other's tokens
 /// came every 43 and 56 ms instead of 12 to 14.
 pub const PREFILL_TOKENS_MIN: usize = 4;
 /// How much later than one of the service tier `priority` a request of another tier may be served:

@@ -20,9 +20,9 @@ struct Growth {
 // === impl Scheduler ===
 
 impl Scheduler {
-    /// Lets the first waiting sequence in, if it fits, and schedules what it can compute now. It may
-    /// take the place of sequences of lower priority. False if it has to wait, and so has everyone
-    /// behind it.
+    /// Lets the first waiting sequence in, if it fits, and schedules what it can compute now. It
+    /// may take the place of sequences of lower priority. False if it has to wait, and so has
+    /// everyone behind it.
     pub(super) fn admit(&mut self, budget: &mut StepBudget, schedule: &mut Schedule) -> bool {
         let Some(mut sequence) = self.waiting.pop_front() else {
             return false;
@@ -51,8 +51,8 @@ impl Scheduler {
         true
     }
 
-    /// Whether a waiting sequence, whose hits are taken, fits beside all that run. Where nobody runs
-    /// it always does: it fits the whole pool.
+    /// Whether a waiting sequence, whose hits are taken, fits beside all that run. Where nobody
+    /// runs it always does: it fits the whole pool.
     fn has_room(&self, sequence: &Sequence) -> bool {
         if self.running.is_empty() {
             return true;
@@ -99,8 +99,9 @@ impl Scheduler {
 
 /// Whether the blocks suffice at every moment until the last sequence is expected to end, if each
 /// generates a token a step. They are most in demand just before one of them ends and gives back
-/// its own; what those that ended before gave back is free by then. (The idea of predicting the peak
-/// is that of Gong et al., "Past-Future Scheduler for LLM Serving under SLA Guarantees", ASPLOS
+/// its own; what those that ended before gave back is free by then. (The idea of predicting the
+/// peak is that of Gong et al., "Past-Future Scheduler for LLM Serving under SLA Guarantees",
+/// ASPLOS
 /// 2025.)
 fn fits(mut growth: Vec<Growth>, free: usize) -> bool {
     growth.sort_unstable_by_key(|growth| growth.left);

@@ -5,10 +5,10 @@
 //! scheduler (vllm/v1/core/sched/scheduler.py).
 //!
 //! There is one order of service ([`SequenceId`]), by when a request is due, which ages requests of
-//! low priority. Whoever is later in it waits, and gives its blocks back when they run out, to start
-//! again later from what the prefix cache still holds. The first can therefore always go on, nobody
-//! is overtaken for ever, and every sequence ends, as long as each fits the whole pool; the caller
-//! refuses those that do not.
+//! low priority. Whoever is later in it waits, and gives its blocks back when they run out, to
+//! start again later from what the prefix cache still holds. The first can therefore always go on,
+//! nobody is overtaken for ever, and every sequence ends, as long as each fits the whole pool; the
+//! caller refuses those that do not.
 
 mod admission;
 
@@ -99,7 +99,8 @@ impl StepBudget {
 // === impl Chunk ===
 
 impl Chunk {
-    /// Rows of logits that are wanted: one after the sequence's last token and one after each draft.
+    /// Rows of logits that are wanted: one after the sequence's last token and one after each
+    /// draft.
     pub fn rows(&self) -> usize {
         if self.samples { 1 + self.drafts } else { 0 }
     }
@@ -128,9 +129,10 @@ impl Scheduler {
     }
 
     /// Proposes tokens that may follow a sequence's last one, to be verified in the next step, and
-    /// replaces what was proposed before. A sequence that does not decode takes none, and none takes
-    /// more than [`ENGINE_DRAFT_TOKENS_MAX`] or than its answer has room for. They are forgotten if
-    /// the next step has no budget or no blocks for them, or if the sequence is preempted.
+    /// replaces what was proposed before. A sequence that does not decode takes none, and none
+    /// takes more than [`ENGINE_DRAFT_TOKENS_MAX`] or than its answer has room for. They are
+    /// forgotten if the next step has no budget or no blocks for them, or if the sequence is
+    /// preempted.
     pub fn draft(&mut self, id: SequenceId, tokens: &[u32]) {
         if let Ok(at) = self.running_index(id) {
             self.running[at].propose(tokens);
@@ -316,9 +318,9 @@ impl Scheduler {
         self.add(sequence);
     }
 
-    /// Lengthens chunks by drafts, in order of service, with what is left of the budget: a draft may
-    /// be wrong, all else is needed. They only take blocks that nobody misses for a while, one for
-    /// each running sequence staying free. What is not verified now is forgotten.
+    /// Lengthens chunks by drafts, in order of service, with what is left of the budget: a draft
+    /// may be wrong, all else is needed. They only take blocks that nobody misses for a while, one
+    /// for each running sequence staying free. What is not verified now is forgotten.
     fn extend_drafts(&mut self, mut budget: usize, schedule: &mut Schedule) {
         let rows: usize = schedule.chunks.iter().map(Chunk::rows).sum();
         let mut rows = self.rows_max().saturating_sub(rows);
