@@ -1,7 +1,7 @@
 //! The command line: what a person types, before it is checked against the configuration file.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -47,6 +47,54 @@ pub enum Command {
 pub enum Replay {
     /// How much of its prompts the prefix cache would have held, from Mooncake's block hashes.
     Mooncake(ReplayMooncakeArgs),
+    /// What holding requests back so that they start together does, at Azure's arrivals.
+    Azure(ReplayAzureArgs),
+}
+
+/// Arguments of `farthing replay azure`. The times of a step are those of SmolLM2-135M on two cores
+/// unless others are given.
+#[derive(Debug, Args)]
+pub struct ReplayAzureArgs {
+    /// A trace in CSV: TIMESTAMP, ContextTokens, GeneratedTokens.
+    #[arg(value_name = "FILE.csv")]
+    pub file: PathBuf,
+    /// Windows that requests are held back for; 0 is none.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0,50,100",
+        value_name = "MS"
+    )]
+    pub windows_ms: Vec<u64>,
+    /// How many times as fast as in the trace requests come.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1,10,50",
+        value_name = "N"
+    )]
+    pub speeds: Vec<NonZeroU32>,
+    /// What a step takes whatever it computes.
+    #[arg(long, default_value = "6000", value_name = "US")]
+    pub step_us: NonZeroU32,
+    /// What a token of a prompt adds.
+    #[arg(long, default_value = "1000", value_name = "US")]
+    pub prefill_token_us: u32,
+    /// What a sequence that decodes adds.
+    #[arg(long, default_value = "1000", value_name = "US")]
+    pub decode_token_us: u32,
+    /// Tokens of a step at most.
+    #[arg(long, default_value = "128", value_name = "N")]
+    pub step_tokens: NonZeroUsize,
+    /// Sequences that run together at most.
+    #[arg(long, default_value = "32", value_name = "N")]
+    pub running_max: NonZeroUsize,
+    /// Requests of the trace that are replayed; all of them if not given.
+    #[arg(long, value_name = "N")]
+    pub requests: Option<NonZeroUsize>,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `farthing replay mooncake`.

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Router(args)) => {
             calibrate::eval_router(&args).map_err(BackendError::from)
         }
+        Command::Replay(Replay::Azure(args)) => replay::replay_azure(&args),
         Command::Replay(Replay::Mooncake(args)) => replay::replay_mooncake(&args),
     };
     match done {

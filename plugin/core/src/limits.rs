@@ -342,6 +342,8 @@ pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
 pub const REPLAY_BYTES_MAX: u64 = 256 << 20;
 /// Requests of one.
 pub const REPLAY_REQUESTS_MAX: usize = 1 << 20;
+/// Tokens of one request, prompt and answer together.
+pub const REPLAY_TOKENS_MAX: usize = 1 << 20;
 /// Blocks of one request's prompt.
 pub const REPLAY_BLOCKS_MAX: usize = 1 << 16;
 /// Bytes of a tenant's credential or name header.
