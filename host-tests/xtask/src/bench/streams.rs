@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// One completion to ask for.
+/// One completion to ask for. It is as long as was asked for, whatever the model would say.
 #[derive(Clone)]
 pub struct Ask {
     pub model: String,
@@ -77,7 +77,7 @@ pub fn stream(address: SocketAddr, ask: &Ask) -> Result<Streamed, XtaskError> {
     // llama.cpp's server keeps every slot's last prompt unless it is told not to.
     let body = json!({
         "model": ask.model, "prompt": ask.prompt, "max_tokens": ask.max_tokens,
-        "temperature": 0, "cache_prompt": false,
+        "temperature": 0, "ignore_eos": true, "cache_prompt": false,
         "stream": true, "stream_options": {"include_usage": true},
     });
     let mut headers = vec![("content-type", "application/json")];

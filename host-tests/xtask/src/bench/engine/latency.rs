@@ -10,14 +10,14 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// Words of a shared prefix of 1,000 tokens, about.
 const PREFIX_WORDS: usize = 860;
 /// Words of a prompt of 4,000 tokens, about.
 const INTRUDER_WORDS: usize = 3_440;
 /// Sequences that decode while it is prefilled, and tokens of each: more than that takes.
 const NEIGHBOURS: usize = 4;
-const NEIGHBOUR_TOKENS: u64 = 256;
+const NEIGHBOUR_TOKENS: u64 = 1_200;
 /// How long the neighbours decode alone before the long prompt comes.
 const HEAD_START: Duration = Duration::from_millis(400);
 
