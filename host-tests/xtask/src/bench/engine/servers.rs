@@ -7,6 +7,7 @@ use crate::signals::Interrupt;
 use farthing_host_tests::backend::{Backend, BackendOptions};
 use farthing_host_tests::process::{Leashed, run_folder};
 use farthing_host_tests::{client, paths, ports};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -28,9 +29,16 @@ enum Process {
     Peer { _peer: Box<Leashed> },
 }
 
+/// The peer guesses no tokens ahead, and made-up prompts repeat themselves: what would be guessed of
+/// them says nothing of others.
+const CONFIG: &str = "speculative: {lookup: false}\n";
+
 /// The backend with every model.
 pub fn backend(bench: &Bench<'_>) -> Result<Server, XtaskError> {
+    let config = run_folder("bench")?.join("backend.yaml");
+    fs::write(&config, CONFIG).map_err(XtaskError::file("write", &config))?;
     let mut options = BackendOptions::new();
+    options.config = Some(config);
     options.arguments = vec!["--threads".to_string(), THREADS.to_string()];
     let backend = bench.interrupt.race(move || Backend::start(&options))??;
     Ok(Server {
