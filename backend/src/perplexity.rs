@@ -84,22 +84,57 @@ pub fn read_text(path: &Path) -> Result<String, BackendError> {
 /// A model with room for one window.
 ///
 /// # Errors
-/// As [`load_model`]; or the window is no length that the model takes.
+/// As [`load_model`]; or the window is no length that the model takes, by its argument.
 pub fn load(path: &Path, window: usize) -> Result<LoadedModel, BackendError> {
-    let id = path.file_stem().unwrap_or_default().to_string_lossy();
-    let options = ModelOptions {
+    let range = WINDOW_MIN..=limits::MODEL_CONTEXT_TOKENS_MAX;
+    if !range.contains(&window) {
+        let (least, most) = (range.start(), range.end());
+        return Err(wrong(
+            "--window",
+            format!("{window} is not within {least} and {most}"),
+        ));
+    }
+    let model = load_model(&id_of(path), path, room_for(window))?;
+    if window > model.info.context_tokens {
+        let max = model.info.context_tokens;
+        return Err(wrong(
+            "--window",
+            format!("{window} is over the model's {max}"),
+        ));
+    }
+    Ok(model)
+}
+
+/// A model with room for a window of up to `most` tokens, and the window that it takes.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_for_up_to(path: &Path, most: usize) -> Result<(LoadedModel, usize), BackendError> {
+    let model = load_model(&id_of(path), path, room_for(most))?;
+    let window = most.min(model.info.context_tokens);
+    Ok((model, window))
+}
+
+fn id_of(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn room_for(window: usize) -> ModelOptions {
+    ModelOptions {
         context_tokens: Some(window),
         kv_tokens: Some(window),
         kv_dtype: KvDtype::F16,
-    };
-    let model = load_model(&id, path, options)?;
-    if window < WINDOW_MIN || window > model.info.context_tokens {
-        return Err(refused(format!(
-            "a window of {window} tokens, not within {WINDOW_MIN} and the model's {}",
-            model.info.context_tokens
-        )));
     }
-    Ok(model)
+}
+
+fn wrong(argument: &str, message: String) -> BackendError {
+    BackendError::Config {
+        path: argument.to_owned(),
+        message,
+    }
 }
 
 /// The perplexity of `text` in windows of up to `window` tokens, for which the model's KV cache

@@ -5,6 +5,7 @@
 mod checkpoint_writer;
 mod gguf_writer;
 mod reference_forward;
+mod similarity;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use farthing_kernels::{ThreadPool, dequantize_row};
 use gguf_writer::{GgufWriter, Value, sized_model, tiny_model};
 use reference_forward::reference_logits;
 use serde_json::json;
+use similarity::cosine;
 
 const TOKENS: [u32; 12] = [84, 104, 101, 32, 108, 111, 99, 107, 45, 107, 101, 101];
 
@@ -41,16 +43,6 @@ fn write_gguf(name: &str, gguf: &GgufWriter) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, gguf.bytes()).expect("the target folder is writable");
     path
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 {
-        x.iter()
-            .zip(y)
-            .map(|(x, y)| f64::from(*x) * f64::from(*y))
-            .sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 #[test]
@@ -80,6 +72,23 @@ fn plain_folders_answer_as_their_gguf_files() {
             assert_eq!(logits(&folder.write(&name)), theirs, "{name}");
         }
     }
+}
+
+/// A head of its own, and a rotation that is said twice.
+#[test]
+fn folders_with_a_head_answer_as_their_gguf_files() {
+    let mut gguf = tiny_model("llama");
+    let random = &mut SplitMix64::new(9);
+    let width = gguf.tensors[0].dims[0];
+    gguf.random_tensor("output.weight", &[width, 256], 0.0, random);
+    let mut folder = Folder::of("llama", &gguf, "F32");
+    folder.config["tie_word_embeddings"] = json!(false);
+    folder.config["rope_scaling"] = json!({"rope_type": "default", "type": "default"});
+    let theirs = logits(&write_gguf("untied.gguf", &gguf));
+    assert_eq!(logits(&folder.write("untied")), theirs);
+    // The head that a file has beside a tied one is not looked at.
+    folder.config["tie_word_embeddings"] = json!(true);
+    assert_ne!(logits(&folder.write("tied")), theirs);
 }
 
 #[test]
@@ -180,18 +189,10 @@ fn wrong_configurations_are_refused() {
         "'mistral' is not supported",
         field("model_type", json!("mistral")),
     );
-    check("hidden_size", field("hidden_size", json!("wide")));
-    check("hidden_size", field("hidden_size", json!(-1)));
-    check("not 0 even heads", field("num_attention_heads", json!(0)));
-    check("not 3 even heads", field("num_attention_heads", json!(3)));
     check("has the shape", field("intermediate_size", json!(64)));
     check(
         "blk.2.attn_norm.weight' is missing",
         field("num_hidden_layers", json!(3)),
-    );
-    check(
-        "'llama.block_count' is 4000000000",
-        field("num_hidden_layers", json!(4_000_000_000u32)),
     );
     check("no place", field("num_hidden_layers", json!(1)));
     check(
@@ -201,6 +202,14 @@ fn wrong_configurations_are_refused() {
     check(
         "position scaling 'yarn'",
         field("rope_parameters", json!({"type": "yarn"})),
+    );
+    check(
+        "position scaling 'yarn'",
+        field("rope_scaling", json!({"rope_type": "yarn", "type": "yarn"})),
+    );
+    check(
+        "lm_head.weight is missing",
+        field("tie_word_embeddings", json!(false)),
     );
     check("'gelu'", field("hidden_act", json!("gelu")));
     check(
@@ -232,6 +241,26 @@ fn wrong_configurations_are_refused() {
         folder.config["quantization_config"]["quant_method"] = json!("awq");
         folder.config["quantization_config"]["version"] = json!("gemv");
     });
+}
+
+#[test]
+fn impossible_numbers_are_refused() {
+    let field = |name: &'static str, value: serde_json::Value| {
+        move |folder: &mut Folder| folder.config[name] = value
+    };
+    check("hidden_size", field("hidden_size", json!("wide")));
+    check("hidden_size", field("hidden_size", json!(-1)));
+    check(
+        "num_attention_heads: 0 ",
+        field("num_attention_heads", json!(0)),
+    );
+    check("hidden_size: 0 ", field("hidden_size", json!(0)));
+    check("rope_theta: inf ", field("rope_theta", json!(1e39)));
+    check("not 3 even heads", field("num_attention_heads", json!(3)));
+    check(
+        "num_hidden_layers: 4000000000 ",
+        field("num_hidden_layers", json!(4_000_000_000u32)),
+    );
 }
 
 #[test]

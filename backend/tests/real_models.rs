@@ -2,6 +2,7 @@
 //! candle's dequantized weights.
 
 mod reference_forward;
+mod similarity;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use farthing_core::price::ServiceTier;
 use farthing_core::wire::{Message, Role, Sampling};
 use farthing_kernels::ThreadPool;
 use reference_forward::reference_logits;
+use similarity::cosine;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 const SMOLLM2: &str = "smollm2-135m-instruct";
@@ -259,16 +261,6 @@ fn our_logits(mut model: LoadedModel, tokens: &[u32]) -> Vec<f32> {
         .decoder
         .forward(&pool, &batch, &mut model.cache, &mut workspace);
     forward.expect("it fits").to_vec()
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 {
-        x.iter()
-            .zip(y)
-            .map(|(x, y)| f64::from(*x) * f64::from(*y))
-            .sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 fn argmax(logits: &[f32]) -> Option<usize> {

@@ -416,13 +416,14 @@ fn hostile_forms_are_refused_or_bounded() {
                 };
                 let steps = (0..40).map_while(|_| step()).count();
                 let all = started.elapsed();
+                assert!(steps > 0 || grammar.is_complete(), "{index} leads nowhere");
                 println!("{index} compiled in {compiled:?}, {steps} steps in {all:?}");
                 followed += 1;
             }
         }
     }
     println!("{refused} refused, {followed} followed");
-    assert!(refused >= 10 && followed >= 10);
+    assert!(refused >= 25 && followed >= 10);
     // The engine goes on.
     let request = with_form(&engine, "Hi", Form::OneOf(vec!["yes".into(), "no".into()]));
     answer(engine.submit(request).expect("accepted")).expect("answered");

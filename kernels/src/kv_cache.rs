@@ -82,9 +82,9 @@ impl KvCache {
         let slots = slots
             .filter(|&slots| slots > 0 && slots <= max / head_dim)
             .ok_or(KernelError::Dimension {
-                name: "layers*blocks*slots",
-                value: blocks,
-                max,
+                name: "layers*blocks*slots*kv_heads",
+                value: slots.unwrap_or(usize::MAX),
+                max: max / head_dim,
             })?;
         Ok(KvCache {
             layers,

@@ -6,7 +6,6 @@ mod report;
 mod run;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,8 +29,13 @@ const MIB: f64 = (1 << 20) as f64;
 /// loaded; a file that cannot be written.
 pub fn run(args: &BenchArgs) -> Result<(), BackendError> {
     let most = check(args)?;
+    let canonical = |path: &Path| path.canonicalize().ok();
+    let json_path = args.json.as_deref().and_then(canonical);
+    if json_path.is_some() && json_path == canonical(&args.model) {
+        return Err(wrong("--json", "this is the model".to_owned()));
+    }
     // Before the work, so that a wrong path does not cost a whole run.
-    let json = args.json.as_deref().map(create).transpose()?;
+    let json = args.json.as_deref().map(open).transpose()?;
     let started = Instant::now();
     let model = load(args, most)?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -66,7 +70,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BackendError> {
     engine.shutdown();
     measured?;
     if let Some((path, mut file)) = json {
-        let written = report.write_json(&mut file).and_then(|()| file.flush());
+        let written = file.set_len(0).and_then(|()| report.write_json(&mut file));
         written.map_err(|source| io(path, source))?;
     }
     print(&report.table())
@@ -178,9 +182,11 @@ fn threads(args: &BenchArgs) -> usize {
     args.threads.unwrap_or_else(all).get()
 }
 
-fn create(path: &Path) -> Result<(&Path, BufWriter<File>), BackendError> {
-    let file = File::create(path).map_err(|source| io(path, source))?;
-    Ok((path, BufWriter::new(file)))
+/// Opens what the figures will be written to, and leaves what is in there until they are known.
+fn open(path: &Path) -> Result<(&Path, File), BackendError> {
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).open(path);
+    Ok((path, file.map_err(|source| io(path, source))?))
 }
 
 fn wrong(argument: &str, message: String) -> BackendError {

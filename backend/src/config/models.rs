@@ -131,6 +131,9 @@ impl RawModel {
     }
 }
 
+/// What an embedding model is in.
+const EMBEDDING_WEIGHTS: &str = "model.safetensors";
+
 /// Finds the models of a folder, the smallest file first: the cheapest model leads the list.
 pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendError> {
     let Some(dir) = dir else {
@@ -152,7 +155,12 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             let Ok(weights) = checkpoint::weight_files(&path) else {
                 continue;
             };
-            (ModelKind::of_folder(&path), path.file_name(), weights)
+            let kind = ModelKind::of_folder(&path);
+            // An adapter's, say: only whole files embed.
+            if kind == ModelKind::Embedding && !path.join(EMBEDDING_WEIGHTS).is_file() {
+                continue;
+            }
+            (kind, path.file_name(), weights)
         } else if is_gguf {
             (ModelKind::Chat, path.file_stem(), vec![path.clone()])
         } else {

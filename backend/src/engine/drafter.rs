@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use farthing_core::limits::KV_BLOCK_TOKENS;
+use farthing_core::limits::{ENGINE_DRAFT_TOKENS_MAX, KV_BLOCK_TOKENS};
 use farthing_kernels::{KvCache, Softmax, ThreadPool};
 
 use super::EngineConfig;
@@ -87,8 +87,8 @@ impl Drafter {
         });
     }
 
-    /// Guesses how sequences go on, in at most `budget` computed tokens. One that the small model
-    /// has not caught up with, or has no blocks for, gets no guesses this time.
+    /// Guesses how sequences go on, in at most `budget` computed tokens, of which `catch_up` are of
+    /// texts that the small model has not read yet. One that it has not caught up with, or has no blocks for, gets no guesses this time.
     ///
     /// # Errors
     /// A forward pass that its buffers refuse, which is a defect.
@@ -97,11 +97,12 @@ impl Drafter {
         pool: &ThreadPool,
         wishes: Vec<Wish>,
         mut budget: usize,
+        catch_up: usize,
     ) -> Result<Vec<(SequenceId, Vec<u32>)>, BackendError> {
         let mut drafts: Vec<Draft> = wishes.into_iter().map(|wish| self.start(wish)).collect();
         let mut proposed = Vec::new();
         while budget > 0 && !drafts.is_empty() {
-            budget = budget.saturating_sub(self.step(pool, &mut drafts, budget)?);
+            budget = budget.saturating_sub(self.step(pool, &mut drafts, budget, catch_up)?);
             // A sequence whose tokens were not all computed must be caught up with first.
             drafts.retain_mut(|draft| {
                 let goes_on = draft.next.len() == 1 && draft.drafted.len() < draft.count;
@@ -140,17 +141,26 @@ impl Drafter {
         pool: &ThreadPool,
         drafts: &mut [Draft],
         budget: usize,
+        mut catch_up: usize,
     ) -> Result<usize, BackendError> {
         let mut lengths = Vec::with_capacity(drafts.len());
         let mut left = budget.min(self.workspace.tokens_max());
         let mut rows = self.workspace.sampled_max();
         for draft in drafts.iter() {
-            let len = draft.next.len().min(left);
+            let mut len = draft.next.len().min(left);
+            // More than a step of guesses leaves behind: a prompt, or an answer after a rest.
+            let behind = draft.next.len() > 1 + ENGINE_DRAFT_TOKENS_MAX;
+            if behind {
+                len = len.min(catch_up);
+            }
             let len = if rows > 0 {
                 self.take_blocks(draft.id, len)
             } else {
                 0
             };
+            if behind {
+                catch_up -= len;
+            }
             rows -= usize::from(len > 0);
             left -= len;
             lengths.push(len);

@@ -131,7 +131,7 @@ impl Runner {
             let left = tokens.saturating_sub(computed);
             let done = self
                 .compute(pool, &schedule.chunks)
-                .and_then(|()| self.draft(pool, left));
+                .and_then(|()| self.draft(pool, left, prefill_tokens));
             if let Err(error) = done {
                 self.generations.fail_all(&ApiError::from(&error));
             }
@@ -177,15 +177,21 @@ impl Runner {
         Ok(())
     }
 
-    /// Lets the small model guess ahead, with what the step has left of its budget.
-    fn draft(&mut self, pool: &ThreadPool, budget: usize) -> Result<(), BackendError> {
+    /// Lets the small model guess ahead, with what the step has left of its budget. It reads no more
+    /// of a prompt in a step than the large one may, so that it holds nobody up for longer.
+    fn draft(
+        &mut self,
+        pool: &ThreadPool,
+        budget: usize,
+        catch_up: usize,
+    ) -> Result<(), BackendError> {
         let Some(drafter) = &mut self.drafter else {
             return Ok(());
         };
         let scheduler = &self.generations.scheduler;
         drafter.forget(|id| scheduler.running(id).is_some());
         let wishes = self.generations.wishes();
-        for (id, tokens) in drafter.propose(pool, wishes, budget)? {
+        for (id, tokens) in drafter.propose(pool, wishes, budget, catch_up)? {
             self.generations.scheduler.draft(id, &tokens);
         }
         Ok(())

@@ -27,6 +27,7 @@ use report::Report;
 /// written, or a weight is not finite; nothing was written then.
 pub fn run(args: &QuantizeArgs) -> Result<(), BackendError> {
     refuse_to_overwrite(args)?;
+    refuse_in_place(args)?;
     let text = args
         .text
         .as_deref()
@@ -36,22 +37,42 @@ pub fn run(args: &QuantizeArgs) -> Result<(), BackendError> {
     let pool = ThreadPool::new(args.threads.unwrap_or_else(all).get());
     let file = ModelFile::open(&args.from).map_err(|error| error.in_file(&args.from))?;
     let plan = Plan::new(&file, args).map_err(|error| error.in_file(&args.from))?;
+    let measure = |path: &Path, text: &str| -> Result<Perplexity, BackendError> {
+        let (mut model, window) = perplexity::load_for_up_to(path, WINDOW_DEFAULT)?;
+        perplexity::measure(&pool, &mut model, text, window)
+    };
+    // First, so that a text or a model that cannot be measured costs no file.
+    let before = text
+        .as_deref()
+        .map(|text| measure(&args.from, text))
+        .transpose()?;
     write::write(&pool, &file, &plan, &args.out, || refuse_to_overwrite(args))?;
     drop(file);
     let mut report = Report::new(args, &plan);
-    if let Some(text) = text {
-        let measure = |path: &Path| -> Result<Perplexity, BackendError> {
-            let mut model = perplexity::load(path, WINDOW_DEFAULT)?;
-            let window = WINDOW_DEFAULT.min(model.info.context_tokens);
-            perplexity::measure(&pool, &mut model, &text, window)
-        };
-        report.perplexity(measure(&args.from)?, measure(&args.out)?);
+    if let (Some(text), Some(before)) = (&text, before) {
+        report.perplexity(before, measure(&args.out, text)?);
     }
     print(&if args.json {
         report.json()
     } else {
         report.text()
     })
+}
+
+/// What is read cannot be replaced: it would be gone, and nothing left to compare with.
+fn refuse_in_place(args: &QuantizeArgs) -> Result<(), BackendError> {
+    let same = match (args.from.canonicalize(), args.out.canonicalize()) {
+        (Ok(from), Ok(out)) => from == out,
+        // What is not there yet is another file.
+        _ => false,
+    };
+    if same {
+        return Err(BackendError::Config {
+            path: "--out".to_owned(),
+            message: format!("{} is what --from reads", args.out.display()),
+        });
+    }
+    Ok(())
 }
 
 fn refuse_to_overwrite(args: &QuantizeArgs) -> Result<(), BackendError> {

@@ -35,11 +35,19 @@ const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
 pub fn parse(text: &str) -> Result<Vec<Request>, String> {
     let mut requests: Vec<Request> = Vec::new();
     let mut first_us = None;
-    let lines = csv::Reader::from_reader(text.as_bytes()).into_deserialize::<Line>();
-    for (index, line) in lines.enumerate() {
-        // The first line holds the names.
-        let wrong = |problem: String| format!("line {}: {problem}", index + 2);
-        let line = line.map_err(|error| wrong(error.to_string()))?;
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let names = reader.headers().map_err(|error| error.to_string())?.clone();
+    let mut record = csv::StringRecord::new();
+    // csv's own errors name their line.
+    while reader
+        .read_record(&mut record)
+        .map_err(|error| error.to_string())?
+    {
+        let at = record.position().map_or(0, |start| line_of(text, start));
+        let wrong = |problem: String| format!("line {at}: {problem}");
+        let line: Line = record
+            .deserialize(Some(&names))
+            .map_err(|error| wrong(error.to_string()))?;
         if requests.len() == REPLAY_REQUESTS_MAX {
             return Err(wrong(format!("over {REPLAY_REQUESTS_MAX} requests")));
         }
@@ -53,9 +61,11 @@ pub fn parse(text: &str) -> Result<Vec<Request>, String> {
         // A trace may pass midnight once.
         let arrival_us = (at_us + DAY_US - first_us) % DAY_US;
         let before = requests.last().map_or(0, |last| last.arrival_us);
-        // After midnight, what is earlier looks like much later.
+        // After midnight, what is earlier looks like much later; a pause of half a day is none.
         if arrival_us < before || arrival_us - before > DAY_US / 2 {
-            return Err(wrong("it came before the line before".to_owned()));
+            return Err(wrong(
+                "it came before the line before, or half a day after it".to_owned(),
+            ));
         }
         if line.context_tokens == 0 {
             return Err(wrong("ContextTokens is 0".to_owned()));
@@ -76,6 +86,13 @@ pub fn parse(text: &str) -> Result<Vec<Request>, String> {
         return Err("there is no request in it".to_owned());
     }
     Ok(requests)
+}
+
+/// The line of the record at `start`, from 1: empty lines before it are behind `start`.
+fn line_of(text: &str, start: &csv::Position) -> u64 {
+    let rest = text.as_bytes().iter().skip(start.byte() as usize);
+    let empty = rest.take_while(|byte| b"\r\n".contains(byte));
+    start.line() + empty.filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// Microseconds since midnight of `... hh:mm:ss.fraction`.

@@ -1,6 +1,8 @@
 //! What it does to hold requests back for a moment so that they start together, as servers that
 //! batch whole requests do. Here a request joins the batch at its next step anyway; the simulation
-//! puts a window before that, over the engine's own scheduler and a model of its steps' times.
+//! puts a window before that, over the engine's own scheduler and a model of its steps' times. What
+//! the engine adds is left out: it prefills less in a step while others decode, so first tokens come
+//! later there, with a window or without.
 
 use std::collections::HashMap;
 
@@ -67,9 +69,11 @@ struct World<'a> {
     experiment: Experiment,
     scheduler: Scheduler,
     now_us: f64,
-    /// The next request to come, and those that are held back, up to it.
+    /// The next request to come, those that are held back, up to it, and those before them that
+    /// the scheduler has not been told of.
     arrived: usize,
     held_from: usize,
+    told: usize,
     /// Tokens generated so far, of each request that runs.
     generated: HashMap<SequenceId, usize>,
     finished: usize,
@@ -97,6 +101,7 @@ impl<'a> World<'a> {
             now_us: 0.0,
             arrived: 0,
             held_from: 0,
+            told: 0,
             generated: HashMap::new(),
             finished: 0,
             first_token_ms: Vec::new(),
@@ -119,11 +124,15 @@ impl<'a> World<'a> {
         }
         if self
             .opens_us()
-            .is_none_or(|opens_us| self.now_us < opens_us)
+            .is_some_and(|opens_us| self.now_us >= opens_us)
         {
-            return;
+            self.held_from = self.arrived;
         }
-        for index in self.held_from..self.arrived {
+        // They are served in order, so those that wait far behind need no memory for their tokens.
+        let most = 2 * self.experiment.running_max;
+        let known = self.scheduler.running_len() + self.scheduler.waiting_len();
+        let room = most.saturating_sub(known);
+        for index in self.told..self.held_from.min(self.told + room) {
             let request = self.requests[index];
             let id = SequenceId::new(index as u64, index as u64, 0);
             // No two prompts have a block in common.
@@ -132,8 +141,8 @@ impl<'a> World<'a> {
             let (tier, most) = (ServiceTier::Standard, request.generated_tokens);
             self.scheduler
                 .add(Sequence::new(id, tier, prompt, root, most));
+            self.told = index + 1;
         }
-        self.held_from = self.arrived;
     }
 
     /// When those that are held are let in.

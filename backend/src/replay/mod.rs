@@ -13,7 +13,9 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use farthing_core::limits::REPLAY_BYTES_MAX;
+use farthing_core::limits::{
+    ENGINE_RUNNING_MAX, ENGINE_STEP_TOKENS_MAX, REPLAY_BYTES_MAX, REPLAY_POOL_BLOCKS_MAX,
+};
 use serde_json::json;
 
 use crate::cli::{ReplayAzureArgs, ReplayMooncakeArgs};
@@ -26,6 +28,8 @@ use measure::PrefixHits;
 /// # Errors
 /// The file cannot be read or is not such a trace, by its line; the result cannot be printed.
 pub fn replay_mooncake(args: &ReplayMooncakeArgs) -> Result<(), BackendError> {
+    let blocks = args.blocks.iter().map(|blocks| blocks.get()).max();
+    check("--blocks", blocks.unwrap_or(0), REPLAY_POOL_BLOCKS_MAX)?;
     let text = read(&args.file)?;
     let requests = mooncake::parse(&text).map_err(|problem| wrong(&args.file, problem))?;
     let mut out = io::stdout().lock();
@@ -49,6 +53,12 @@ pub fn replay_mooncake(args: &ReplayMooncakeArgs) -> Result<(), BackendError> {
 /// # Errors
 /// The file cannot be read or is not such a trace, by its line; the result cannot be printed.
 pub fn replay_azure(args: &ReplayAzureArgs) -> Result<(), BackendError> {
+    check("--running-max", args.running_max.get(), ENGINE_RUNNING_MAX)?;
+    check(
+        "--step-tokens",
+        args.step_tokens.get(),
+        ENGINE_STEP_TOKENS_MAX,
+    )?;
     let text = read(&args.file)?;
     let mut requests = azure::parse(&text).map_err(|problem| wrong(&args.file, problem))?;
     requests.truncate(args.requests.map_or(usize::MAX, NonZeroUsize::get));
@@ -99,6 +109,16 @@ fn read(path: &Path) -> Result<String, BackendError> {
         ));
     }
     Ok(text)
+}
+
+fn check(argument: &str, value: usize, max: usize) -> Result<(), BackendError> {
+    if value <= max {
+        return Ok(());
+    }
+    Err(BackendError::Config {
+        path: argument.to_owned(),
+        message: format!("{value} is over {max}"),
+    })
 }
 
 fn wrong(path: &Path, problem: String) -> BackendError {

@@ -164,11 +164,18 @@ fn pair_drafts(config: &Config, chat: &mut [LoadedModel]) -> Result<(), BackendE
             (model.info.id.clone(), (info, decoder))
         })
         .collect();
-    for source in &config.models {
+    if config.speculative.tokens == 0 {
+        return Ok(());
+    }
+    for (index, source) in config.models.iter().enumerate() {
         let draft = source.draft_model.as_ref().and_then(|id| known.get(id));
         let model = chat.iter_mut().find(|model| model.info.id == source.id);
         if let (Some((info, decoder)), Some(model)) = (draft, model) {
-            model.set_draft(info, Arc::clone(decoder))?;
+            let paired = model.set_draft(info, Arc::clone(decoder));
+            paired.map_err(|error| BackendError::Config {
+                path: format!("models[{index}].draft_model"),
+                message: error.to_string(),
+            })?;
         }
     }
     Ok(())

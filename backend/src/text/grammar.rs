@@ -33,6 +33,8 @@ pub struct GrammarCompiler {
 #[derive(Clone)]
 pub struct Grammar {
     matcher: Matcher,
+    /// The field of the request that it comes from.
+    param: &'static str,
 }
 
 /// The tokens that a grammar allows next; one at least.
@@ -80,8 +82,11 @@ impl GrammarCompiler {
             let message = format!("the model's vocabulary cannot be constrained: {fault}");
             ApiError::new(ErrorKind::Internal, message)
         })?;
-        let compiled = compile_aside(Arc::clone(factory), grammar);
-        compiled.map_err(refused)
+        let matcher = compile_aside(Arc::clone(factory), grammar).map_err(refused)?;
+        Ok(Grammar {
+            matcher,
+            param: form.param,
+        })
     }
 }
 
@@ -129,7 +134,7 @@ impl Grammar {
     /// The reason is not told: it quotes the answer so far.
     fn lost(&self) -> ApiError {
         let message = "the form of the answer became too complex to be followed";
-        ApiError::new(ErrorKind::InvalidValue, message)
+        ApiError::new(ErrorKind::InvalidValue, message).param(self.param)
     }
 }
 
@@ -237,7 +242,7 @@ fn parser_factory(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, String> {
 }
 
 /// Compiles on a stack of its own: parsers of grammars descend as deep as a client nests them.
-fn compile_aside(factory: Arc<ParserFactory>, grammar: TopLevelGrammar) -> Result<Grammar, String> {
+fn compile_aside(factory: Arc<ParserFactory>, grammar: TopLevelGrammar) -> Result<Matcher, String> {
     let compile = move || {
         let mut matcher = Matcher::new(factory.create_parser(grammar));
         if let Some(error) = matcher.get_error() {
@@ -245,7 +250,7 @@ fn compile_aside(factory: Arc<ParserFactory>, grammar: TopLevelGrammar) -> Resul
         }
         // What leads nowhere from the start, as a definition does that only refers to itself.
         match matcher.compute_mask() {
-            Ok(_) => Ok(Grammar { matcher }),
+            Ok(_) => Ok(matcher),
             Err(_) => Err("no answer can follow it, or it is too complex".to_owned()),
         }
     };

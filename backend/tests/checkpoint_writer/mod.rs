@@ -34,7 +34,7 @@ pub struct Tensor {
 /// How matrices of 4 bits are packed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Packing {
-    /// Zero points are stored one lower.
+    /// Zero points are stored one lower, 0 as 15.
     Gptq,
     GptqV2,
     /// As `Gptq`, but groups are scattered over the inputs.
@@ -196,7 +196,7 @@ struct Layer {
     groups: usize,
     /// `[rows, cols]`, from 0 to 15.
     quants: Vec<u32>,
-    /// `[groups, rows]`, from 1 to 16, or to 15 where 16 cannot be said.
+    /// `[groups, rows]`, from 0 to 15.
     zeros: Vec<u32>,
     scales: Vec<f16>,
     /// The group of each input.
@@ -214,7 +214,6 @@ impl Layer {
         let group = group.unwrap_or(cols);
         let groups = cols / group;
         let mut below = |max: u64| random.next_u64() % max;
-        let largest = if packing == Packing::Gptq { 16 } else { 15 };
         let mut of_input: Vec<usize> = (0..cols).map(|col| col / group).collect();
         if packing == Packing::GptqActOrder {
             for col in (1..cols).rev() {
@@ -226,9 +225,7 @@ impl Layer {
             cols,
             groups,
             quants: (0..rows * cols).map(|_| below(16) as u32).collect(),
-            zeros: (0..groups * rows)
-                .map(|_| 1 + below(largest) as u32)
-                .collect(),
+            zeros: (0..groups * rows).map(|_| below(16) as u32).collect(),
             scales: (0..groups * rows)
                 .map(|_| f16::from_f32(0.002 + below(1_000) as f32 * 1e-5))
                 .collect(),
@@ -263,7 +260,7 @@ impl Layer {
         };
         let lower = u32::from(matches!(packing, Packing::Gptq | Packing::GptqActOrder));
         let zeros = words(groups * rows / 8, |at, n| {
-            zero(at / (rows / 8), at % (rows / 8) * 8 + place(n)) - lower
+            zero(at / (rows / 8), at % (rows / 8) * 8 + place(n)).wrapping_sub(lower) & 15
         });
         let ints = |shape: Vec<usize>, data| Tensor {
             dtype: "I32".to_owned(),

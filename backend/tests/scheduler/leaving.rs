@@ -8,7 +8,7 @@ use farthing_core::price::ServiceTier;
 use super::chunks::id;
 
 /// Blocks: too few for all three, so that one is preempted on the way.
-const BLOCKS: usize = 10;
+const BLOCKS: usize = 9;
 const REQUESTS: u64 = 3;
 const GENERATES: usize = 40;
 
@@ -19,9 +19,16 @@ enum When {
     Computing,
 }
 
-/// Runs three requests of which one is given up in step `leaves_at`. Returns the steps that it took
-/// and the sequences that ended, with the tokens that each generated.
-fn run(leaver: SequenceId, leaves_at: usize, when: When) -> (usize, Vec<(u64, usize)>) {
+/// What became of a run.
+struct Ran {
+    steps: usize,
+    preempted: usize,
+    /// The sequences that ended, with the tokens that each generated.
+    ended: Vec<(u64, usize)>,
+}
+
+/// Runs three requests of which one is given up in step `leaves_at`.
+fn run(leaver: SequenceId, leaves_at: usize, when: When) -> Ran {
     let mut scheduler = Scheduler::new(BLOCKS, 8);
     for request in 0..REQUESTS {
         let prompt = (0..30).map(|at| request as u32 * 100 + at).collect();
@@ -30,13 +37,14 @@ fn run(leaver: SequenceId, leaves_at: usize, when: When) -> (usize, Vec<(u64, us
         scheduler.add(Sequence::new(id(request), tier, prompt, root, GENERATES));
     }
     let mut ended = Vec::new();
-    let mut steps = 0;
+    let (mut steps, mut preempted) = (0, 0);
     while !scheduler.is_idle() {
         if steps == leaves_at && matches!(when, When::Before) {
             scheduler.remove(leaver);
         }
         scheduler.draft(id(steps as u64 % REQUESTS), &[7, 0, 7]);
         let schedule = scheduler.schedule(StepBudget::new(12));
+        preempted += schedule.preempted;
         if steps == leaves_at && matches!(when, When::Computing) {
             scheduler.remove(leaver);
         }
@@ -63,18 +71,27 @@ fn run(leaver: SequenceId, leaves_at: usize, when: When) -> (usize, Vec<(u64, us
     }
     assert_eq!(scheduler.pool().free(), BLOCKS);
     ended.sort();
-    (steps, ended)
+    Ran {
+        steps,
+        preempted,
+        ended,
+    }
 }
 
 #[test]
 fn a_client_may_leave_at_every_step() {
-    let (steps, all) = run(id(0), usize::MAX, When::Before);
-    assert_eq!(all, [(0, GENERATES), (1, GENERATES), (2, GENERATES)]);
+    let whole = run(id(0), usize::MAX, When::Before);
+    assert!(whole.preempted > 0, "nobody was preempted");
+    let steps = whole.steps;
+    assert_eq!(
+        whole.ended,
+        [(0, GENERATES), (1, GENERATES), (2, GENERATES)]
+    );
     assert!(steps > 60, "{steps}");
     for leaver in 0..REQUESTS {
         for leaves_at in 0..steps {
             for when in [When::Before, When::Computing] {
-                let (_, mut ended) = run(id(leaver), leaves_at, when);
+                let mut ended = run(id(leaver), leaves_at, when).ended;
                 let others = (0..REQUESTS).filter(|&other| other != leaver);
                 let others: Vec<_> = others.map(|other| (other, GENERATES)).collect();
                 // One that had ended before is not there to leave.

@@ -32,7 +32,19 @@ fn keyword(
         wrong(value.as_f64().is_none_or(|number| test(number, bound)))
     };
     match key {
-        "$schema" | "$defs" | "title" | "description" | "pattern" | "format" => None,
+        "$schema" | "$defs" | "title" | "description" => None,
+        "pattern" => {
+            let pattern = regex::Regex::new(rule.as_str().expect("a text")).expect("a pattern");
+            wrong(value.as_str().is_none_or(|text| pattern.is_match(text)))
+        }
+        "format" => {
+            let pattern = match rule.as_str() {
+                Some("date") => r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$",
+                other => panic!("the format {other:?} is not checked"),
+            };
+            let pattern = regex::Regex::new(pattern).expect("a pattern");
+            wrong(value.as_str().is_none_or(|text| pattern.is_match(text)))
+        }
         "$ref" => {
             let pointer = rule.as_str().and_then(|path| path.strip_prefix('#'));
             let target = root.pointer(pointer.expect("local")).expect("it exists");

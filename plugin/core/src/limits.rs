@@ -149,6 +149,8 @@ pub const SAFETENSORS_HEADER_BYTES_MAX: u64 = 32 << 20;
 pub const SAFETENSORS_RANK_MAX: usize = 8;
 /// Files that one model's weights are spread over.
 pub const CHECKPOINT_FILES_MAX: usize = 512;
+/// Largest group of 4-bit weights that a file may ask for; real ones have 32 to 128, or all inputs.
+pub const CHECKPOINT_GROUP_MAX: i64 = 1 << 18;
 /// A tokenizer.json; the largest real ones have 35 MB.
 pub const TOKENIZER_FILE_BYTES_MAX: u64 = 128 << 20;
 /// Layers of a model.
@@ -342,8 +344,10 @@ pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
 pub const REPLAY_BYTES_MAX: u64 = 256 << 20;
 /// Requests of one.
 pub const REPLAY_REQUESTS_MAX: usize = 1 << 20;
-/// Tokens of one request, prompt and answer together.
-pub const REPLAY_TOKENS_MAX: usize = 1 << 20;
+/// Blocks of the pool that it is replayed over, some 100 bytes each.
+pub const REPLAY_POOL_BLOCKS_MAX: usize = 1 << 24;
+/// Tokens of one request, prompt and answer together: the longest contexts that are served to many.
+pub const REPLAY_TOKENS_MAX: usize = 1 << 17;
 /// Blocks of one request's prompt.
 pub const REPLAY_BLOCKS_MAX: usize = 1 << 16;
 /// Bytes of a tenant's credential or name header.

@@ -101,8 +101,9 @@ impl Scheduler {
 /// generates a token a step. They are most in demand just before one of them ends and gives back
 /// its own; what those that ended before gave back is free by then. (The idea of predicting the
 /// peak is that of Gong et al., "Past-Future Scheduler for LLM Serving under SLA Guarantees",
-/// ASPLOS
-/// 2025.)
+/// ASPLOS 2025. Blocks that
+/// several share count for each of them, which is too hopeful where many answers have one prompt;
+/// who then finds no room is preempted.)
 fn fits(mut growth: Vec<Growth>, free: usize) -> bool {
     growth.sort_unstable_by_key(|growth| growth.left);
     let mut free = free;

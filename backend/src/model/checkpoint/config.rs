@@ -3,6 +3,7 @@
 //! `quantization_config` in it. A variant that the forward pass would compute wrongly is refused by
 //! the name of its field.
 
+use farthing_core::limits;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -46,8 +47,10 @@ pub(super) enum TokenIds {
 
 #[derive(Debug, Deserialize)]
 struct Rope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// Its name before, which files that were written anew have beside it.
+    #[serde(rename = "type")]
+    kind: Option<String>,
     rope_theta: Option<f32>,
 }
 
@@ -64,9 +67,6 @@ struct Quantization {
     checkpoint_format: Option<String>,
 }
 
-/// Largest group that a file may ask for; real ones have 32 to 128, or all inputs.
-const GROUP_MAX: i64 = 1 << 18;
-
 // === impl Config ===
 
 impl Config {
@@ -75,6 +75,7 @@ impl Config {
         let config: Config = serde_path_to_error::deserialize(&mut deserializer)
             .map_err(|error| wrong(&format!("{}: {}", error.path(), error.inner())))?;
         config.refuse_variants()?;
+        config.check_counts()?;
         Ok(config)
     }
 
@@ -95,6 +96,47 @@ impl Config {
         quantization.format().map(Some)
     }
 
+    /// Numbers that no model has, by the names that they have in this file.
+    fn check_counts(&self) -> Result<(), BackendError> {
+        let heads_max = limits::MODEL_HEADS_MAX;
+        let kv_heads = self.num_key_value_heads.unwrap_or(1);
+        for (field, value, max) in [
+            (
+                "num_hidden_layers",
+                self.num_hidden_layers,
+                limits::MODEL_LAYERS_MAX,
+            ),
+            ("hidden_size", self.hidden_size, limits::MODEL_WIDTH_MAX),
+            (
+                "intermediate_size",
+                self.intermediate_size,
+                limits::MODEL_WIDTH_MAX,
+            ),
+            ("num_attention_heads", self.num_attention_heads, heads_max),
+            ("num_key_value_heads", kv_heads, heads_max),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                limits::MODEL_CONTEXT_TOKENS_MAX,
+            ),
+        ] {
+            if !(1..=max).contains(&(value as usize)) {
+                return Err(wrong(&format!(
+                    "{field}: {value} is not within 1 and {max}"
+                )));
+            }
+        }
+        for (field, value) in [
+            ("rope_theta", self.rope_base().unwrap_or(1.0)),
+            ("rms_norm_eps", self.rms_norm_eps),
+        ] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(wrong(&format!("{field}: {value} is no number above 0")));
+            }
+        }
+        Ok(())
+    }
+
     fn refuse_variants(&self) -> Result<(), BackendError> {
         if !matches!(self.model_type.as_str(), "llama" | "qwen2") {
             return Err(BackendError::Model(format!(
@@ -106,8 +148,8 @@ impl Config {
             ("rope_scaling", &self.rope_scaling),
             ("rope_parameters", &self.rope_parameters),
         ] {
-            let kind = rope.as_ref().and_then(|rope| rope.rope_type.as_deref());
-            if let Some(kind) = kind.filter(|kind| *kind != "default") {
+            let kinds = rope.iter().flat_map(|rope| [&rope.rope_type, &rope.kind]);
+            if let Some(kind) = kinds.flatten().find(|kind| *kind != "default") {
                 return Err(refused(&format!("position scaling '{kind:.32}' ({field})")));
             }
         }
@@ -173,7 +215,7 @@ impl Quantization {
         let group = self.group_size.or(self.q_group_size).unwrap_or(128);
         let group = match group {
             -1 => None,
-            1..=GROUP_MAX => Some(group as usize),
+            1..=limits::CHECKPOINT_GROUP_MAX => Some(group as usize),
             _ => {
                 let field = "quantization_config.group_size";
                 return Err(refused(&format!("a group of {group} ({field})")));

@@ -58,7 +58,7 @@ pub(super) const BLOCK: usize = 32;
 const AWQ_NIBBLE: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 /// Columns that are unpacked at once, of all rows: AWQ's and GPTQ's words of one column lie side by
 /// side, so this keeps reading in order.
-const NIBBLES: usize = 8;
+pub(super) const NIBBLES: usize = 8;
 
 /// Whether each input's group is its place divided by the group's size.
 pub(super) fn in_order(groups: &[u8], group: usize) -> bool {
@@ -112,6 +112,11 @@ impl Int4Matrix<'_> {
                 let source = self.source_row(row);
                 let (scale, zero) = (self.scale(source, group)?, self.zero(source, group));
                 let min = f16::from_f32(-scale.to_f32() * f32::from(zero));
+                if !min.is_finite() {
+                    return Err(BackendError::Checkpoint(format!(
+                        "the minimum of output {source}, group {group} does not fit f16"
+                    )));
+                }
                 let at = row * row_bytes + block * block_bytes;
                 let out = &mut out[at..at + block_bytes];
                 out[..2].copy_from_slice(&scale.to_le_bytes());
@@ -171,11 +176,11 @@ impl Int4Matrix<'_> {
         }
     }
 
-    /// The zero point, from 0 to 16.
+    /// The zero point. It has four bits, so one that is stored one lower wraps: 15 stands for 0.
     fn zero(&self, row: usize, group: usize) -> u8 {
         let word = word_at(self.zeros, group * (self.rows / NIBBLES) + row / NIBBLES);
         match self.packing {
-            Packing::Gptq { zero_offset } => nibble(word, row % NIBBLES) + zero_offset,
+            Packing::Gptq { zero_offset } => (nibble(word, row % NIBBLES) + zero_offset) & 15,
             Packing::Awq => nibble(word, AWQ_NIBBLE[row % NIBBLES]),
         }
     }

@@ -1,6 +1,7 @@
 //! What a folder's JSON files say, as the key-value pairs of a GGUF file
 //! (llama.cpp, `convert_hf_to_gguf.py`), so that everything after it reads one form.
 
+use std::io::Read;
 use std::path::Path;
 
 use farthing_core::limits;
@@ -201,15 +202,22 @@ pub(super) fn optional(
         what: path.display().to_string(),
         source,
     };
-    let bytes = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
+    // A pipe or a device has no end, and opening one may wait for ever.
+    let is_file = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.is_file(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
     };
-    if bytes > bytes_max {
+    if !is_file {
+        return Err(BackendError::Checkpoint(format!("{name} is no file")));
+    }
+    let file = std::fs::File::open(&path).map_err(io)?;
+    let mut bytes = Vec::new();
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
+    if read.map_err(io)? as u64 > bytes_max {
         return Err(BackendError::Checkpoint(format!(
-            "{name} has {bytes} bytes, more than {bytes_max}"
+            "{name} has more than {bytes_max} bytes"
         )));
     }
-    std::fs::read(&path).map(Some).map_err(io)
+    Ok(Some(bytes))
 }

@@ -149,6 +149,7 @@ pub fn check_safetensors(file: &[u8]) -> Result<(), BackendError> {
 
 const CONFIG: &str = "config.json";
 const EMBEDDING: &str = "token_embd.weight";
+const OUTPUT: &str = "output.weight";
 
 // === impl Checkpoint ===
 
@@ -173,7 +174,11 @@ impl Checkpoint {
             }
         }
         if config.tie_word_embeddings {
-            found.whole.remove("output.weight");
+            found.whole.remove(OUTPUT);
+        } else if !found.whole.contains_key(OUTPUT) {
+            return Err(wrong(
+                "lm_head.weight is missing (tie_word_embeddings is false)".to_owned(),
+            ));
         }
         let mut tensors = found.sources(&config)?;
         parts::drop_groups_in_order(&mut tensors, &shards);

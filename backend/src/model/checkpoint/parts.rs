@@ -1,7 +1,7 @@
 //! From the tensors of a folder's files to those of the model, each checked against the others.
 
 use super::config::Config;
-use super::int4::{self, BLOCK, Int4Format};
+use super::int4::{self, BLOCK, Int4Format, NIBBLES};
 use super::names::{self, Part, Role};
 use super::permute::PairsSideBySide;
 use super::safetensors::Element;
@@ -10,9 +10,6 @@ use crate::error::BackendError;
 use crate::model::mapped::Bytes;
 use farthing_kernels::Dtype;
 use std::collections::HashMap;
-
-/// Outputs or inputs of a word of 4-bit numbers.
-const NIBBLES: usize = 8;
 
 // === impl Parts ===
 

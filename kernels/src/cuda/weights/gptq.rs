@@ -108,7 +108,8 @@ impl Nibbles<'_> {
     fn zero(&self, row: usize, group: usize) -> f32 {
         let word = self.qzeros[group * (self.rows / 8) + row / 8];
         match self.checkpoint {
-            Checkpoint::Gptq => f32::from(nibble(word, row % 8)) + 1.0,
+            // Four bits wrap: 15 stands for 0.
+            Checkpoint::Gptq => f32::from((nibble(word, row % 8) + 1) & 15),
             Checkpoint::Awq => f32::from(nibble(word, AWQ_NIBBLE[row % 8])),
         }
     }
@@ -133,7 +134,7 @@ mod tests {
     }
 
     fn zero(row: usize, group: usize) -> u32 {
-        ((row + group * 5) % 15) as u32 + 1
+        ((row + group * 5) % 16) as u32
     }
 
     fn scale(row: usize, group: usize) -> f16 {
@@ -159,7 +160,7 @@ mod tests {
             .collect();
         let gptq = words(COLS / 8 * ROWS, |w, n| quant(w % ROWS, w / ROWS * 8 + n));
         let gptq_zeros = words(groups * ROWS / 8, |w, n| {
-            zero(w % (ROWS / 8) * 8 + n, w / (ROWS / 8)) - 1
+            zero(w % (ROWS / 8) * 8 + n, w / (ROWS / 8)).wrapping_sub(1) & 15
         });
         let awq = words(COLS * ROWS / 8, |w, n| {
             quant(w % (ROWS / 8) * 8 + order[n], w / (ROWS / 8))

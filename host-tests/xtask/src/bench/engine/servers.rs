@@ -29,8 +29,8 @@ enum Process {
     Peer { _peer: Box<Leashed> },
 }
 
-/// The peer guesses no tokens ahead, and made-up prompts repeat themselves: what would be guessed of
-/// them says nothing of others.
+/// The peer guesses no tokens ahead, and made-up prompts repeat themselves: what would be guessed
+/// of them says nothing of others.
 const CONFIG: &str = "speculative: {lookup: false}\n";
 
 /// The backend with every model.
