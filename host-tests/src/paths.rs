@@ -71,6 +71,18 @@ pub fn models() -> PathBuf {
     from_env("FARTHING_MODELS").unwrap_or_else(|| farthing_dir().join("models"))
 }
 
+/// The model of over a gigabyte, which is fetched only for benchmarks and evaluations.
+pub fn large_model() -> PathBuf {
+    let folder = farthing_dir().join("large-models");
+    folder.join("qwen2.5-coder-1.5b-instruct.gguf")
+}
+
+/// A file of the labelled data that lies beside the checkout; `FARTHING_DATA` overrides.
+pub fn data(file: &str) -> PathBuf {
+    let beside = workspace_root().join("../shared/data");
+    from_env("FARTHING_DATA").unwrap_or(beside).join(file)
+}
+
 /// The tokens of a provider's models, as tiktoken has them.
 pub fn tiktoken(encoding: &str) -> PathBuf {
     let file = format!("{encoding}.tiktoken");

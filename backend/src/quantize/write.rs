@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use farthing_kernels::{Dtype, ThreadPool, dequantize_row, quantize_row};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::plan::Plan;
 use crate::error::BackendError;
@@ -27,6 +28,7 @@ pub(super) fn write(
     may_replace: impl Fn() -> Result<(), BackendError>,
 ) -> Result<(), BackendError> {
     let partial = partial(out);
+    remove_when_interrupted(partial.clone())?;
     let done = write_partial(pool, file, plan, &partial)
         .and_then(|()| may_replace())
         .and_then(|()| fs::rename(&partial, out).map_err(|error| io(out, error)));
@@ -42,6 +44,31 @@ fn partial(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     out.with_file_name(name)
+}
+
+/// What a shell expects of a program that SIGINT has ended.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// From now on SIGINT takes the unfinished file away before it ends the program; one that is in its
+/// place already has another name.
+fn remove_when_interrupted(partial: PathBuf) -> Result<(), BackendError> {
+    let failed = |source| BackendError::Io {
+        what: "SIGINT".to_owned(),
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let waiting = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    drop(waiting);
+    std::thread::spawn(move || {
+        runtime.block_on(interrupt.recv());
+        let _ = fs::remove_file(&partial);
+        std::process::exit(EXIT_INTERRUPTED);
+    });
+    Ok(())
 }
 
 fn write_partial(

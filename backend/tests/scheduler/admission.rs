@@ -95,6 +95,30 @@ fn the_last_in_order_gives_way_first() {
     scheduler.check().expect("whole");
 }
 
+/// A prompt of 20 blocks that two share is free once both have ended: what then comes in may count
+/// on it only where both end early.
+#[test]
+fn a_shared_prefix_is_free_when_its_last_user_ends() {
+    for (second_generates, comes_in) in [(16, true), (160, false)] {
+        let mut scheduler = Scheduler::new(30, 8);
+        let shared = prompt(1, 321);
+        for (request, generates) in [(1, 16), (2, second_generates)] {
+            let root = BlockHash::root("model", None, &[0; 32]);
+            let sequence = Sequence::new(id(request), Standard, shared.clone(), root, generates);
+            scheduler.add(sequence);
+            chunks(&mut scheduler, 1_000);
+        }
+        assert_eq!((scheduler.running_len(), scheduler.pool().free()), (2, 8));
+        let root = BlockHash::root("model", None, &[1; 32]);
+        scheduler.add(Sequence::new(id(3), Standard, prompt(3, 20), root, 160));
+        let third = chunks(&mut scheduler, 1_000)
+            .iter()
+            .any(|chunk| chunk.0 == 3);
+        assert_eq!(third, comes_in, "{second_generates}");
+        scheduler.check().expect("whole");
+    }
+}
+
 #[test]
 fn nobody_gives_way_to_the_same_tier_or_to_one_due_later() {
     for (due_ms, tier) in [(50, Flex), (50, Batch), (900, Priority)] {

@@ -17,7 +17,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Fetch Envoy, the models and the wasm target, where they are missing
-    Fetch,
+    Fetch(FetchOptions),
     /// Build the backend and the filter
     Build(BuildOptions),
     /// Run the stack in the foreground until SIGINT or SIGTERM
@@ -63,6 +63,13 @@ pub struct UpOptions {
 }
 
 #[derive(Args)]
+pub struct FetchOptions {
+    /// Also the model of 1.1 GB that only benchmarks and evaluations want
+    #[arg(long)]
+    pub large: bool,
+}
+
+#[derive(Args)]
 pub struct BuildOptions {
     /// Put these vocabularies into the filter, so that it need not fetch them
     #[arg(long, value_name = "NAME")]
@@ -101,7 +108,8 @@ pub struct BenchOptions {
     /// Which benchmark
     pub name: BenchName,
     /// Measure one part of it only (edge: speed, sizes, streaming, tokens, memory,
-    /// peers; engine: speed, latency, beside-envoy)
+    /// peers; engine: speed, latency, bandwidth, memory, speculation, traces,
+    /// beside-envoy)
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
     /// Install no other gateways (edge), build no llama.cpp (engine), and leave them out

@@ -50,7 +50,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
     match command {
-        Command::Fetch => fetch::everything(interrupt),
+        Command::Fetch(options) => {
+            fetch::everything(interrupt)?;
+            if options.large {
+                fetch::large_model(interrupt)?;
+            }
+            Ok(())
+        }
         Command::Build(options) => build::run(&options, interrupt),
         Command::Vocabulary => fetch::vocabularies(interrupt),
         Command::Up(options) => up::run(&options, interrupt),

@@ -13,11 +13,13 @@
 //! "Caching strategies to improve disk system performance", Computer 27(3), 1994).
 
 mod check;
+mod forecast;
 mod free_list;
 mod hash;
 
 use std::collections::HashMap;
 
+pub use forecast::Forecast;
 use free_list::{FreeList, Link};
 pub use hash::{BlockHash, BlockTokens};
 

@@ -4,17 +4,18 @@
 
 use farthing_core::limits::KV_BLOCK_TOKENS;
 
+use super::super::block_pool::{BlockId, Forecast};
 use super::super::priority::patience_ms;
 use super::{Schedule, Scheduler, Sequence, StepBudget};
 
 /// What a sequence is expected to become.
-struct Growth {
+struct Growth<'a> {
     /// Tokens that it has yet to generate.
     left: usize,
     /// Tokens that it has.
     tokens: usize,
     /// Blocks that it has.
-    blocks: usize,
+    table: &'a [BlockId],
 }
 
 // === impl Scheduler ===
@@ -59,18 +60,19 @@ impl Scheduler {
         }
         let all = self.running.iter().chain([sequence]);
         let growth = all.map(|sequence| self.growth(sequence)).collect();
-        self.running.len() < self.running_max && fits(growth, self.pool.free())
+        self.running.len() < self.running_max && fits(growth, self.pool.forecast())
     }
 
-    /// Whether it might fit once all that it may displace are gone; blocks that are shared with
-    /// others count too often.
+    /// Whether it might fit once all that it may displace are gone.
     fn would_have_room(&self, sequence: &Sequence) -> bool {
         let gone = |other: &&Sequence| may_displace(sequence, other);
-        let freed = self.running.iter().filter(gone);
-        let freed: usize = freed.map(|other| other.table().len()).sum();
+        let mut forecast = self.pool.forecast();
+        for other in self.running.iter().filter(gone) {
+            forecast.release(other.table());
+        }
         let stay = self.running.iter().filter(|other| !gone(other));
         let growth = stay.chain([sequence]).map(|other| self.growth(other));
-        fits(growth.collect(), self.pool.free() + freed)
+        fits(growth.collect(), forecast)
     }
 
     /// The last running sequence, if the waiting one may take its place.
@@ -81,7 +83,7 @@ impl Scheduler {
 
     /// A sequence is expected to end after the usual share of its longest answer, or within another
     /// block if it is longer already.
-    fn growth(&self, sequence: &Sequence) -> Growth {
+    fn growth<'a>(&self, sequence: &'a Sequence) -> Growth<'a> {
         let tokens = sequence.tokens().len();
         let generated = self.expected.tokens(sequence.generate_max());
         let expected = sequence.prompt_len() + generated;
@@ -92,7 +94,7 @@ impl Scheduler {
         Growth {
             left: end - tokens,
             tokens,
-            blocks: sequence.table().len(),
+            table: sequence.table(),
         }
     }
 }
@@ -101,21 +103,18 @@ impl Scheduler {
 /// generates a token a step. They are most in demand just before one of them ends and gives back
 /// its own; what those that ended before gave back is free by then. (The idea of predicting the
 /// peak is that of Gong et al., "Past-Future Scheduler for LLM Serving under SLA Guarantees",
-/// ASPLOS 2025. Blocks that
-/// several share count for each of them, which is too hopeful where many answers have one prompt;
-/// who then finds no room is preempted.)
-fn fits(mut growth: Vec<Growth>, free: usize) -> bool {
+/// ASPLOS 2025.)
+fn fits(mut growth: Vec<Growth<'_>>, mut forecast: Forecast) -> bool {
     growth.sort_unstable_by_key(|growth| growth.left);
-    let mut free = free;
     for (ended, next) in growth.iter().enumerate() {
         let demand = growth[ended..].iter().map(|growth| {
             let blocks = (growth.tokens + next.left).div_ceil(KV_BLOCK_TOKENS);
-            blocks.saturating_sub(growth.blocks)
+            blocks.saturating_sub(growth.table.len())
         });
-        if demand.sum::<usize>() > free {
+        if demand.sum::<usize>() > forecast.free() {
             return false;
         }
-        free += next.blocks;
+        forecast.release(next.table);
     }
     true
 }

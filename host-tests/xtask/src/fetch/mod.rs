@@ -28,17 +28,24 @@ pub use peers::{litellm, llama_cpp, portkey};
 pub use python::client_packages;
 pub use stamp::hexadecimal;
 
-/// Fetches Envoy, every model and the wasm target.
+/// Fetches Envoy, every model that the demo and the tests need, and the wasm target.
 pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
     wasm_target(interrupt)?;
-    artifacts(interrupt, |_| true)?;
+    artifacts(interrupt, |artifact| artifact.kind != Kind::LargeModel)?;
     vocabulary::make()
 }
 
 /// Fetches the wasm target and Envoy, for a stack whose models lie elsewhere.
 pub fn without_models(interrupt: &Interrupt) -> Result<(), XtaskError> {
     wasm_target(interrupt)?;
-    artifacts(interrupt, |artifact| artifact.kind != Kind::Model)
+    artifacts(interrupt, |artifact| {
+        !matches!(artifact.kind, Kind::Model | Kind::LargeModel)
+    })
+}
+
+/// Fetches the model of over a gigabyte.
+pub fn large_model(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    artifacts(interrupt, |artifact| artifact.kind == Kind::LargeModel)
 }
 
 /// Fetches the tokens of providers' models and makes vocabulary files of them.
@@ -84,7 +91,7 @@ fn provided(artifact: &Artifact) -> bool {
     let variable = match artifact.kind {
         Kind::Program => "FARTHING_ENVOY",
         Kind::Model => "FARTHING_MODELS",
-        Kind::Vocabulary => return false,
+        Kind::Vocabulary | Kind::LargeModel => return false,
     };
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }

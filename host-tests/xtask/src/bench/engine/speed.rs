@@ -54,6 +54,7 @@ pub fn run(bench: &Bench<'_>) -> Result<Vec<Metric>, XtaskError> {
             let rounds = (our_rounds.as_slice(), peer_rounds.as_slice());
             metrics.push(metric(name, target, rounds, |round| round.decode[place]));
         }
+        metrics.push(gain(model, &our_rounds));
         metrics.push(alpha(model, &our_rounds));
         eprintln!("bench: {model} done");
     }
@@ -84,7 +85,7 @@ fn round(bench: &Bench<'_>, server: &Server, model: &'static str) -> Result<Roun
 }
 
 /// Tokens after the first of each sequence, over the time in which they came.
-fn decode_rate(streams: &[Streamed]) -> f64 {
+pub fn decode_rate(streams: &[Streamed]) -> f64 {
     let tokens: u64 = streams
         .iter()
         .map(|stream| stream.completion_tokens.saturating_sub(1))
@@ -122,6 +123,17 @@ fn metric(
         .beside(median(&ours), "llama.cpp server", median(&peers))
         .with_ratio(median(&ratios))
         .ratio_at_least(target)
+}
+
+/// What decoding eight together brings over one after another: 3 to 5 times, as the field has it.
+fn gain(model: &str, rounds: &[Round]) -> Metric {
+    let [one, eight, _] = [0, 1, 2].map(|place| {
+        let rates = rounds.iter().map(|round| round.decode[place]);
+        median(&rates.collect::<Vec<f64>>())
+    });
+    Metric::new("engine", format!("{model}/batching_gain_8"), "tokens/s")
+        .beside(eight, "one at a time", one)
+        .ratio_at_least(3.0)
 }
 
 /// X(B) = B^alpha * X(1): the exponent from one sequence to the most.
