@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 const ROUNDS: usize = 3;
-const ANSWER_TOKENS: u64 = 96;
+const ANSWER_TOKENS: u64 = 64;
 const LARGE: &str = "qwen2.5-coder-1.5b-instruct";
 
 /// From what repeats the prompt to what does not.
