@@ -31,6 +31,10 @@ pub(crate) fn widen_rows(
         // SAFETY: the assertion says that the processor has these features.
         return unsafe { widen_rows_avx512(half, rows, out, out_stride) };
     }
+    #[cfg(target_arch = "aarch64")]
+    if set != InstructionSet::Portable {
+        return widen_rows_neon(half, rows, out, out_stride);
+    }
     // The conversion of `half` looks for F16C itself.
     let _ = set;
     for row in 0..rows.count {
@@ -75,6 +79,27 @@ fn widen_rows_avx512(half: &[u16], rows: &Rows, out: &mut [f32], out_stride: usi
                 let out = out.as_mut_ptr().add(row * out_stride + first);
                 _mm512_mask_storeu_ps(out, mask, wide);
             }
+        }
+    }
+}
+
+/// Every 64-bit ARM converts f16; `half` asks whether it computes with it, and does not if not.
+#[cfg(target_arch = "aarch64")]
+fn widen_rows_neon(half: &[u16], rows: &Rows, out: &mut [f32], out_stride: usize) {
+    use std::arch::aarch64::{vcvt_f32_f16, vld1_u16, vreinterpret_f16_u16, vst1q_f32};
+
+    for row in 0..rows.count {
+        let (half, rest) = half[row * rows.stride..][..rows.len].as_chunks::<4>();
+        let (out, last) = out[row * out_stride..][..rows.len].as_chunks_mut::<4>();
+        for (half, out) in half.iter().zip(out) {
+            // SAFETY: four elements each.
+            unsafe {
+                let wide = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half.as_ptr())));
+                vst1q_f32(out.as_mut_ptr(), wide);
+            }
+        }
+        for (half, out) in rest.iter().zip(last) {
+            *out = f16::from_bits(*half).to_f32();
         }
     }
 }

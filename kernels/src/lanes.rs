@@ -1,6 +1,8 @@
 //! Sixteen f32 side by side, the width that loops are written for; narrower registers take two
 //! or four steps.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
     __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
@@ -138,6 +140,52 @@ impl Lanes for [__m256; 2] {
             [
                 _mm256_fmadd_ps(self[0], other[0], sum[0]),
                 _mm256_fmadd_ps(self[1], other[1], sum[1]),
+            ]
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Lanes for [float32x4_t; 4] {
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> [float32x4_t; 4] {
+        // SAFETY: the caller's promise.
+        [unsafe { vdupq_n_f32(value) }; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn load(chunk: &Chunk) -> [float32x4_t; 4] {
+        // SAFETY: four times four elements.
+        unsafe {
+            [
+                vld1q_f32(chunk.as_ptr()),
+                vld1q_f32(chunk.as_ptr().add(4)),
+                vld1q_f32(chunk.as_ptr().add(8)),
+                vld1q_f32(chunk.as_ptr().add(12)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, chunk: &mut Chunk) {
+        // SAFETY: four times four elements.
+        unsafe {
+            vst1q_f32(chunk.as_mut_ptr(), self[0]);
+            vst1q_f32(chunk.as_mut_ptr().add(4), self[1]);
+            vst1q_f32(chunk.as_mut_ptr().add(8), self[2]);
+            vst1q_f32(chunk.as_mut_ptr().add(12), self[3]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, other: [float32x4_t; 4], sum: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            [
+                vfmaq_f32(sum[0], self[0], other[0]),
+                vfmaq_f32(sum[1], self[1], other[1]),
+                vfmaq_f32(sum[2], self[2], other[2]),
+                vfmaq_f32(sum[3], self[3], other[3]),
             ]
         }
     }

@@ -5,14 +5,10 @@ use half::f16;
 use crate::Dtype;
 use crate::block::{self, BLOCK, Q4K, Q6K, SUPER_BLOCK, f16_at};
 use crate::layout::{
-    F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
-    U8_GROUP_SCALE_BYTES, U8_OFFSET, U8K_SUPER_SCALE_BYTES, VECTOR_BYTES,
+    BLOCK_QUADS, F16_ROW_BYTES, Layout, NIBBLE_VECTORS, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES,
+    U4K_SUPER_SCALE_BYTES, U5_BLOCK_VECTORS, U6_BLOCK_VECTORS, U6K_SUPER_SCALE_BYTES,
+    U8_GROUP_SCALE_BYTES, U8_OFFSET, VECTOR_BYTES,
 };
-
-/// Vectors of a group of 32 columns of nibbles.
-const U4_GROUP_VECTORS: usize = 4;
-/// Vectors of a group of 32 columns of bytes.
-const U8_GROUP_VECTORS: usize = 8;
 
 /// The layout that holds `bytes` of this format without loss.
 pub(crate) fn layout_of(dtype: Dtype, bytes: &[u8]) -> Layout {
@@ -27,9 +23,10 @@ pub(crate) fn layout_of(dtype: Dtype, bytes: &[u8]) -> Layout {
             let fits = blocks.all(|block| q4_0_min(f16_at(block, 0)).is_finite());
             if fits { Layout::U4 } else { Layout::U8 }
         }
-        Dtype::Q5_0 | Dtype::Q8_0 => Layout::U8,
+        Dtype::Q5_0 => Layout::U5,
+        Dtype::Q8_0 => Layout::U8,
         Dtype::Q4K => Layout::U4K,
-        Dtype::Q6K => Layout::U8K,
+        Dtype::Q6K => Layout::U6K,
     }
 }
 
@@ -59,8 +56,8 @@ impl TileRow<'_> {
                 Dtype::Q4_1 => {
                     self.write_u4(index, f16_at(block, 0), f16_at(block, 2), &block[4..]);
                 }
-                Dtype::Q5_0 => self.write_signed(index, block, block::q5_0),
-                Dtype::Q8_0 => self.write_signed(index, block, block::q8_0),
+                Dtype::Q5_0 => self.write_q5_0(index, block),
+                Dtype::Q8_0 => self.write_q8_0(index, block),
                 Dtype::Q4K => self.write_q4_k(index, &Q4K::read(block)),
                 Dtype::Q6K => self.write_q6_k(index, &Q6K::read(block)),
             }
@@ -76,7 +73,7 @@ impl TileRow<'_> {
     fn write_u4(&mut self, group: usize, d: f16, min: f16, packed: &[u8]) {
         self.write_f16(group * U4_GROUP_SCALE_BYTES, d);
         self.write_f16(group * U4_GROUP_SCALE_BYTES + F16_ROW_BYTES, min);
-        self.write_quads(group * U4_GROUP_VECTORS, packed);
+        self.write_quads(group * NIBBLE_VECTORS, packed);
     }
 
     fn write_q4_0_as_u8(&mut self, group: usize, block: &[u8]) {
@@ -84,21 +81,27 @@ impl TileRow<'_> {
         block::nibbles(&block[2..], &mut quants);
         self.write_f16(group * U8_GROUP_SCALE_BYTES, f16_at(block, 0));
         self.write_quads(
-            group * U8_GROUP_VECTORS,
-            &quants.map(|quant| offset(quant as i8 - 8)),
+            group * BLOCK_QUADS,
+            &quants.map(|quant| offset(quant as i8 - 8, U8_OFFSET)),
         );
     }
 
-    fn write_signed(
-        &mut self,
-        group: usize,
-        block: &[u8],
-        read: fn(&[u8], &mut [i8; BLOCK]) -> f16,
-    ) {
+    fn write_q8_0(&mut self, group: usize, block: &[u8]) {
         let mut quants = [0; BLOCK];
-        let d = read(block, &mut quants);
+        let d = block::q8_0(block, &mut quants);
         self.write_f16(group * U8_GROUP_SCALE_BYTES, d);
-        self.write_quads(group * U8_GROUP_VECTORS, &quants.map(offset));
+        self.write_quads(
+            group * BLOCK_QUADS,
+            &quants.map(|quant| offset(quant, U8_OFFSET)),
+        );
+    }
+
+    fn write_q5_0(&mut self, group: usize, block: &[u8]) {
+        let mut quants = [0; BLOCK];
+        let d = block::q5_0(block, &mut quants);
+        self.write_f16(group * U8_GROUP_SCALE_BYTES, d);
+        let quants = quants.map(|quant| offset(quant, 16));
+        self.write_planes::<1>(group * U5_BLOCK_VECTORS, &quants);
     }
 
     fn write_q4_k(&mut self, index: usize, block: &Q4K) {
@@ -110,22 +113,38 @@ impl TileRow<'_> {
             let at = scales_at + 2 * F16_ROW_BYTES + group * 2 * TILE_ROWS + self.row;
             self.scales[at] = block.scales[group];
             self.scales[at + TILE_ROWS] = block.mins[group];
-            let (low, high) = quants.split_at(BLOCK / 2);
-            let mut packed = [0; BLOCK / 2];
-            for ((packed, low), high) in packed.iter_mut().zip(low).zip(high) {
-                *packed = low | (high << 4);
-            }
-            self.write_quads((index * groups + group) * U4_GROUP_VECTORS, &packed);
+            let packed = pack_nibbles(quants);
+            self.write_quads((index * groups + group) * NIBBLE_VECTORS, &packed);
         }
     }
 
     fn write_q6_k(&mut self, index: usize, block: &Q6K) {
-        let scales_at = index * U8K_SUPER_SCALE_BYTES;
+        let scales_at = index * U6K_SUPER_SCALE_BYTES;
         self.write_f16(scales_at, block.d);
         for (group, &scale) in block.scales.iter().enumerate() {
             self.scales[scales_at + F16_ROW_BYTES + group * TILE_ROWS + self.row] = scale as u8;
         }
-        self.write_quads(index * (SUPER_BLOCK / QUAD), &block.quants.map(offset));
+        let quants = block.quants.map(|quant| offset(quant, 32));
+        let (groups, _) = quants.as_chunks::<BLOCK>();
+        for (group, quants) in groups.iter().enumerate() {
+            let group = index * (SUPER_BLOCK / BLOCK) + group;
+            self.write_planes::<2>(group * U6_BLOCK_VECTORS, quants);
+        }
+    }
+
+    /// Nibbles, then what has the `BITS` bits above them: as many planes, in each a nibble for
+    /// every run of quads.
+    fn write_planes<const BITS: usize>(&mut self, vector: usize, quants: &[u8; BLOCK]) {
+        self.write_quads(vector, &pack_nibbles(&quants.map(|quant| quant & 0x0f)));
+        let run_quads = NIBBLE_VECTORS / BITS;
+        let mut planes = [[0; QUAD]; 2];
+        for (index, quant) in quants.iter().enumerate() {
+            let (quad, byte) = (index / QUAD, index % QUAD);
+            let (run, place) = (quad / run_quads, quad % run_quads);
+            let bit = if run.is_multiple_of(2) { 4 } else { 0 } + place * BITS;
+            planes[run / 2][byte] |= (quant >> 4) << bit;
+        }
+        self.write_quads(vector + NIBBLE_VECTORS, planes[..BITS].as_flattened());
     }
 
     /// Spreads consecutive quads over this row's lane of consecutive vectors.
@@ -143,7 +162,17 @@ impl TileRow<'_> {
     }
 }
 
-/// A signed quant as it is stored, 128 higher.
-fn offset(quant: i8) -> u8 {
-    (i32::from(quant) + U8_OFFSET) as u8
+/// A signed quant as it is stored, higher by half of what its bits hold.
+fn offset(quant: i8, by: i32) -> u8 {
+    (i32::from(quant) + by) as u8
+}
+
+/// The first half of 32 quants low, the second high.
+fn pack_nibbles(quants: &[u8]) -> [u8; BLOCK / 2] {
+    let (low, high) = quants.split_at(BLOCK / 2);
+    let mut packed = [0; BLOCK / 2];
+    for ((packed, low), high) in packed.iter_mut().zip(low).zip(high) {
+        *packed = low | (high << 4);
+    }
+    packed
 }

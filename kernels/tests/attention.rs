@@ -257,6 +257,61 @@ fn check(shape: Shape, sequences: &[Sequence], seed: u64) {
     }
 }
 
+/// Attention in the cache's second layer, by a pool of `threads`.
+fn attend(filled: &Filled, rows: &[AttentionRow<'_>], queries: &[f32], threads: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; queries.len()];
+    let pool = ThreadPool::new(threads);
+    let (cache, heads) = (
+        &filled.cache,
+        queries.len() / rows.len() / filled.cache.head_dim(),
+    );
+    paged_attention(&pool, cache, LAYER, queries, rows, heads, SCALE, &mut out);
+    out
+}
+
+/// A context is shared among threads in pieces when there are few sequences, and the pieces are
+/// folded the same way when one thread does all, so the bits of a row are the same.
+#[test]
+fn a_row_does_not_depend_on_who_attends_to_which_part() {
+    for shape in [SMOLLM2, QWEN2, UNEVEN, int8(QWEN2)] {
+        let sequences = [sequence(1_500, 21), sequence(257, 2), sequence(256, 1)];
+        let filled = fill(shape, &sequences, 7);
+        let width = shape.heads * shape.head_dim;
+        let rows: Vec<AttentionRow<'_>> = sequences
+            .iter()
+            .zip(&filled.tables)
+            .flat_map(|(sequence, block_table)| {
+                let contexts = sequence.tokens - sequence.queries + 1..=sequence.tokens;
+                contexts.map(move |context| AttentionRow {
+                    block_table,
+                    context,
+                })
+            })
+            .collect();
+        let queries = random_values(rows.len() * width, 8);
+        let expected = attend(&filled, &rows, &queries, 1);
+        for threads in [2, 3, 7] {
+            assert_eq!(
+                attend(&filled, &rows, &queries, threads),
+                expected,
+                "{shape:?} {threads}"
+            );
+        }
+        for (index, row) in rows.iter().enumerate() {
+            let of = index * width..(index + 1) * width;
+            let (row, queries) = (std::slice::from_ref(row), &queries[of.clone()]);
+            for threads in [1, 2, 5] {
+                let alone = attend(&filled, row, queries, threads);
+                assert_eq!(
+                    alone,
+                    expected[of.clone()],
+                    "{shape:?} row {index} {threads}"
+                );
+            }
+        }
+    }
+}
+
 fn sequence(tokens: usize, queries: usize) -> Sequence {
     Sequence { tokens, queries }
 }
@@ -279,6 +334,7 @@ fn every_shape_agrees_with_the_formula() {
         );
     }
     check(SMOLLM2, &[sequence(700, 9), sequence(300, 1)], 4);
+    check(QWEN2, &[sequence(1_100, 1)], 5);
 }
 
 proptest! {

@@ -164,6 +164,46 @@ fn a_row_does_not_depend_on_its_neighbours() {
     }
 }
 
+/// Weights of five bits are held in fewer bytes than the same weights in eight, and give the same
+/// bits: sums of integers are exact.
+#[test]
+fn five_bits_give_what_the_same_quants_in_eight_give() {
+    let (m, n, k) = (15, 70, 512);
+    let pool = ThreadPool::new(2);
+    let five = random_tensor(Dtype::Q5_0, n, k, 21);
+    let eight: Vec<u8> = five.chunks_exact(22).flat_map(q5_0_as_q8_0).collect();
+    let matrices = [(Dtype::Q5_0, five), (Dtype::Q8_0, eight)]
+        .map(|(dtype, bytes)| Matrix::pack(dtype, &bytes, n, k).expect("packs"));
+    assert!(matrices[0].bytes() * 3 < matrices[1].bytes() * 2);
+    for set in InstructionSet::available() {
+        let mut x = Activations::new(Keep::Quants);
+        x.quantize_with(set, &pool, &random_values(m * k, 22), m, k);
+        let [five, eight] = matrices.each_ref().map(|matrix| {
+            let mut out = vec![f32::NAN; m * n];
+            let products = &mut [(matrix, out.as_mut_slice())];
+            matmul_with(set, &pool, &x, products, Store::Replace);
+            out
+        });
+        assert_eq!(five, eight, "{set:?}");
+    }
+}
+
+/// GGML's blocks: a scale, 32 fifth bits and 16 bytes of nibbles; a scale and 32 signed bytes.
+fn q5_0_as_q8_0(block: &[u8]) -> Vec<u8> {
+    let fifths = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+    let quant = |index: usize| {
+        let byte = block[6 + index % 16];
+        let nibble = if index < 16 { byte & 0x0f } else { byte >> 4 };
+        let fifth = (fifths >> index & 1) as u8;
+        (nibble | fifth << 4).wrapping_sub(16)
+    };
+    block[..2]
+        .iter()
+        .copied()
+        .chain((0..32).map(quant))
+        .collect()
+}
+
 /// The residual stream: what is there stays, and the product comes on top.
 #[test]
 fn a_product_can_be_added() {

@@ -1,5 +1,6 @@
-//! `cargo xtask test`: every test there is. The Rust tests, the CUDA kernels in both compilers, the
-//! official `openai` package as a client of the whole stack, and the demo, which checks itself.
+//! `cargo xtask test`: every test there is. The Rust tests, the kernels for the architecture that
+//! this machine has not, the CUDA kernels in both compilers, the official `openai` package as a
+//! client of the whole stack, and the demo, which checks itself.
 
 use crate::build::{self, TEST_GROUPS, cargo_command};
 use crate::cli::{DemoOptions, FUZZ_SECONDS, FuzzOptions};
@@ -36,6 +37,7 @@ pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
     let started = Instant::now();
     let suites = [
         ("rust tests", tally(rust_tests(interrupt))?),
+        ("kernels for 64-bit ARM", tally(arm_check(interrupt))?),
         ("kernels in NVRTC", tally(compiler_run(interrupt))?),
         ("openai client", tally(client_tests(&packages, interrupt))?),
         ("embedded vocabulary", tally(embedded_run(interrupt))?),
@@ -79,6 +81,27 @@ fn rust_tests(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
         tally.count_a_failure_unless(finished.status.success());
     }
     Ok(tally)
+}
+
+/// Whether the kernels compile for ARM. Nothing is linked or run: that would take a linker and an
+/// emulator of another architecture.
+fn arm_check(interrupt: &Interrupt) -> Result<Tally, XtaskError> {
+    eprintln!("test: the kernels compile for 64-bit ARM");
+    let target = fetch::arm_target(interrupt)?;
+    let mut command = cargo_command();
+    command.args([
+        "clippy",
+        "--release",
+        "--locked",
+        "--package",
+        "farthing-kernels",
+    ]);
+    command.args(["--target", target, "--", "-D", "warnings"]);
+    build::show("the kernels for 64-bit ARM", &mut command, interrupt)?;
+    Ok(Tally {
+        passed: 1,
+        failed: 0,
+    })
 }
 
 /// The kernels in the compiler of machines whose build has none inside. nvcc has compiled them

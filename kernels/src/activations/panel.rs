@@ -93,7 +93,7 @@ impl Panel<'_> {
     }
 
     /// Asserts the extents that the SIMD versions rely on.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[inline(always)]
     pub fn check(&self) {
         let count = self.blocks * self.rows.count;

@@ -5,7 +5,13 @@
 //! The softmax is online (running maximum and sum, as in FlashAttention): pages are read once,
 //! in tiles that start at position 0 for every row, so that a row's result does not depend on
 //! its neighbours.
+//!
+//! Positions are further taken in *pieces* of fixed length, whose results are folded in order (as
+//! in flash decoding). Where the threads cannot share spans and key heads evenly, every piece is
+//! work of its own; the sums are the same, whoever computes them.
 
+mod partial;
+mod pieces;
 mod product;
 mod tile;
 
@@ -14,10 +20,14 @@ use std::ops::Range;
 use crate::disjoint::Disjoint;
 use crate::kv_page::Page;
 use crate::{InstructionSet, KvCache, TASK_NS_MIN, TASKS_PER_THREAD, ThreadPool};
+use pieces::Pieces;
 use tile::{Query, TILE_POSITIONS, Workspace};
 
 /// Rows of a span.
 const SPAN_ROWS_MAX: usize = 16;
+/// Positions of a piece, a whole number of tiles: worth a task for a few queries, and a context of
+/// a thousand tokens still has enough of them.
+const PIECE_POSITIONS: usize = 8 * TILE_POSITIONS;
 /// Multiplications of attention that a thread does in a nanosecond, about.
 const PRODUCTS_PER_NS: usize = 32;
 
@@ -85,12 +95,20 @@ pub fn paged_attention_with(
     if units == 0 {
         return;
     }
-    let seen: usize = operands.rows.iter().map(|row| row.context).sum();
+    let seen = operands.seen(0..operands.rows.len());
     let products = 2 * seen * operands.heads * operands.cache.head_dim();
     let worthwhile = products / PRODUCTS_PER_NS / TASK_NS_MIN;
-    let tasks = worthwhile
-        .clamp(1, pool.threads() * TASKS_PER_THREAD)
-        .min(units);
+    let wanted = worthwhile.clamp(1, pool.threads() * TASKS_PER_THREAD);
+    // Whether one unit is more than a task's share of the whole.
+    let largest = spans.iter().map(|span| operands.seen(span.clone())).max();
+    let uneven = largest.unwrap_or(0) * wanted > seen * kv_heads;
+    if pool.threads() > 1
+        && uneven
+        && let Some(pieces) = Pieces::new(operands, &spans)
+    {
+        return pieces.attend(set, pool, wanted, out);
+    }
+    let tasks = wanted.min(units);
     let out = Disjoint::new(out);
     pool.run(tasks, &|task| {
         let mut workspace = Workspace::new(operands.cache.head_dim());
@@ -149,7 +167,7 @@ impl Operands<'_> {
         }
     }
 
-    /// All queries of a span that share one key head.
+    /// All queries of a span that share one key head, over all that they see.
     fn attend(
         &self,
         set: InstructionSet,
@@ -158,25 +176,73 @@ impl Operands<'_> {
         kv_head: usize,
         out: &Disjoint<'_, f32>,
     ) {
+        self.start(workspace, span.clone(), kv_head);
+        let longest = self.longest(&span);
+        for piece in 0..longest.div_ceil(PIECE_POSITIONS) {
+            self.attend_piece(set, workspace, &span, kv_head, piece);
+            workspace.fold();
+        }
+        for (index, (_, start)) in self.queries_of(span, kv_head).enumerate() {
+            // SAFETY: each query head of each row belongs to one unit of work.
+            let out = unsafe { out.slice(start..start + self.cache.head_dim()) };
+            workspace.finish(index, out);
+        }
+    }
+
+    /// Row and first element of each query of a span that shares one key head.
+    fn queries_of(
+        &self,
+        span: Range<usize>,
+        kv_head: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + Clone {
         let head_dim = self.cache.head_dim();
-        let group = self.heads / self.cache.kv_heads();
-        let starts = span.clone().flat_map(|row| {
-            let first = (row * self.heads + kv_head * group) * head_dim;
+        let (heads, group) = (self.heads, self.group());
+        span.flat_map(move |row| {
+            let first = (row * heads + kv_head * group) * head_dim;
             (0..group).map(move |head| (row, first + head * head_dim))
-        });
-        workspace.start(starts.clone().map(|(row, start)| Query {
-            vector: &self.queries[start..start + head_dim],
+        })
+    }
+
+    /// Query heads that share a key head.
+    fn group(&self) -> usize {
+        self.heads / self.cache.kv_heads()
+    }
+
+    /// Positions that these rows see, each counted by itself.
+    fn seen(&self, rows: Range<usize>) -> usize {
+        self.rows[rows].iter().map(|row| row.context).sum()
+    }
+
+    /// Positions that some row of a span sees.
+    fn longest(&self, span: &Range<usize>) -> usize {
+        let contexts = self.rows[span.clone()].iter().map(|row| row.context);
+        contexts.max().unwrap_or(0)
+    }
+
+    /// Gives a workspace the queries of a span that share one key head.
+    fn start(&self, workspace: &mut Workspace, span: Range<usize>, kv_head: usize) {
+        let queries = self.queries_of(span, kv_head);
+        workspace.start(queries.map(|(row, start)| Query {
+            vector: &self.queries[start..start + self.cache.head_dim()],
             scale: self.scale,
             context: self.rows[row].context,
         }));
+    }
+
+    /// The queries of the workspace over one piece of what they see.
+    fn attend_piece(
+        &self,
+        set: InstructionSet,
+        workspace: &mut Workspace,
+        span: &Range<usize>,
+        kv_head: usize,
+        piece: usize,
+    ) {
+        workspace.start_piece(piece * PIECE_POSITIONS);
         let block_table = self.rows[span.start].block_table;
-        let longest = self.rows[span]
-            .iter()
-            .map(|row| row.context)
-            .max()
-            .unwrap_or(0);
-        for tile in (0..longest).step_by(TILE_POSITIONS) {
-            let end = longest.min(tile + TILE_POSITIONS);
+        let end = self.longest(span).min((piece + 1) * PIECE_POSITIONS);
+        for tile in (piece * PIECE_POSITIONS..end).step_by(TILE_POSITIONS) {
+            let end = end.min(tile + TILE_POSITIONS);
             let mut position = tile;
             while position < end {
                 let page = self.page(block_table, kv_head, position, end);
@@ -184,11 +250,6 @@ impl Operands<'_> {
                 position += page.positions;
             }
             workspace.attend(set, tile);
-        }
-        for (index, (_, start)) in starts.enumerate() {
-            // SAFETY: each query head of each row belongs to one unit of work.
-            let out = unsafe { out.slice(start..start + head_dim) };
-            workspace.finish(index, out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The arithmetic of attention on one tile of positions, for a few queries.
 
+use super::partial::{Partial, record_len};
 use super::product::{Product, chunks_of};
 use crate::kv_page::Page;
 use crate::lanes::{Chunk, LANES, Lanes, larger, max_lanes, sum_lanes};
@@ -36,9 +37,13 @@ pub(super) struct Workspace {
     scores: Vec<Chunk>,
     /// `[queries, padded head_dim]`: values so far, weighted relative to the running maximum.
     sums: Vec<Chunk>,
+    /// Where the piece at hand begins.
+    piece: usize,
+    /// A record for each query, of the pieces so far.
+    records: Vec<f32>,
 }
 
-/// The running softmax of a query.
+/// The running softmax of a query over the piece at hand.
 struct QueryState {
     context: usize,
     maximum: f32,
@@ -60,6 +65,8 @@ impl Workspace {
             vectors: Vec::new(),
             scores: Vec::new(),
             sums: Vec::new(),
+            piece: 0,
+            records: Vec::new(),
         }
     }
 
@@ -70,25 +77,26 @@ impl Workspace {
         for query in queries {
             self.vectors
                 .extend(query.vector.iter().map(|x| x * query.scale));
-            let (context, maximum) = (query.context, f32::NEG_INFINITY);
-            self.queries.push(QueryState {
-                context,
-                maximum,
-                weight: 0.0,
-            });
+            self.queries.push(QueryState::new(query.context));
             self.vectors
                 .resize(self.queries.len() * self.chunks * LANES, 0.0);
         }
+        let records = self.queries.len() * record_len(self.head_dim);
+        self.records.resize(records, 0.0);
         let padded = self.queries.len().next_multiple_of(QUERIES_AT_ONCE);
-        self.queries.resize_with(padded, || QueryState {
-            context: 0,
-            maximum: 0.0,
-            weight: 1.0,
-        });
+        self.queries.resize_with(padded, || QueryState::new(0));
         self.vectors.resize(padded * self.chunks * LANES, 0.0);
         self.scores.resize(padded * TILE_CHUNKS, [0.0; LANES]);
-        self.sums.clear();
         self.sums.resize(padded * self.chunks, [0.0; LANES]);
+    }
+
+    /// Begins a piece that starts at `position`.
+    pub fn start_piece(&mut self, position: usize) {
+        self.piece = position;
+        for query in &mut self.queries {
+            *query = QueryState::new(query.context);
+        }
+        self.sums.fill([0.0; LANES]);
     }
 
     /// Widens a page into the tile, `at` positions from its start.
@@ -110,9 +118,13 @@ impl Workspace {
         unsafe {
             match set {
                 #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx2 => self.attend_avx2(position),
+                InstructionSet::Avx2 | InstructionSet::AvxVnni => self.attend_avx2(position),
                 #[cfg(target_arch = "x86_64")]
                 InstructionSet::Avx512 => self.attend_avx512(position),
+                #[cfg(target_arch = "aarch64")]
+                InstructionSet::Neon | InstructionSet::NeonDot => {
+                    self.attend_all::<[std::arch::aarch64::float32x4_t; 4], 2, 2>(position);
+                }
                 _ => self.attend_all::<Chunk, 1, 1>(position),
             }
         }
@@ -203,19 +215,57 @@ impl Workspace {
         unsafe { product.add_to::<V, M>(sums, self.chunks) };
     }
 
-    /// Writes the result of a query, its weighted values over its weights.
-    pub fn finish(&self, query: usize, out: &mut [f32]) {
-        let share = 1.0 / self.queries[query].weight;
+    /// What a query makes of the piece.
+    fn partial(&self, query: usize) -> Partial<'_> {
         let sums = self.sums[query * self.chunks..][..self.chunks].as_flattened();
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = sum * share;
+        Partial {
+            maximum: self.queries[query].maximum,
+            weight: self.queries[query].weight,
+            values: &sums[..self.head_dim],
         }
+    }
+
+    /// Writes what each query makes of the piece.
+    pub fn write_records(&self, records: &mut [f32]) {
+        let records = records.chunks_exact_mut(record_len(self.head_dim));
+        for (query, record) in records.enumerate() {
+            self.partial(query).write(record);
+        }
+    }
+
+    /// Adds the piece to the records of the queries that see it.
+    pub fn fold(&mut self) {
+        let mut records = std::mem::take(&mut self.records);
+        let each = records.chunks_exact_mut(record_len(self.head_dim));
+        for (query, record) in each.enumerate() {
+            if self.piece == 0 {
+                self.partial(query).write(record);
+            } else if self.queries[query].context > self.piece {
+                self.partial(query).fold_into(record);
+            }
+        }
+        self.records = records;
+    }
+
+    /// Writes the result of a query over all pieces.
+    pub fn finish(&self, query: usize, out: &mut [f32]) {
+        let len = record_len(self.head_dim);
+        Partial::read(&self.records[query * len..][..len]).finish(out);
     }
 }
 
 // === impl QueryState ===
 
 impl QueryState {
+    /// One that has seen nothing yet.
+    fn new(context: usize) -> QueryState {
+        QueryState {
+            context,
+            maximum: f32::NEG_INFINITY,
+            weight: 0.0,
+        }
+    }
+
     /// Turns the first `visible` scores into weights relative to the new maximum, the others into
     /// 0, and scales the sums so far accordingly.
     #[inline(always)]

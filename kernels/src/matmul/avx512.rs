@@ -8,8 +8,9 @@ use std::arch::x86_64::{
     _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
     _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
     _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
-    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi16,
+    _mm512_slli_epi32, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_ternarylogic_epi32,
 };
 
 use super::prefetch::prefetch;
@@ -17,14 +18,13 @@ use super::{Outputs, Tile};
 use crate::activations::Panel;
 use crate::block::{BLOCK, SUPER_BLOCK};
 use crate::layout::{
-    F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
-    U8_GROUP_SCALE_BYTES, U8K_SUPER_SCALE_BYTES, VECTOR_BYTES,
+    BLOCK_QUADS, F16_ROW_BYTES, Layout, NIBBLE_VECTORS, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES,
+    U4K_SUPER_SCALE_BYTES, U5_BLOCK_VECTORS, U6_BLOCK_VECTORS, U6K_SUPER_SCALE_BYTES,
+    U8_GROUP_SCALE_BYTES, VECTOR_BYTES,
 };
 
 /// Blocks of 32 columns in a super-block.
 const SUPER_BLOCKS: usize = SUPER_BLOCK / BLOCK;
-/// Quads of a block of 32 columns.
-const BLOCK_QUADS: usize = BLOCK / QUAD;
 
 /// Sets `sums[row][output]` for each row of the panel.
 ///
@@ -54,8 +54,9 @@ unsafe fn multiply_rows<const M: usize>(tile: &Tile<'_>, x: &Panel<'_>, sums: &m
         match tile.layout {
             Layout::U4 => nibbles::<F16Pairs, M>(tile, x),
             Layout::U4K => nibbles::<SuperPairs, M>(tile, x),
-            Layout::U8 => bytes::<F16Scales, M, 1>(tile, x),
-            Layout::U8K => bytes::<SuperScales, M, 2>(tile, x),
+            Layout::U5 => planes::<F16Scales, M, 5>(tile, x),
+            Layout::U6K => planes::<SuperScales, M, 6>(tile, x),
+            Layout::U8 => bytes::<M>(tile, x),
             Layout::F32 => dense::<F32, M>(tile, x),
             Layout::F16 => dense::<F16, M>(tile, x),
             Layout::BF16 => dense::<BF16, M>(tile, x),
@@ -132,48 +133,142 @@ unsafe fn nibbles<S: NibbleScales, const M: usize>(tile: &Tile<'_>, x: &Panel<'_
     totals
 }
 
-/// Layouts `U8` and `U8K`, which have `GROUPS` scales for each block of 32 columns.
+/// Layouts `U5` and `U6K`: nibbles, and planes with the 1 or 2 bits above them. The second has two
+/// groups of 16 columns in a block.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn bytes<S: ByteScales, const M: usize, const GROUPS: usize>(
+unsafe fn planes<S: Scales, const M: usize, const BITS: usize>(
     tile: &Tile<'_>,
     x: &Panel<'_>,
 ) -> [__m512; M] {
-    let mut offsets = if GROUPS == 1 {
-        x.offsets.as_ptr()
+    let vectors = if BITS == 5 {
+        U5_BLOCK_VECTORS
     } else {
-        x.half_offsets.as_ptr()
+        U6_BLOCK_VECTORS
+    };
+    // The offset of bytes is 128; those of five and six bits are an eighth and a quarter of it.
+    let (mut offsets, shift) = if BITS == 5 {
+        (x.offsets.as_ptr(), 3)
+    } else {
+        (x.half_offsets.as_ptr(), 2)
     };
     let (mut weights, mut quants) = (tile.quants.as_ptr(), x.quants.as_ptr());
     let mut totals = [_mm512_setzero_ps(); M];
     for block in 0..x.blocks {
-        prefetch::<BLOCK_QUADS>(weights);
-        for group in 0..GROUPS {
-            // SAFETY: the tile has eight vectors a block and the scales of each group, the panel
+        prefetch::<U6_BLOCK_VECTORS>(weights);
+        for group in 0..BITS - 4 {
+            // SAFETY: the tile has so many vectors a block and the scales of each group, the panel
             // M times 32 quants and a scale a block, and M offsets a group.
             unsafe {
-                let mut dots: [__m512i; M] =
-                    std::array::from_fn(|m| _mm512_set1_epi32(*offsets.add(m)));
-                offsets = offsets.add(M);
-                for quad in 0..BLOCK_QUADS / GROUPS {
-                    let vector = _mm512_load_si512(weights.cast());
-                    weights = weights.add(VECTOR_BYTES);
-                    let column = group * (BLOCK / GROUPS) + quad * QUAD;
-                    for (m, dot) in dots.iter_mut().enumerate() {
-                        let x = broadcast_quad(quants.add(m * BLOCK + column));
-                        *dot = _mm512_dpbusd_epi32(*dot, vector, x);
-                    }
+                let mut dots = [_mm512_setzero_si512(); M];
+                for (m, dot) in dots.iter_mut().enumerate() {
+                    *dot = _mm512_set1_epi32(*offsets.add(m) >> shift);
                 }
-                let scale = S::load(tile.scales.as_ptr(), block * GROUPS + group);
+                offsets = offsets.add(M);
+                let runs = if group == 0 {
+                    [
+                        run::<M, BITS, 0>(weights, quants, dots),
+                        run::<M, BITS, 1>(weights, quants, [_mm512_setzero_si512(); M]),
+                    ]
+                } else {
+                    [
+                        run::<M, BITS, 2>(weights, quants, dots),
+                        run::<M, BITS, 3>(weights, quants, [_mm512_setzero_si512(); M]),
+                    ]
+                };
+                let scale = S::load(tile.scales.as_ptr(), block * (BITS - 4) + group);
                 for m in 0..M {
                     let x_scale = _mm512_set1_ps(*x.scales.as_ptr().add(block * M + m));
-                    let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[m]), x_scale);
+                    let dot = _mm512_add_epi32(runs[0][m], runs[1][m]);
+                    let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), x_scale);
                     totals[m] = _mm512_fmadd_ps(scale, dot, totals[m]);
                 }
             }
         }
         // SAFETY: as above; after the last block this is the end.
-        quants = unsafe { quants.add(M * BLOCK) };
+        unsafe {
+            weights = weights.add(vectors * VECTOR_BYTES);
+            quants = quants.add(M * BLOCK);
+        }
+    }
+    totals
+}
+
+/// Adds the products of one run of quads, whose upper bits are a nibble of a plane.
+///
+/// # Safety
+/// The block's vectors and the quants of M rows must be there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn run<const M: usize, const BITS: usize, const RUN: usize>(
+    weights: *const u8,
+    quants: *const i8,
+    mut dots: [__m512i; M],
+) -> [__m512i; M] {
+    let low_bits = _mm512_set1_epi8(0x0f);
+    let upper_bits = _mm512_set1_epi8(if BITS == 5 { 0x10 } else { 0x30 });
+    let quads = NIBBLE_VECTORS / (BITS - 4);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let plane = weights.add((NIBBLE_VECTORS + RUN / 2) * VECTOR_BYTES);
+        let mut plane = _mm512_load_si512(plane.cast());
+        if RUN % 2 == 1 {
+            plane = _mm512_slli_epi16::<4>(plane);
+        }
+        for quad in RUN * quads..(RUN + 1) * quads {
+            let packed = weights.add(quad % NIBBLE_VECTORS * VECTOR_BYTES);
+            let mut nibbles = _mm512_load_si512(packed.cast());
+            if RUN * quads >= NIBBLE_VECTORS {
+                nibbles = _mm512_srli_epi16::<4>(nibbles);
+            }
+            nibbles = _mm512_and_si512(nibbles, low_bits);
+            // nibbles | (plane & upper_bits)
+            let whole = _mm512_ternarylogic_epi32::<0xf8>(nibbles, plane, upper_bits);
+            plane = if BITS == 5 {
+                _mm512_srli_epi16::<1>(plane)
+            } else {
+                _mm512_srli_epi16::<2>(plane)
+            };
+            for (m, dot) in dots.iter_mut().enumerate() {
+                let x = broadcast_quad(quants.add(m * BLOCK + quad * QUAD));
+                *dot = _mm512_dpbusd_epi32(*dot, whole, x);
+            }
+        }
+    }
+    dots
+}
+
+/// Layout `U8`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn bytes<const M: usize>(tile: &Tile<'_>, x: &Panel<'_>) -> [__m512; M] {
+    let (mut weights, mut quants) = (tile.quants.as_ptr(), x.quants.as_ptr());
+    let mut totals = [_mm512_setzero_ps(); M];
+    for block in 0..x.blocks {
+        prefetch::<BLOCK_QUADS>(weights);
+        // SAFETY: the tile has eight vectors and a scale a block, the panel M times 32 quants, a
+        // scale and an offset.
+        unsafe {
+            let offsets = x.offsets.as_ptr().add(block * M);
+            let mut dots: [__m512i; M] =
+                std::array::from_fn(|m| _mm512_set1_epi32(*offsets.add(m)));
+            for quad in 0..BLOCK_QUADS {
+                let vector = _mm512_load_si512(weights.cast());
+                weights = weights.add(VECTOR_BYTES);
+                for (m, dot) in dots.iter_mut().enumerate() {
+                    let x = broadcast_quad(quants.add(m * BLOCK + quad * QUAD));
+                    *dot = _mm512_dpbusd_epi32(*dot, vector, x);
+                }
+            }
+            let scale = F16Scales::load(tile.scales.as_ptr(), block);
+            for m in 0..M {
+                let x_scale = _mm512_set1_ps(*x.scales.as_ptr().add(block * M + m));
+                let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[m]), x_scale);
+                totals[m] = _mm512_fmadd_ps(scale, dot, totals[m]);
+            }
+            // After the last block this is the end.
+            quants = quants.add(M * BLOCK);
+        }
     }
     totals
 }
@@ -251,7 +346,7 @@ impl NibbleScales for SuperPairs {
 }
 
 /// How scales of sixteen outputs are stored.
-trait ByteScales {
+trait Scales {
     /// Those of the `group`th group.
     ///
     /// # Safety
@@ -262,7 +357,7 @@ trait ByteScales {
 /// An f16 for each block of 32.
 struct F16Scales;
 
-impl ByteScales for F16Scales {
+impl Scales for F16Scales {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn load(scales: *const u8, group: usize) -> __m512 {
@@ -274,14 +369,14 @@ impl ByteScales for F16Scales {
 /// An f16 for each super-block times an i8 for each group of 16.
 struct SuperScales;
 
-impl ByteScales for SuperScales {
+impl Scales for SuperScales {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn load(scales: *const u8, group: usize) -> __m512 {
         let groups = 2 * SUPER_BLOCKS;
         // SAFETY: the caller's promise.
         unsafe {
-            let at = scales.add(group / groups * U8K_SUPER_SCALE_BYTES);
+            let at = scales.add(group / groups * U6K_SUPER_SCALE_BYTES);
             let part = _mm_load_si128(at.add(F16_ROW_BYTES + group % groups * TILE_ROWS).cast());
             _mm512_mul_ps(load_f16(at), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(part)))
         }

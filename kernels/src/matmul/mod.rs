@@ -5,17 +5,17 @@
 //! added in order, for every row alike: a row's result does not depend on how many rows there are.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod eight;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod prefetch;
 mod reference;
 
 use std::ops::Range;
 
 use crate::activations::{PANEL_ROWS_MAX, Panel, panel_count};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::block::BLOCK;
 use crate::disjoint::Disjoint;
 use crate::layout::{Layout, TILE_ROWS};
@@ -202,14 +202,23 @@ impl Tile<'_> {
             InstructionSet::Avx512 => unsafe { avx512::multiply(self, x, sums) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            InstructionSet::Avx2 => unsafe { avx2::multiply(self, x, sums) },
+            InstructionSet::AvxVnni => unsafe { eight::multiply_avx_vnni(self, x, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            InstructionSet::Avx2 => unsafe { eight::multiply_avx2(self, x, sums) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            InstructionSet::NeonDot => unsafe { eight::multiply_neon_dot(self, x, sums) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            InstructionSet::Neon => unsafe { eight::multiply_neon(self, x, sums) },
             _ => reference::multiply(self, x, sums),
         }
     }
 
     /// Asserts that the tile is as wide as the panel and the panel is whole, which the SIMD
     /// versions rely on.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     #[inline(always)]
     fn check(&self, x: &Panel<'_>) {
         x.check();

@@ -6,12 +6,13 @@ use super::{Outputs, Tile};
 use crate::activations::Panel;
 use crate::block::{BLOCK, SUPER_BLOCK, f16_at};
 use crate::layout::{
-    F16_ROW_BYTES, Layout, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES, U4K_SUPER_SCALE_BYTES,
-    U8_GROUP_SCALE_BYTES, U8K_SUPER_SCALE_BYTES, VECTOR_BYTES,
+    BLOCK_QUADS, F16_ROW_BYTES, Layout, NIBBLE_VECTORS, QUAD, TILE_ROWS, U4_GROUP_SCALE_BYTES,
+    U4K_SUPER_SCALE_BYTES, U5_BLOCK_VECTORS, U6_BLOCK_VECTORS, U6K_SUPER_SCALE_BYTES,
+    U8_GROUP_SCALE_BYTES, U8_OFFSET, VECTOR_BYTES,
 };
 
-/// Vectors of 32 columns of nibbles: each has one quad in the low and one in the high half.
-const NIBBLE_VECTORS: usize = BLOCK / QUAD / 2;
+/// Columns of a half of a block, which has a scale of its own in Q6_K.
+const HALF_BLOCK: usize = BLOCK / 2;
 
 /// Sets `sums[row][output]` for each row of the panel.
 pub(super) fn multiply(tile: &Tile<'_>, x: &Panel<'_>, sums: &mut Outputs) {
@@ -19,7 +20,7 @@ pub(super) fn multiply(tile: &Tile<'_>, x: &Panel<'_>, sums: &mut Outputs) {
         for (output, sum) in sums.iter_mut().enumerate() {
             *sum = match tile.layout {
                 Layout::U4 | Layout::U4K => nibbles(tile, x, row, output),
-                Layout::U8 | Layout::U8K => bytes(tile, x, row, output),
+                Layout::U5 | Layout::U6K | Layout::U8 => signed(tile, x, row, output),
                 Layout::F32 | Layout::F16 | Layout::BF16 => dense(tile, x, row, output),
             };
         }
@@ -67,42 +68,64 @@ fn nibble_scale(tile: &Tile<'_>, group: usize, output: usize) -> (f32, f32) {
     )
 }
 
-/// Layouts `U8` and `U8K`: d_w * d_x * (sum(u*x) - 128 * sum(x)), a group at a time.
-fn bytes(tile: &Tile<'_>, panel: &Panel<'_>, row: usize, output: usize) -> f32 {
-    let group_len = if tile.layout == Layout::U8 {
-        BLOCK
-    } else {
-        BLOCK / 2
+/// Layouts `U5`, `U6K` and `U8`: d_w * d_x * sum((u - offset)*x), a group at a time.
+fn signed(tile: &Tile<'_>, panel: &Panel<'_>, row: usize, output: usize) -> f32 {
+    let (vectors, group_len) = match tile.layout {
+        Layout::U5 => (U5_BLOCK_VECTORS, BLOCK),
+        Layout::U6K => (U6_BLOCK_VECTORS, HALF_BLOCK),
+        _ => (BLOCK_QUADS, BLOCK),
     };
-    let half_blocks = group_len / (BLOCK / 2);
-    let groups = tile.quants.chunks_exact(group_len / QUAD * VECTOR_BYTES);
     let mut total = 0.0;
-    let rows = panel.rows.count;
-    for (group, weights) in groups.enumerate() {
-        let (block, column) = (group * group_len / BLOCK, group * group_len % BLOCK);
-        let x = &panel.block_quants(block, row)[column..][..group_len];
-        let halves = group * half_blocks..(group + 1) * half_blocks;
-        let mut dot: i32 = halves
-            .map(|half| panel.half_offsets[half * rows + row])
-            .sum();
-        for (vector, x) in weights.chunks_exact(VECTOR_BYTES).zip(x.chunks_exact(QUAD)) {
-            for (&byte, &x) in vector[output * QUAD..].iter().zip(x) {
-                dot += i32::from(byte) * i32::from(x);
-            }
+    for (block, weights) in tile.quants.chunks_exact(vectors * VECTOR_BYTES).enumerate() {
+        let x = panel.block_quants(block, row);
+        let x_scale = panel.scales[block * panel.rows.count + row];
+        for (index, x) in x.chunks_exact(group_len).enumerate() {
+            let first = index * group_len;
+            let products = x.iter().enumerate().map(|(column, x)| {
+                signed_weight(tile.layout, weights, output, first + column) * i32::from(*x)
+            });
+            let dot: i32 = products.sum();
+            let group = block * (BLOCK / group_len) + index;
+            total += signed_scale(tile, group, output) * (x_scale * dot as f32);
         }
-        let x_scale = panel.scales[block * rows + row];
-        total += byte_scale(tile, group, output) * (x_scale * dot as f32);
     }
     total
 }
 
-/// Scale of one output in a group of 32 (`U8`) or 16 (`U8K`) columns.
-fn byte_scale(tile: &Tile<'_>, group: usize, output: usize) -> f32 {
-    if tile.layout == Layout::U8 {
+/// One output's quant in a column of a block.
+fn signed_weight(layout: Layout, block: &[u8], output: usize, column: usize) -> i32 {
+    let (quad, lane) = (column / QUAD, output * QUAD + column % QUAD);
+    let byte = |vector: usize| block[vector * VECTOR_BYTES + lane];
+    let (bits, half) = match layout {
+        Layout::U5 => (1, 16),
+        Layout::U6K => (2, 32),
+        _ => return i32::from(byte(quad)) - U8_OFFSET,
+    };
+    let packed = byte(quad % NIBBLE_VECTORS);
+    let nibble = if quad < NIBBLE_VECTORS {
+        packed & 0x0f
+    } else {
+        packed >> 4
+    };
+    let run_quads = NIBBLE_VECTORS / bits;
+    let (run, place) = (quad / run_quads, quad % run_quads);
+    let plane = byte(NIBBLE_VECTORS + run / 2);
+    let above = if run.is_multiple_of(2) {
+        plane >> 4
+    } else {
+        plane & 0x0f
+    };
+    let upper = (above >> (place * bits)) & ((1 << bits) - 1);
+    i32::from(nibble | (upper << 4)) - half
+}
+
+/// Scale of one output in a group of 32 columns, or of 16 (`U6K`).
+fn signed_scale(tile: &Tile<'_>, group: usize, output: usize) -> f32 {
+    if tile.layout != Layout::U6K {
         return f16_at(tile.scales, group * U8_GROUP_SCALE_BYTES + output * 2).to_f32();
     }
-    let groups = SUPER_BLOCK / (BLOCK / 2);
-    let bytes = &tile.scales[group / groups * U8K_SUPER_SCALE_BYTES..];
+    let groups = SUPER_BLOCK / HALF_BLOCK;
+    let bytes = &tile.scales[group / groups * U6K_SUPER_SCALE_BYTES..];
     let scale = bytes[F16_ROW_BYTES + group % groups * TILE_ROWS + output] as i8;
     f16_at(bytes, output * 2).to_f32() * f32::from(scale)
 }

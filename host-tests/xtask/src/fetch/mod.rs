@@ -55,7 +55,13 @@ pub fn vocabularies(interrupt: &Interrupt) -> Result<(), XtaskError> {
 }
 
 fn wasm_target(interrupt: &Interrupt) -> Result<(), XtaskError> {
-    target::ensure_wasm_target(interrupt)
+    target::ensure(target::WASM_TARGET, interrupt)
+}
+
+/// Fetches the target that the kernels are checked for beside this machine's, and answers it.
+pub fn arm_target(interrupt: &Interrupt) -> Result<&'static str, XtaskError> {
+    target::ensure(target::ARM_TARGET, interrupt)?;
+    Ok(target::ARM_TARGET)
 }
 
 fn artifacts(interrupt: &Interrupt, wanted: impl Fn(&Artifact) -> bool) -> Result<(), XtaskError> {
