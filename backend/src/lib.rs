@@ -12,6 +12,7 @@ pub mod liveness;
 pub mod metrics;
 pub mod model;
 pub mod perplexity;
+pub mod provider;
 pub mod quantize;
 pub mod replay;
 pub mod server;

@@ -61,7 +61,8 @@ impl Histogram {
         self.sum_us.fetch_add(duration_us, Relaxed);
     }
 
-    fn write(&self, page: &mut Page, name: &str, labels: &str) {
+    /// Writes its samples; `labels` as of [`Page::sample`].
+    pub fn write(&self, page: &mut Page, name: &str, labels: &str) {
         let mut cumulative = 0;
         for (bucket, bound) in self.buckets.iter().zip(SECONDS_BOUNDS) {
             cumulative += bucket.load(Relaxed);
@@ -111,7 +112,9 @@ impl ModelOperation {
 }
 
 /// Statuses that this server answers; anything else is counted under the last.
-const STATUSES: [u16; 12] = [200, 400, 404, 405, 408, 413, 415, 429, 431, 500, 503, 0];
+const STATUSES: [u16; 14] = [
+    200, 400, 404, 405, 408, 413, 415, 429, 431, 500, 502, 503, 504, 0,
+];
 
 /// One histogram family: name, help, and where it stands.
 type HistogramRow = (

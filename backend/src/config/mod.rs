@@ -2,8 +2,11 @@
 //! into types that cannot be wrong. Every default is in a `Default` impl of this folder or, for
 //! what concerns the engine, of [`EngineConfig`].
 
+mod base_url;
 mod http;
 mod models;
+mod provider_models;
+mod providers;
 mod speculative;
 mod store;
 
@@ -17,10 +20,15 @@ use std::time::Duration;
 use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
+pub use base_url::BaseUrl;
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use provider_models::ProviderModelConfig;
+pub use providers::{KeySource, ProviderConfig};
 pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
+
+use models::Listed;
 
 use crate::cli::ServeArgs;
 use crate::engine::EngineConfig;
@@ -33,6 +41,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Models to load, in the order of `/v1/models`, the ids all different.
     pub models: Vec<ModelSource>,
+    /// Models that providers serve, after those. Written among `models`.
+    #[serde(skip)]
+    pub provider_models: Vec<ProviderModelConfig>,
+    /// Who serves them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderConfig>,
     /// Virtual name to the chat models that may answer for it, from cheap to dear, never empty.
     pub virtual_models: BTreeMap<String, Vec<String>>,
     /// Threads that compute.
@@ -69,6 +83,7 @@ struct RawConfig {
     listen: SocketAddr,
     models_dir: Option<PathBuf>,
     models: Vec<models::RawModel>,
+    providers: Vec<ProviderConfig>,
     virtual_models: Option<BTreeMap<String, Vec<String>>>,
     threads: NonZeroUsize,
     queue_max: NonZeroUsize,
@@ -89,6 +104,7 @@ impl Default for RawConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             models_dir: None,
             models: Vec::new(),
+            providers: Vec::new(),
             virtual_models: None,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             queue_max: nonzero_usize(engine.queue_max),
@@ -124,21 +140,17 @@ impl Config {
     pub fn parse(text: &str, args: &ServeArgs) -> Result<Config, BackendError> {
         let mut raw = parse_yaml(text)?;
         let models_dir = args.models.clone().or(raw.models_dir.take());
-        let models = if raw.models.is_empty() {
-            models::discover(models_dir.as_deref())?
-        } else {
-            raw.models
-                .into_iter()
-                .enumerate()
-                .map(|(index, model)| model.check(index, models_dir.as_deref()))
-                .collect::<Result<_, _>>()?
-        };
-        models::check_ids(&models)?;
+        let (models, provided) = list(raw.models, models_dir.as_deref())?;
+        models::check_ids(&models, &provided)?;
         models::check_drafts(&models)?;
-        let virtual_models = models::check_virtual(raw.virtual_models, &models)?;
+        providers::check(&raw.providers)?;
+        provider_models::check(&provided, &raw.providers, &models)?;
+        let virtual_models = models::check_virtual(raw.virtual_models, &models, &provided)?;
         let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
             models,
+            provider_models: provided,
+            providers: raw.providers,
             virtual_models,
             threads: args.threads.unwrap_or(raw.threads),
             queue_max: raw.queue_max,
@@ -212,10 +224,39 @@ impl Config {
         }
     }
 
-    /// The configuration as YAML that [`Config::parse`] reads back.
+    /// The configuration as YAML that [`Config::parse`] reads back. It names where keys are, and
+    /// has none.
     pub fn to_yaml(&self) -> String {
-        serde_yaml_ng::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
+        let written = || -> Result<String, serde_yaml_ng::Error> {
+            let mut document = serde_yaml_ng::to_value(self)?;
+            let models = document.get_mut("models");
+            if let Some(models) = models.and_then(|models| models.as_sequence_mut()) {
+                for model in &self.provider_models {
+                    models.push(serde_yaml_ng::to_value(model)?);
+                }
+            }
+            serde_yaml_ng::to_string(&document)
+        };
+        written().unwrap_or_else(|error| format!("# {error}\n"))
     }
+}
+
+/// The models by who serves them: those of the file, else those of the folder.
+fn list(
+    raw: Vec<models::RawModel>,
+    models_dir: Option<&Path>,
+) -> Result<(Vec<ModelSource>, Vec<ProviderModelConfig>), BackendError> {
+    if raw.is_empty() {
+        return Ok((models::discover(models_dir)?, Vec::new()));
+    }
+    let (mut own, mut provided) = (Vec::new(), Vec::new());
+    for (index, model) in raw.into_iter().enumerate() {
+        match model.check(index, models_dir)? {
+            Listed::Own(model) => own.push(model),
+            Listed::Provided(model) => provided.push(model),
+        }
+    }
+    Ok((own, provided))
 }
 
 fn read_bounded(file: &Path) -> Result<String, BackendError> {

@@ -8,6 +8,7 @@ use farthing_core::limits;
 use farthing_kernels::KvDtype;
 use serde::{Deserialize, Serialize};
 
+use super::provider_models::{MaxTokensField, ProviderModelConfig, check_upstream_name};
 use super::wrong;
 use crate::error::BackendError;
 use crate::model::checkpoint;
@@ -36,6 +37,9 @@ pub struct ModelSource {
     /// The chat model that guesses ahead for this one, of the same vocabulary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_model: Option<String>,
+    /// Its place in the list of the file, for errors.
+    #[serde(skip)]
+    pub position: usize,
 }
 
 /// How keys and values are stored: int8 takes half the memory of f16, for a little less precision.
@@ -84,12 +88,24 @@ impl ModelKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawModel {
     id: String,
-    path: PathBuf,
+    /// Of a model that is loaded here.
+    path: Option<PathBuf>,
     context_tokens: Option<NonZeroUsize>,
     kv_tokens: Option<NonZeroUsize>,
     kv_dtype: Option<KvCacheDtype>,
     weight: Option<NonZeroU32>,
     draft_model: Option<String>,
+    /// Of a model that a provider serves.
+    provider: Option<String>,
+    upstream_model: Option<String>,
+    max_tokens_field: Option<MaxTokensField>,
+    fallbacks: Option<Vec<String>>,
+}
+
+/// One entry of `models`, by who serves it.
+pub(super) enum Listed {
+    Own(ModelSource),
+    Provided(ProviderModelConfig),
 }
 
 impl RawModel {
@@ -98,9 +114,61 @@ impl RawModel {
         self,
         index: usize,
         models_dir: Option<&Path>,
+    ) -> Result<Listed, BackendError> {
+        match (&self.path, &self.provider) {
+            (Some(_), None) => self.check_own(index, models_dir).map(Listed::Own),
+            (None, Some(_)) => self.check_provided(index).map(Listed::Provided),
+            _ => {
+                let reason = "a model has a path, or a provider";
+                Err(wrong(format!("models[{index}]"), reason))
+            }
+        }
+    }
+
+    fn check_provided(self, index: usize) -> Result<ProviderModelConfig, BackendError> {
+        let at = |field: &str| format!("models[{index}].{field}");
+        check_name(&self.id).map_err(|reason| wrong(at("id"), reason))?;
+        for (field, is_set) in [
+            ("kv_tokens", self.kv_tokens.is_some()),
+            ("kv_dtype", self.kv_dtype.is_some()),
+            ("weight", self.weight.is_some()),
+            ("draft_model", self.draft_model.is_some()),
+        ] {
+            if is_set {
+                return Err(wrong(at(field), "is for models that are loaded here"));
+            }
+        }
+        let upstream_model = self.upstream_model.unwrap_or_else(|| self.id.clone());
+        check_upstream_name(&upstream_model)
+            .map_err(|reason| wrong(at("upstream_model"), reason))?;
+        Ok(ProviderModelConfig {
+            id: self.id,
+            provider: self.provider.unwrap_or_default(),
+            upstream_model,
+            context_tokens: self.context_tokens,
+            max_tokens_field: self.max_tokens_field,
+            fallbacks: self.fallbacks.unwrap_or_default(),
+            position: index,
+        })
+    }
+
+    fn check_own(
+        self,
+        index: usize,
+        models_dir: Option<&Path>,
     ) -> Result<ModelSource, BackendError> {
         let at = |field: &str| format!("models[{index}].{field}");
-        let path = models_dir.map_or_else(|| self.path.clone(), |dir| dir.join(&self.path));
+        for (field, is_set) in [
+            ("upstream_model", self.upstream_model.is_some()),
+            ("max_tokens_field", self.max_tokens_field.is_some()),
+            ("fallbacks", self.fallbacks.is_some()),
+        ] {
+            if is_set {
+                return Err(wrong(at(field), "is for models of a provider"));
+            }
+        }
+        let path = self.path.unwrap_or_default();
+        let path = models_dir.map_or_else(|| path.clone(), |dir| dir.join(&path));
         let kind = if path.is_dir() {
             ModelKind::of_folder(&path)
         } else if path.is_file() {
@@ -127,6 +195,7 @@ impl RawModel {
             kv_dtype: self.kv_dtype.unwrap_or_default(),
             weight: self.weight,
             draft_model: self.draft_model,
+            position: index,
         })
     }
 }
@@ -183,6 +252,7 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             kv_dtype: KvCacheDtype::default(),
             weight: None,
             draft_model: None,
+            position: 0,
         };
         found.push((kind == ModelKind::Embedding, bytes, source));
         if found.len() > limits::MODELS_MAX {
@@ -199,7 +269,8 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             format!("no model in {}", dir.display()),
         ));
     }
-    Ok(found.into_iter().map(|(_, _, source)| source).collect())
+    let placed = |(position, (_, _, source))| ModelSource { position, ..source };
+    Ok(found.into_iter().enumerate().map(placed).collect())
 }
 
 /// A model name travels in a response header, so it is visible ASCII.
@@ -217,17 +288,24 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// No two models have one id.
-pub(super) fn check_ids(models: &[ModelSource]) -> Result<(), BackendError> {
-    if models.len() > limits::MODELS_MAX {
+pub(super) fn check_ids(
+    models: &[ModelSource],
+    provided: &[ProviderModelConfig],
+) -> Result<(), BackendError> {
+    if models.len() + provided.len() > limits::MODELS_MAX {
         return Err(wrong(
             "models",
             format!("over {} models", limits::MODELS_MAX),
         ));
     }
+    let own = models.iter().map(|model| (model.position, &model.id));
+    let provided = provided.iter().map(|model| (model.position, &model.id));
+    let mut all: Vec<_> = own.chain(provided).collect();
+    all.sort();
     let mut seen = HashSet::new();
-    for (index, model) in models.iter().enumerate() {
-        if !seen.insert(&model.id) {
-            let reason = format!("\"{}\" is the id of another model too", model.id);
+    for (index, id) in all {
+        if !seen.insert(id) {
+            let reason = format!("\"{id}\" is the id of another model too");
             return Err(wrong(format!("models[{index}].id"), reason));
         }
     }
@@ -241,11 +319,11 @@ pub(super) fn check_drafts(models: &[ModelSource]) -> Result<(), BackendError> {
         let mut known = models.iter();
         known.any(|model| model.id == id && model.kind == ModelKind::Chat)
     };
-    for (index, model) in models.iter().enumerate() {
+    for model in models {
         let Some(draft) = &model.draft_model else {
             continue;
         };
-        let at = format!("models[{index}].draft_model");
+        let at = format!("models[{}].draft_model", model.position);
         if model.kind != ModelKind::Chat {
             return Err(wrong(at, "only chat models have one"));
         }
@@ -256,19 +334,23 @@ pub(super) fn check_drafts(models: &[ModelSource]) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// Virtual names point at loaded chat models. Where none are configured, `auto` means all of them.
+/// Virtual names point at chat models. Where none are configured, `auto` means all that are loaded
+/// here: what others serve costs money, and nobody named it.
 pub(super) fn check_virtual(
     named: Option<BTreeMap<String, Vec<String>>>,
     models: &[ModelSource],
+    provided: &[ProviderModelConfig],
 ) -> Result<BTreeMap<String, Vec<String>>, BackendError> {
     let is_chat = |model: &&ModelSource| model.kind == ModelKind::Chat;
+    let is_provided = |id: &String| provided.iter().any(|model| model.id == *id);
     let Some(named) = named else {
         let ids: Vec<_> = models
             .iter()
             .filter(is_chat)
             .map(|model| model.id.clone())
             .collect();
-        let has_models = !ids.is_empty() && models.iter().all(|model| model.id != "auto");
+        let is_free = models.iter().all(|model| model.id != "auto");
+        let has_models = !ids.is_empty() && is_free && !is_provided(&"auto".to_owned());
         return Ok(has_models
             .then(|| ("auto".to_owned(), ids))
             .into_iter()
@@ -283,14 +365,15 @@ pub(super) fn check_virtual(
     for (name, ids) in &named {
         let at = format!("virtual_models.{name}");
         check_name(name).map_err(|reason| wrong(&at, reason))?;
-        if models.iter().any(|model| model.id == *name) {
+        if models.iter().any(|model| model.id == *name) || is_provided(name) {
             return Err(wrong(at, "a model has this id already"));
         }
         if ids.is_empty() {
             return Err(wrong(at, "names no model"));
         }
         for (index, id) in ids.iter().enumerate() {
-            if !models.iter().filter(is_chat).any(|model| model.id == *id) {
+            let is_own = models.iter().filter(is_chat).any(|model| model.id == *id);
+            if !is_own && !is_provided(id) {
                 return Err(wrong(
                     format!("{at}[{index}]"),
                     format!("no chat model \"{id}\""),

@@ -10,7 +10,8 @@ use hyper::body::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::measure::Measure;
-use super::prompt::{self, Preparation, Prepared};
+use super::prompt::{self, Own, Preparation, Prepared};
+use super::provided;
 use super::reply::{self, ReplyBody};
 use super::router::Call;
 use super::stored::{self, Asker, Collecting};
@@ -37,13 +38,29 @@ pub async fn answer(
         Operation::Chat | Operation::Embeddings => Endpoint::ChatCompletions,
     };
     let asker = Asker::read(call.headers, call.identity);
-    let mut prepared = match prompt::prepare_aside(state, endpoint, asker, body).await? {
-        Preparation::Found(found) => {
+    match prompt::prepare_aside(state, endpoint, asker, body).await? {
+        Preparation::Own(own) => answer_own(call, operation, own).await,
+        Preparation::Provided(provided) => provided::answer(call, operation, *provided).await,
+    }
+}
+
+/// Answers what has been prepared, from the store or by the engine.
+///
+/// # Errors
+/// Why the engine failed before an answer began.
+pub async fn answer_own(
+    call: Call<'_>,
+    operation: Operation,
+    own: Own,
+) -> Result<Response<ReplyBody>, ApiError> {
+    let mut prepared = match own {
+        Own::Found(found) => {
             call.log_stored(operation, &found.model);
             return Ok(stored::answer(*found));
         }
-        Preparation::Prepared(prepared) => *prepared,
+        Own::Prepared(prepared) => *prepared,
     };
+    let endpoint = prepared.request.endpoint;
     let sources = submit(call, &prepared)?;
     let choices = usize::from(prepared.request.sampling.n);
     let model = prepared.model.id.as_str();
@@ -96,7 +113,8 @@ fn submit(
         .collect()
 }
 
-fn answer_head(call: Call<'_>, endpoint: Endpoint, model: &str) -> AnswerHead {
+/// What an answer begins with.
+pub fn answer_head(call: Call<'_>, endpoint: Endpoint, model: &str) -> AnswerHead {
     let prefix = match endpoint {
         Endpoint::ChatCompletions => "chatcmpl",
         _ => "cmpl",

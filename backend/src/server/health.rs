@@ -146,6 +146,7 @@ pub fn metrics(state: &State) -> Response<ReplyBody> {
         page.family(name, kind, help);
         page.sample(name, "", value);
     }
+    state.providers.write_metrics(&mut page);
     state.metrics.write(&mut page);
     reply::full(
         200,

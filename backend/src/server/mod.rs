@@ -3,7 +3,8 @@
 //! Reading order: `process` starts, [`run`] accepts, `connection` speaks HTTP/1.1, `router` finds
 //! the route; `body` and `identity` read what every request has; `generate` (chat and completions,
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
-//! carry the answers out, `stored` those of the response store.
+//! carry the answers out, `stored` those of the response store, `provided` and `provided_stream`
+//! those of providers.
 
 mod body;
 mod connection;
@@ -16,6 +17,8 @@ mod measure;
 mod models;
 pub mod process;
 mod prompt;
+mod provided;
+mod provided_stream;
 mod reply;
 mod router;
 mod stall;

@@ -1,4 +1,5 @@
-//! `/v1/models`: chat models first, then virtual ones, then embedding models.
+//! `/v1/models`: chat models first, ours before those of providers, then virtual ones, then embedding
+//! models.
 
 use farthing_core::error::ApiError;
 use farthing_core::wire::models::{ModelEntry, model, models_list};
@@ -32,21 +33,28 @@ fn entries(state: &State) -> Vec<ModelEntry<'_>> {
         id: &model.id,
         created_unix_s: model.created_unix_s,
     });
+    let provided_since = state.providers.started_unix_s();
+    let provided = state.providers.models().iter().map(|model| ModelEntry {
+        id: &model.id,
+        created_unix_s: provided_since,
+    });
     // A virtual model is as old as the first model behind it.
     let named = state
         .config
         .virtual_models
         .iter()
         .filter_map(|(id, behind)| {
-            let first = state.engine.model(behind.first()?)?;
+            let first = behind.first()?;
+            let own = state.engine.model(first).map(|model| model.created_unix_s);
+            let provided = state.providers.model(first).map(|_| provided_since);
             Some(ModelEntry {
                 id,
-                created_unix_s: first.created_unix_s,
+                created_unix_s: own.or(provided)?,
             })
         });
     let embedding = state.embedders.iter().map(|model| ModelEntry {
         id: &model.id,
         created_unix_s: model.created_unix_s,
     });
-    chat.chain(named).chain(embedding).collect()
+    chat.chain(provided).chain(named).chain(embedding).collect()
 }

@@ -21,7 +21,7 @@ pub fn serve(config: Config) -> Result<(), BackendError> {
     let state = Arc::new(State::load(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::RUNTIME_THREADS)
-        .max_blocking_threads(limits::PROMPT_THREADS)
+        .max_blocking_threads(limits::PROMPT_THREADS + limits::PROVIDER_RESOLVERS)
         .enable_all()
         .build()
         .map_err(|source| io("the runtime", source))?;

@@ -10,6 +10,8 @@ use hyper::body::Bytes;
 use tokio::task::JoinHandle;
 
 use super::State;
+use super::provided::{self, Provided};
+use super::state::ServedBy;
 use super::stored::{self, Asker, Found, LookedUp, Place};
 use crate::model::ModelInfo;
 use crate::text::{ChatPrompt, GenerationPrompt, Grammar, Specials, no_chat_template};
@@ -33,6 +35,14 @@ pub struct Prepared {
 
 /// What a request's bytes lead to.
 pub enum Preparation {
+    /// We answer it.
+    Own(Own),
+    /// Others serve the model.
+    Provided(Box<Provided>),
+}
+
+/// A request that we answer.
+pub enum Own {
     /// It has been answered before.
     Found(Box<Found>),
     Prepared(Box<Prepared>),
@@ -67,6 +77,18 @@ pub async fn prepare_aside(
     asker: Asker,
     body: Bytes,
 ) -> Result<Preparation, ApiError> {
+    let shared = Arc::clone(&state);
+    aside(&state, move || prepare(&shared, endpoint, &asker, &body)).await
+}
+
+/// Does work on the threads for prompts.
+///
+/// # Errors
+/// Those of the work, and `Overloaded` when `PROMPT_QUEUE_MAX` prompts are already there.
+pub async fn aside<T: Send + 'static>(
+    state: &State,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let Ok(place) = Arc::clone(&state.prompt_places).try_acquire_owned() else {
         let message = "too many prompts are waiting to be tokenized";
         return Err(ApiError::new(ErrorKind::Overloaded, message)
@@ -74,9 +96,9 @@ pub async fn prepare_aside(
     };
     // The place goes with the work and not with the client, who may leave while it is done.
     let mut work = Awaited(tokio::task::spawn_blocking(move || {
-        let prepared = prepare(&state, endpoint, &asker, &body);
+        let done = work();
         drop(place);
-        prepared
+        done
     }));
     (&mut work.0).await.unwrap_or_else(|_| {
         let message = "preparing the prompt failed";
@@ -96,10 +118,29 @@ fn prepare(
     body: &[u8],
 ) -> Result<Preparation, ApiError> {
     let request = wire::parse(endpoint, body)?;
-    let model = Arc::clone(state.chat_model(&request.model)?);
+    match state.served_by(&request.model)? {
+        ServedBy::Engine(model) => {
+            let model = Arc::clone(model);
+            prepare_own(state, asker, request, model).map(Preparation::Own)
+        }
+        ServedBy::Provider(model) => provided::prepare(state, asker, request, model),
+    }
+}
+
+/// Makes a request ready for a model of our own.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_own(
+    state: &State,
+    asker: &Asker,
+    request: Request,
+    model: Arc<ModelInfo>,
+) -> Result<Own, ApiError> {
     refuse_unsupported(&request)?;
-    let keep_at = match stored::look_up(state, asker, &request, &model) {
-        LookedUp::Found(found) => return Ok(Preparation::Found(found)),
+    let endpoint = request.endpoint;
+    let keep_at = match stored::look_up(state, asker, &request, &model.id) {
+        LookedUp::Found(found) => return Ok(Own::Found(found)),
         LookedUp::Missing(place) => place,
     };
     // Before the costly part, so that an overload is refused at once.
@@ -120,7 +161,7 @@ fn prepare(
     };
     let default = state.config.max_tokens_default.get();
     let max_tokens = request.max_tokens.unwrap_or(default) as usize;
-    Ok(Preparation::Prepared(Box::new(Prepared {
+    Ok(Own::Prepared(Box::new(Prepared {
         request,
         model,
         prompts,
@@ -132,7 +173,7 @@ fn prepare(
 }
 
 /// Refused by name, never ignored: an ignored field is a wrong answer that nobody notices.
-fn refuse_unsupported(request: &Request) -> Result<(), ApiError> {
+pub fn refuse_unsupported(request: &Request) -> Result<(), ApiError> {
     let refused = if let Some(path) = &request.images.first {
         Some((path.as_str(), "this model does not see images; send text"))
     } else if request.tools {

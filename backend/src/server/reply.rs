@@ -6,10 +6,11 @@ use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use super::provided_stream::ProvidedStream;
 use super::stream::EventStream;
 
-/// A response body.
-pub type ReplyBody = Either<Full<Bytes>, EventStream>;
+/// A response body: whole, or a stream of our own or of a provider's.
+pub type ReplyBody = Either<Full<Bytes>, Either<EventStream, ProvidedStream>>;
 
 /// Where the answer comes from.
 const SOURCE: HeaderName = HeaderName::from_static("x-farthing-source");
@@ -56,6 +57,15 @@ pub fn error(error: &ApiError) -> Response<ReplyBody> {
 
 /// 200 with server-sent events.
 pub fn events(stream: EventStream) -> Response<ReplyBody> {
+    streamed(Either::Left(stream))
+}
+
+/// The same, from a provider.
+pub fn provided_events(stream: ProvidedStream) -> Response<ReplyBody> {
+    streamed(Either::Right(stream))
+}
+
+fn streamed(stream: Either<EventStream, ProvidedStream>) -> Response<ReplyBody> {
     let mut response = Response::new(Either::Right(stream));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));

@@ -18,6 +18,7 @@ use crate::engine::{self, EngineHandle};
 use crate::error::BackendError;
 use crate::metrics::Metrics;
 use crate::model::{LoadedModel, ModelInfo, ModelOptions, load_model};
+use crate::provider::{ProviderModel, Providers};
 use crate::store::{self, DiskStore, ResponseStore};
 
 /// Shared by all connections; nothing in it changes but counters.
@@ -28,6 +29,8 @@ pub struct State {
     pub engine: EngineHandle,
     /// Embedding models, in the order of the configuration.
     pub embedders: Vec<EmbedHandle>,
+    /// Models that others serve.
+    pub providers: Providers,
     /// Counters of requests.
     pub metrics: Arc<Metrics>,
     /// Places for prompts that are being prepared or wait for it.
@@ -38,18 +41,30 @@ pub struct State {
     pub store: Option<Arc<dyn ResponseStore>>,
     /// What filters count prompts with.
     pub vocabularies: Vocabularies,
-    /// Which file each chat model's answers come from, by its id. Empty without a store.
+    /// What each chat model's answers come from, by its id. Empty of files without a store.
     pub revisions: HashMap<String, String>,
+}
+
+/// Who serves a model.
+pub enum ServedBy<'a> {
+    /// This process.
+    Engine(&'a Arc<ModelInfo>),
+    /// A provider.
+    Provider(&'a Arc<ProviderModel>),
 }
 
 impl State {
     /// Loads every model of the configuration and starts the model thread.
     ///
     /// # Errors
-    /// The first model that cannot be loaded, by its file.
+    /// The first model that cannot be loaded, by its file; a provider's key that is not there.
     pub fn load(config: Config) -> Result<State, BackendError> {
+        let providers = Providers::load(&config)?;
         let store = open_store(&config)?;
-        let mut revisions = HashMap::new();
+        let provided = providers.models().iter();
+        let mut revisions: HashMap<String, String> = provided
+            .map(|model| (model.id.clone(), model.revision()))
+            .collect();
         let mut chat = Vec::new();
         let mut embedders = Vec::new();
         for source in &config.models {
@@ -83,11 +98,13 @@ impl State {
         let infos = chat.iter().map(|model| model.info.as_ref());
         let vocabularies = Vocabularies::load(infos, config.vocabularies_dir.as_deref())?;
         let engine = engine::start(chat, config.engine());
-        let ids = config.models.iter().map(|source| source.id.clone());
-        let metrics = Arc::new(Metrics::new(ids));
+        let own = config.models.iter().map(|source| &source.id);
+        let provided = config.provider_models.iter().map(|model| &model.id);
+        let metrics = Arc::new(Metrics::new(own.chain(provided).cloned()));
         Ok(State {
             engine,
             embedders,
+            providers,
             metrics,
             prompt_places: Arc::new(Semaphore::new(limits::PROMPT_QUEUE_MAX)),
             salts: Salts::new()?,
@@ -118,11 +135,11 @@ impl State {
         let _ = ends.join_next().await;
     }
 
-    /// The chat model that answers for `name`: its own id, or the first behind a virtual name.
+    /// Who answers chats for `name`: the model of this id, or the first behind a virtual name.
     ///
     /// # Errors
     /// `ModelNotFound`; `InvalidValue` for an embedding model.
-    pub fn chat_model(&self, name: &str) -> Result<&Arc<ModelInfo>, ApiError> {
+    pub fn served_by(&self, name: &str) -> Result<ServedBy<'_>, ApiError> {
         let behind = self
             .config
             .virtual_models
@@ -130,7 +147,10 @@ impl State {
             .and_then(|ids| ids.first());
         let id = behind.map_or(name, String::as_str);
         if let Some(model) = self.engine.model(id) {
-            return Ok(model);
+            return Ok(ServedBy::Engine(model));
+        }
+        if let Some(model) = self.providers.model(id) {
+            return Ok(ServedBy::Provider(model));
         }
         if self.embedders.iter().any(|embedder| embedder.id == name) {
             let message = format!("the model {name} embeds text; use /v1/embeddings");
@@ -147,7 +167,7 @@ impl State {
         if let Some(embedder) = self.embedders.iter().find(|embedder| embedder.id == name) {
             return Ok(embedder);
         }
-        if self.chat_model(name).is_ok() {
+        if self.served_by(name).is_ok() {
             let message = format!("the model {name} does not embed text");
             return Err(ApiError::new(ErrorKind::InvalidValue, message).param("model"));
         }
@@ -167,13 +187,13 @@ fn pair_drafts(config: &Config, chat: &mut [LoadedModel]) -> Result<(), BackendE
     if config.speculative.tokens == 0 {
         return Ok(());
     }
-    for (index, source) in config.models.iter().enumerate() {
+    for source in &config.models {
         let draft = source.draft_model.as_ref().and_then(|id| known.get(id));
         let model = chat.iter_mut().find(|model| model.info.id == source.id);
         if let (Some((info, decoder)), Some(model)) = (draft, model) {
             let paired = model.set_draft(info, Arc::clone(decoder));
             paired.map_err(|error| BackendError::Config {
-                path: format!("models[{index}].draft_model"),
+                path: format!("models[{}].draft_model", source.position),
                 message: error.to_string(),
             })?;
         }

@@ -16,14 +16,15 @@ use hyper::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderValue};
 
 use super::State;
 use super::identity::Identity;
+use super::provided::unasked_max_tokens;
 use super::reply::{self, ReplyBody};
-use crate::model::ModelInfo;
 use crate::store::{ResponseStore, now_unix_s};
 
 /// How an answer ends that says all it had to say. One that was cut off by a limit is not kept.
 const COMPLETE: &str = "stop";
 
 /// Whose request it is and what it wishes of caches.
+#[derive(Clone)]
 pub struct Asker {
     tenant: Option<TenantId>,
     control: CacheControl,
@@ -43,19 +44,19 @@ impl Asker {
     }
 
     /// The place of a request in the store. None without a tenant, because then nobody may see it
-    /// again, and none where the answer is drawn at random.
-    fn place(&self, state: &State, request: &Request, model: &ModelInfo) -> Option<Place> {
+    /// again, and none where the answer is drawn at random or depends on what is elsewhere.
+    fn place(&self, state: &State, request: &Request, model: &str) -> Option<Place> {
         let store = state.store.as_ref()?;
-        let revision = state.revisions.get(&model.id)?;
+        let revision = state.revisions.get(model)?;
         let tenant = self
             .tenant
-            .filter(|_| request.sampling.temperature == 0.0)?;
-        let default = state.config.max_tokens_default.get();
+            .filter(|_| request.sampling.temperature == 0.0 && request.is_reusable())?;
+        let default = unasked_max_tokens(state, model);
         let key = CacheKey::answered_by(
             // The tenant id is keyed already, and the file is nobody else's to probe.
             &Secret::new(b""),
             tenant,
-            (&model.id, revision),
+            (model, revision),
             request.max_tokens.unwrap_or(default),
             // Nothing of a request's head changes what this backend answers.
             &RequestHead::default(),
@@ -92,7 +93,7 @@ pub struct Found {
 }
 
 /// Looks a request up; blocks on the disk.
-pub fn look_up(state: &State, asker: &Asker, request: &Request, model: &ModelInfo) -> LookedUp {
+pub fn look_up(state: &State, asker: &Asker, request: &Request, model: &str) -> LookedUp {
     let Some(place) = asker.place(state, request, model) else {
         return LookedUp::Missing(None);
     };
@@ -104,7 +105,7 @@ pub fn look_up(state: &State, asker: &Asker, request: &Request, model: &ModelInf
 }
 
 impl Place {
-    fn find(&self, asker: &Asker, request: &Request, model: &ModelInfo) -> Option<Found> {
+    fn find(&self, asker: &Asker, request: &Request, model: &str) -> Option<Found> {
         let now_unix_s = now_unix_s();
         let entry = self.store.get(&self.key, now_unix_s)?;
         let age_s = entry.age_s(now_unix_s);
@@ -125,7 +126,7 @@ impl Place {
             entry.answer.0
         };
         Some(Found {
-            model: model.id.clone(),
+            model: model.to_owned(),
             stream: request.stream,
             age_s,
             body,

@@ -43,6 +43,19 @@ impl Server {
         };
         let config = Config::parse(&format!("{CONFIG}{more}"), &args)
             .expect("`cargo xtask test` has fetched the models");
+        Server::serve(config)
+    }
+
+    /// Starts a server of this whole configuration, without a folder for models.
+    #[allow(dead_code, reason = "the tests of providers use it")]
+    #[track_caller]
+    pub fn of(yaml: &str) -> Server {
+        let config = Config::parse(yaml, &ServeArgs::default());
+        Server::serve(config.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    #[track_caller]
+    fn serve(config: Config) -> Server {
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = mpsc::channel();
         let thread = std::thread::spawn(move || {

@@ -45,6 +45,14 @@ pub enum ErrorKind {
     Overloaded,
     /// Not serving: starting, stopping, or no upstream.
     Unavailable,
+    /// The provider that the request went to does not take it.
+    ProviderRefused,
+    /// The provider limits our rate.
+    RateLimited,
+    /// The provider failed, or does not take what is ours to give it.
+    ProviderFailed,
+    /// The provider did not answer in time.
+    ProviderTimeout,
     /// Our fault.
     Internal,
 }
@@ -123,6 +131,10 @@ impl ErrorKind {
             Self::BudgetExhausted => (429, "insufficient_quota", "insufficient_quota"),
             Self::Overloaded => (429, "rate_limit_error", "overloaded"),
             Self::Unavailable => (503, "server_error", "unavailable"),
+            Self::ProviderRefused => (400, REQUEST, "provider_refused"),
+            Self::RateLimited => (429, "rate_limit_error", "rate_limit_exceeded"),
+            Self::ProviderFailed => (502, "server_error", "provider_failed"),
+            Self::ProviderTimeout => (504, "server_error", "provider_timeout"),
             Self::Internal => (500, "server_error", "internal_error"),
         }
     }
@@ -139,7 +151,8 @@ impl ErrorKind {
             404 => "not_found_error",
             413 => "request_too_large",
             429 => "rate_limit_error",
-            500 => "api_error",
+            500 | 502 => "api_error",
+            504 => "timeout_error",
             503 => "overloaded_error",
             _ => "invalid_request_error",
         }

@@ -220,6 +220,52 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Models, and virtual models, in one process.
 pub const MODELS_MAX: usize = 64;
 
+// Providers of the backend.
+
+/// Providers of one process.
+pub const PROVIDERS_MAX: usize = 32;
+/// Models that may be asked in the place of another: who has waited for so many has waited enough.
+pub const PROVIDER_FALLBACKS_MAX: usize = 8;
+/// Bytes of a provider's address.
+pub const PROVIDER_URL_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a provider's key; the longest known ones, tokens with claims inside, have 2 KiB.
+pub const PROVIDER_KEY_BYTES_MAX: usize = 4 << 10;
+/// How often a file with a key is looked after: a new key is used within a second.
+pub const PROVIDER_KEY_CHECK_MS: u64 = 1_000;
+/// Longest timeout of a provider that a configuration may ask for, one hour: a longer one is none.
+pub const PROVIDER_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
+/// A whole answer of a provider: 100,000 tokens of text with log probabilities are less.
+pub const PROVIDER_ANSWER_BYTES_MAX: usize = 16 << 20;
+/// A streamed one, whose events repeat some 200 bytes for each token.
+pub const PROVIDER_STREAM_BYTES_MAX: usize = 256 << 20;
+/// The body of a provider's error; what is longer is not read for its words.
+pub const PROVIDER_ERROR_BYTES_MAX: usize = 64 << 10;
+/// Characters of a provider's own words that an error message repeats.
+pub const PROVIDER_MESSAGE_CHARS_MAX: usize = 300;
+/// Bytes of the path of a field that a provider names.
+pub const PROVIDER_PARAM_BYTES_MAX: usize = 128;
+/// Headers of a provider's answer; OpenAI's has about 30.
+pub const PROVIDER_HEADERS_MAX: usize = 128;
+/// Bytes of them together.
+pub const PROVIDER_HEAD_BYTES_MAX: u32 = 60 << 10;
+/// Connections to one provider that are kept though nobody uses them.
+pub const PROVIDER_POOL_IDLE_MAX: usize = 32;
+/// For so long; load balancers on the way close them after one or several minutes.
+pub const PROVIDER_POOL_IDLE_MS: u64 = 50_000;
+/// How often a silent connection is asked whether it lives, so that one which does not is not used.
+pub const PROVIDER_KEEP_ALIVE_MS: u64 = 20_000;
+/// Names that are looked up at once. Each takes a thread, beside those for prompts.
+pub const PROVIDER_RESOLVERS: usize = 2;
+/// Longest time that a provider is left alone because a header of it says so, five minutes: its
+/// limits count by the minute, and one that asks for more may have its clock wrong.
+pub const PROVIDER_REST_MS_MAX: u64 = 5 * 60 * 1_000;
+/// Outcomes that a circuit breaker remembers, at 24 bytes each.
+pub const BREAKER_OUTCOMES_MAX: usize = 1_024;
+/// Retries of one request that a configuration may ask for.
+pub const RETRY_ATTEMPTS_MAX: u32 = 10;
+/// Retries that a budget holds at most: what a moment of trouble costs a provider beyond its share.
+pub const RETRY_BURST: u32 = 10;
+
 // The filter's configuration.
 
 /// Bytes of a plugin configuration.

@@ -11,6 +11,8 @@
 //!
 //! Streams: [`sse`] cuts bytes into events, [`strip`] takes out the usage event that the client did
 //! not ask for, [`meter`] watches them go by.
+//!
+//! Other providers: [`provider`] writes requests in their words and reads what they answer.
 
 pub mod answer_form;
 pub mod chat;
@@ -28,6 +30,7 @@ mod messages;
 pub mod meter;
 pub mod models;
 mod parts;
+pub mod provider;
 pub mod replay;
 pub mod request;
 pub mod response;

@@ -105,7 +105,7 @@ fn include_usage(entries: &mut Vec<(String, Json)>) {
     }
 }
 
-fn set(entries: &mut Vec<(String, Json)>, key: &str, value: Json) {
+pub(super) fn set(entries: &mut Vec<(String, Json)>, key: &str, value: Json) {
     match entries.iter_mut().find(|(name, _)| name == key) {
         Some((_, old)) => *old = value,
         None => entries.push((key.to_owned(), value)),
