@@ -292,8 +292,22 @@ impl PanelMut<'_> {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `fill` has asserted that the processor has these features.
             InstructionSet::Avx512 => unsafe { avx512::write_row(self, row, values) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            InstructionSet::Avx2 | InstructionSet::AvxVnni => unsafe {
+                self.write_row_avx2(row, values);
+            },
             _ => self.write_blocks(row, values, quantize_block),
         }
+    }
+
+    /// The portable version, compiled for AVX2, which rounds in one instruction.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[allow(clippy::redundant_closure, reason = "the closure is compiled for AVX2")]
+    fn write_row_avx2(&mut self, row: usize, values: &[f32]) {
+        // A closure has the instructions of the function that it is in; a path would have none.
+        self.write_blocks(row, values, |values, quants| quantize_block(values, quants));
     }
 
     /// Quantizes block after block and stores the sums in the forms that weights want.
