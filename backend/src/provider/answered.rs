@@ -31,6 +31,8 @@ pub struct StreamedAnswer {
     reader: StreamReader,
     /// Chunks that are read and not taken.
     chunk: Vec<u8>,
+    /// What comes after them.
+    failure: Option<Failure>,
     bytes: usize,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
@@ -50,24 +52,21 @@ impl StreamedAnswer {
             body,
             reader,
             chunk: Vec::new(),
+            failure: None,
             bytes: 0,
             idle,
             silence: Box::pin(sleep(idle)),
         }
     }
 
-    /// Reads up to the first chunk of the answer.
+    /// Reads up to the first chunk of the answer. A failure that has come with it is one from before
+    /// it: nothing of it has gone out.
     pub(super) async fn open(&mut self) -> Result<(), Failure> {
         let first = poll_fn(|context| self.poll_chunk(context)).await;
-        match first {
-            Some(Ok(chunk)) => {
-                self.chunk = chunk;
-                Ok(())
-            }
-            Some(Err(failure)) => Err(failure),
-            // A stream that ends well has at least one chunk.
-            None => Err(Failure::new(FailureKind::Cut)),
-        }
+        // A stream that ends well has at least one chunk.
+        let cut = || Err(Failure::new(FailureKind::Cut));
+        self.chunk = first.unwrap_or_else(cut)?;
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// The next chunks; none after the end. After a failure nothing more is to be asked for.
@@ -79,12 +78,13 @@ impl StreamedAnswer {
             if !self.chunk.is_empty() {
                 return Poll::Ready(Some(Ok(std::mem::take(&mut self.chunk))));
             }
+            if let Some(failure) = self.failure.take() {
+                return Poll::Ready(Some(Err(failure)));
+            }
             if self.reader.is_done() {
                 return Poll::Ready(None);
             }
-            if let Err(failure) = ready!(self.poll_more(context)) {
-                return Poll::Ready(Some(Err(failure)));
-            }
+            self.failure = ready!(self.poll_more(context)).err();
         }
     }
 
@@ -98,26 +98,30 @@ impl StreamedAnswer {
             }
         };
         self.silence.as_mut().reset(Instant::now() + self.idle);
-        let read = match frame {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    self.bytes = self.bytes.saturating_add(data.len());
-                    if self.bytes > PROVIDER_STREAM_BYTES_MAX {
-                        return Poll::Ready(Err(Failure::new(FailureKind::TooLarge)));
-                    }
-                    self.reader.push(&data, &mut self.chunk)
-                }
-                Err(_) => Ok(()),
-            },
-            Some(Err(_)) => return Poll::Ready(Err(Failure::new(FailureKind::Cut))),
-            None => match self.reader.finish(&mut self.chunk) {
-                // What the provider reports in its last words counts more than that they are cut.
-                Err(fault) if fault.kind != FaultKind::Malformed => Err(fault),
-                Err(_) => return Poll::Ready(Err(Failure::new(FailureKind::Cut))),
-                Ok(()) => Ok(()),
-            },
-        };
-        Poll::Ready(read.map_err(|fault| redacted(&self.model, fault)))
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |data| self.take(&data)),
+            Some(Err(_)) => Err(Failure::new(FailureKind::Cut)),
+            None => self.end(),
+        })
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(data.len());
+        if self.bytes > PROVIDER_STREAM_BYTES_MAX {
+            return Err(Failure::new(FailureKind::TooLarge));
+        }
+        let read = self.reader.push(data, &mut self.chunk);
+        read.map_err(|fault| redacted(&self.model, fault))
+    }
+
+    /// The body is over. What the provider reports in its last words counts more than that they
+    /// are cut.
+    fn end(&mut self) -> Result<(), Failure> {
+        let read = self.reader.finish(&mut self.chunk);
+        read.map_err(|fault| match fault.kind {
+            FaultKind::Malformed => Failure::new(FailureKind::Cut),
+            _ => redacted(&self.model, fault),
+        })
     }
 
     /// What the answer took so far, if the provider has said.

@@ -1,6 +1,6 @@
 //! How long a provider asks to be left alone, from the headers of its answer.
 //!
-//! `retry-after-ms` and `retry-after` (RFC 9110, section 10.2.3: seconds or a date) say it outright.
+//! `retry-after-ms` and `retry-after` (RFC 9110, section 10.2.3: seconds or a date) say it at once.
 //! Else a limit of which nothing remains says when it is renewed: OpenAI's
 //! `x-ratelimit-reset-requests` as a duration (`6m0s`, `20ms`), Anthropic's
 //! `anthropic-ratelimit-requests-reset` as a time (`2026-01-31T12:00:00Z`). Without any that is

@@ -1,5 +1,5 @@
-//! `/v1/models`: chat models first, ours before those of providers, then virtual ones, then embedding
-//! models.
+//! `/v1/models`: chat models first, ours before those of providers, then virtual ones, then
+//! embedding models.
 
 use farthing_core::error::ApiError;
 use farthing_core::wire::models::{ModelEntry, model, models_list};

@@ -1,8 +1,11 @@
 //! Providers that refuse, break and talk nonsense: what a client is told, and who is asked instead.
 
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
 
-use super::client::{Reply, post};
+use super::client::{Connection, Reply, post};
 use super::server::Server;
 use super::stub::{Act, Stub, chat, error, stream};
 
@@ -167,8 +170,10 @@ fn more_than_we_take_is_not_read() {
 
 #[test]
 fn a_stream_that_breaks_before_its_first_event_is_asked_elsewhere() {
-    let cases: [fn() -> Act; 4] = [
+    let cases: [fn() -> Act; 5] = [
         || Act::Bytes(stream(&[])),
+        // What has not gone out is not there.
+        || Act::Bytes([stream(&["Well"]), b"data: nonsense\n\n".to_vec()].concat()),
         || Act::Bytes([stream(&[]), b"data: {\"choices\"".to_vec()].concat()),
         || Act::Bytes([stream(&[]), b"data: nonsense\n\n".to_vec()].concat()),
         || {
@@ -204,12 +209,17 @@ fn after_the_first_event_nobody_else_is_asked() {
         ),
     ];
     for (end, word) in ends {
-        let broken = Stub::start(move |_| Act::Bytes([&stream(&["Well"])[..], end].concat()));
+        let (open, gate) = channel();
+        let gate = Arc::new(Mutex::new(gate));
+        let broken =
+            Stub::start(move |_| Act::Gated(stream(&["Well"]), Arc::clone(&gate), end.to_vec()));
         let well = Stub::saying("never");
         let front = front(&[(&broken, "first", CALM), (&well, "second", CALM)]);
-        let reply = front.ask(&asking("first", json!({"stream": true})));
-        check(&reply, 200, "Well");
-        let text = reply.text();
+        let mut connection = Connection::open(front.address);
+        connection.send(&asking("first", json!({"stream": true})));
+        connection.wait_for(b"Well");
+        open.send(()).expect("the provider waits");
+        let text = connection.reply().expect("it ends in good form").text();
         let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
         assert!(
             last.starts_with("data: {\"error\":") && last.contains(word),

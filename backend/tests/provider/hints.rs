@@ -108,8 +108,12 @@ proptest! {
             let wait = asked_wait(|key| (key == name).then_some(&*text), noon());
             prop_assert!(wait.is_none_or(|wait| wait.as_millis() <= PROVIDER_REST_MS_MAX.into()));
         }
-        let zero_or = |key: &str| Some(if key.contains("remaining") { "0" } else { &*text });
-        let wait = asked_wait(|key| (!key.starts_with("retry")).then(|| zero_or(key)).flatten(), noon());
+        let spent = |key: &str| match key.contains("remaining") {
+            true => "0",
+            false => &*text,
+        };
+        let limits = |key: &str| !key.starts_with("retry");
+        let wait = asked_wait(|key| limits(key).then(|| spent(key)), noon());
         prop_assert!(wait.is_none_or(|wait| wait.as_millis() <= PROVIDER_REST_MS_MAX.into()));
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,14 @@ pub enum Act {
     Answer(u16, &'static str, String),
     /// These bytes, then the connection is closed.
     Bytes(Vec<u8>),
+    /// These bytes, then once the gate opens those, then the connection is closed.
+    Gated(Vec<u8>, Gate, Vec<u8>),
     /// These bytes, then silence until the client leaves.
     Silence(Vec<u8>),
 }
+
+/// What an answer waits for in its middle.
+pub type Gate = Arc<Mutex<Receiver<()>>>;
 
 /// One request as it came.
 #[derive(Debug, Clone)]
@@ -122,6 +128,13 @@ fn serve(
             }
             Act::Bytes(bytes) => {
                 stream.write_all(&bytes).ok()?;
+                return None;
+            }
+            Act::Gated(first, gate, rest) => {
+                stream.write_all(&first).ok()?;
+                let gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+                gate.recv_timeout(PATIENCE).ok()?;
+                stream.write_all(&rest).ok()?;
                 return None;
             }
             Act::Silence(bytes) => {

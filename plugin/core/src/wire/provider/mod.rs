@@ -3,8 +3,8 @@
 //!
 //! Requests: [`turns`] and [`tools`] read what the APIs place differently, [`options`] refuses by
 //! name what a provider cannot be told, and each API's `request` writes. Answers: each API's
-//! `answer` and `events` read, [`whole`] and [`chunks`] write. [`stream`] takes a stream's bytes cut
-//! anywhere, [`fault`] says what an error means.
+//! `answer` and `events` read, [`whole`] and [`chunks`] write. [`stream`] takes a stream's bytes,
+//! cut anywhere, [`fault`] says what an error means.
 //!
 //! The shapes are those of platform.openai.com/docs/api-reference/chat,
 //! docs.anthropic.com/en/api/messages and ai.google.dev/api/generate-content.
