@@ -14,6 +14,7 @@ pub mod model;
 pub mod perplexity;
 pub mod quantize;
 pub mod replay;
+pub mod semantic;
 pub mod server;
 pub mod store;
 pub mod text;

@@ -4,6 +4,7 @@
 
 mod http;
 mod models;
+mod semantic;
 mod speculative;
 mod store;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use semantic::SemanticConfig;
 pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
 
@@ -60,6 +62,9 @@ pub struct Config {
     /// Where answers are kept beyond the life of the process; nowhere if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_store: Option<StoreConfig>,
+    /// Answers to what was asked in other words; never given if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic_cache: Option<SemanticConfig>,
 }
 
 /// The file as it is written, before its parts are checked against each other.
@@ -80,6 +85,7 @@ struct RawConfig {
     http: HttpConfig,
     vocabularies_dir: Option<PathBuf>,
     response_store: Option<StoreConfig>,
+    semantic_cache: Option<SemanticConfig>,
 }
 
 impl Default for RawConfig {
@@ -100,6 +106,7 @@ impl Default for RawConfig {
             http: HttpConfig::default(),
             vocabularies_dir: None,
             response_store: None,
+            semantic_cache: None,
         }
     }
 }
@@ -150,6 +157,7 @@ impl Config {
             http: raw.http,
             vocabularies_dir: raw.vocabularies_dir,
             response_store: raw.response_store,
+            semantic_cache: raw.semantic_cache,
         };
         config.check_bounds()?;
         Ok(config)
@@ -190,6 +198,9 @@ impl Config {
         )?;
         if let Some(store) = &self.response_store {
             store.check_bounds()?;
+        }
+        if let Some(cache) = &self.semantic_cache {
+            cache.check(&self.models)?;
         }
         self.http.check_bounds()
     }

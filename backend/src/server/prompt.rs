@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use tokio::task::JoinHandle;
 
 use super::State;
+use super::semantic::Eligible;
 use super::stored::{self, Asker, Found, LookedUp, Place};
 use crate::model::ModelInfo;
 use crate::text::{ChatPrompt, GenerationPrompt, Grammar, Specials, no_chat_template};
@@ -28,6 +29,8 @@ pub struct Prepared {
     pub grammar: Option<Grammar>,
     /// Where its answer may be kept.
     pub keep_at: Option<Place>,
+    /// What the semantic cache compares it by.
+    pub eligible: Option<Box<Eligible>>,
     max_tokens: usize,
 }
 
@@ -102,6 +105,7 @@ fn prepare(
         LookedUp::Found(found) => return Ok(Preparation::Found(found)),
         LookedUp::Missing(place) => place,
     };
+    let eligible = Eligible::of(state, asker, &request, &model);
     // Before the costly part, so that an overload is refused at once.
     state.engine.check_room(request.service_tier)?;
     let form = request.answer_form()?;
@@ -127,6 +131,7 @@ fn prepare(
         echoes,
         grammar,
         keep_at,
+        eligible,
         max_tokens,
     })))
 }
