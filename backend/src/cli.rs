@@ -239,6 +239,11 @@ pub enum Calibrate {
 /// What `farthing eval` measures.
 #[derive(Debug, Subcommand)]
 pub enum Eval {
+    /// What the semantic cache does with pairs of requests that have the same answer, and with
+    /// pairs that only look so.
+    CachePairs(EvalCachePairsArgs),
+    /// What the semantic cache does with requests that come one after the other.
+    CacheStream(EvalCacheStreamArgs),
     /// How well the router tells which prompts gain from a strong model.
     Router(EvalRouterArgs),
 }
@@ -253,6 +258,55 @@ pub struct CalibrateRouterArgs {
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Print one JSON line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `farthing eval cache-pairs`.
+#[derive(Debug, Args)]
+pub struct EvalCachePairsArgs {
+    /// JSON Lines: `a` and `b`, each a text or a list of messages, and `same_answer`.
+    #[arg(value_name = "FILE.jsonl")]
+    pub file: PathBuf,
+    /// Largest share of all answers that may be wrong for the cache.
+    #[arg(long, default_value = "0.01", value_name = "SHARE")]
+    pub max_wrong: f64,
+    /// Folder of the embedding model; that of `cargo xtask` if not given.
+    #[arg(long, value_name = "DIR")]
+    pub embedding_model: Option<PathBuf>,
+    /// A chat model that is asked where the score is not enough to say yes or no.
+    #[arg(long, value_name = "FILE")]
+    pub verifier: Option<PathBuf>,
+    /// Write a picture of right answers against wrong ones.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `farthing eval cache-stream`.
+#[derive(Debug, Args)]
+pub struct EvalCacheStreamArgs {
+    /// CSV with a line of names: the text, and its label, which stands for its answer.
+    #[arg(value_name = "FILE.csv")]
+    pub file: PathBuf,
+    /// Largest share of all answers that may be wrong for the cache.
+    #[arg(long, default_value = "0.01", value_name = "SHARE")]
+    pub max_wrong: f64,
+    /// Put the requests in so many random orders instead of that of the file.
+    #[arg(long, default_value = "0", value_name = "N")]
+    pub shuffles: u32,
+    /// Where the random orders begin.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub seed: u64,
+    /// Folder of the embedding model; that of `cargo xtask` if not given.
+    #[arg(long, value_name = "DIR")]
+    pub embedding_model: Option<PathBuf>,
+    /// Write a picture of cost against quality.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// Print JSON lines.
     #[arg(long)]
     pub json: bool,
 }

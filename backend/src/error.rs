@@ -42,6 +42,12 @@ pub enum BackendError {
     /// The response store cannot be opened.
     #[error("response store {path}: {reason}")]
     ResponseStore { path: String, reason: String },
+    /// The semantic cache's file cannot be opened.
+    #[error("semantic cache {path}: {reason}")]
+    SemanticStore { path: String, reason: String },
+    /// Labelled questions cannot be read.
+    #[error("{0}")]
+    SemanticEval(String),
     /// A numeric operation was given shapes or bytes that it refuses.
     #[error("kernel: {0}")]
     Kernel(KernelError),

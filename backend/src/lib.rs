@@ -15,6 +15,7 @@ pub mod perplexity;
 pub mod provider;
 pub mod quantize;
 pub mod replay;
+pub mod semantic;
 pub mod server;
 pub mod store;
 pub mod text;

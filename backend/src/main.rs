@@ -12,6 +12,7 @@ use farthing_backend::error::BackendError;
 use farthing_backend::perplexity;
 use farthing_backend::quantize;
 use farthing_backend::replay;
+use farthing_backend::semantic::eval as semantic_eval;
 use farthing_backend::server::process;
 use farthing_backend::vocabulary;
 
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         Command::Eval(Eval::Router(args)) => {
             calibrate::eval_router(&args).map_err(BackendError::from)
         }
+        Command::Eval(Eval::CachePairs(args)) => semantic_eval::eval_pairs(&args),
+        Command::Eval(Eval::CacheStream(args)) => semantic_eval::eval_stream(&args),
         Command::Replay(Replay::Azure(args)) => replay::replay_azure(&args),
         Command::Replay(Replay::Mooncake(args)) => replay::replay_mooncake(&args),
     };

@@ -7,6 +7,7 @@ mod http;
 mod models;
 mod provider_models;
 mod providers;
+mod semantic;
 mod speculative;
 mod store;
 
@@ -25,6 +26,7 @@ pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
 pub use provider_models::ProviderModelConfig;
 pub use providers::{KeySource, ProviderConfig};
+pub use semantic::SemanticConfig;
 pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
 
@@ -74,6 +76,9 @@ pub struct Config {
     /// Where answers are kept beyond the life of the process; nowhere if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_store: Option<StoreConfig>,
+    /// Answers to what was asked in other words; never given if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic_cache: Option<SemanticConfig>,
 }
 
 /// The file as it is written, before its parts are checked against each other.
@@ -95,6 +100,7 @@ struct RawConfig {
     http: HttpConfig,
     vocabularies_dir: Option<PathBuf>,
     response_store: Option<StoreConfig>,
+    semantic_cache: Option<SemanticConfig>,
 }
 
 impl Default for RawConfig {
@@ -116,6 +122,7 @@ impl Default for RawConfig {
             http: HttpConfig::default(),
             vocabularies_dir: None,
             response_store: None,
+            semantic_cache: None,
         }
     }
 }
@@ -162,6 +169,7 @@ impl Config {
             http: raw.http,
             vocabularies_dir: raw.vocabularies_dir,
             response_store: raw.response_store,
+            semantic_cache: raw.semantic_cache,
         };
         config.check_bounds()?;
         Ok(config)
@@ -202,6 +210,9 @@ impl Config {
         )?;
         if let Some(store) = &self.response_store {
             store.check_bounds()?;
+        }
+        if let Some(cache) = &self.semantic_cache {
+            cache.check(&self.models)?;
         }
         self.http.check_bounds()
     }

@@ -10,10 +10,11 @@ use farthing_core::limits::{
     EMBEDDING_BATCH_MAX, EMBEDDING_FILE_BYTES_MAX, EMBEDDING_INPUT_TOKENS_MAX,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 /// A loaded embedding model.
 pub struct Embedder {
-    wordpiece: WordPiece,
+    wordpiece: Arc<WordPiece>,
     bert: Bert,
 }
 
@@ -24,6 +25,8 @@ pub struct Embedded {
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of all texts together, as the model read them: cut off, with `[CLS]` and `[SEP]`.
     pub tokens: usize,
+    /// The same for each text.
+    pub tokens_each: Vec<usize>,
 }
 
 impl Embedder {
@@ -60,7 +63,20 @@ impl Embedder {
                 bert.positions()
             )));
         }
-        Ok(Embedder { wordpiece, bert })
+        Ok(Embedder {
+            wordpiece: Arc::new(wordpiece),
+            bert,
+        })
+    }
+
+    /// Its tokenizer.
+    pub(super) fn wordpiece(&self) -> &Arc<WordPiece> {
+        &self.wordpiece
+    }
+
+    /// Whether a word, in lower case, is one of the model's own: others may be misspelled.
+    pub fn is_known(&self, word: &str) -> bool {
+        self.wordpiece.knows(word)
     }
 
     /// Embeds texts. Those of similar length share a batch, so that little is spent on padding.
@@ -95,6 +111,7 @@ impl Embedder {
         Ok(Some(Embedded {
             vectors,
             tokens: encoded.iter().map(Vec::len).sum(),
+            tokens_each: encoded.iter().map(Vec::len).collect(),
         }))
     }
 

@@ -30,6 +30,11 @@ impl WordPiece {
         ids.max().map_or(0, |id| id as usize + 1)
     }
 
+    /// Whether a word, in lower case, is one token.
+    pub(super) fn knows(&self, word: &str) -> bool {
+        self.0.token_to_id(word).is_some()
+    }
+
     /// The tokens of a text, `[CLS]` and `[SEP]` around them, at most
     /// `EMBEDDING_INPUT_TOKENS_MAX`.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, BackendError> {

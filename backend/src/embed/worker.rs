@@ -1,10 +1,12 @@
 //! The embedding model's thread and the handle by which requests reach it.
 
 use super::embedder::{Embedded, Embedder};
+use super::wordpiece::WordPiece;
 use crate::error::BackendError;
 use crate::liveness::{Liveness, liveness};
 use farthing_core::error::{ApiError, ErrorKind};
-use farthing_core::limits::{EMBEDDING_QUEUE_MAX, EMBEDDING_RETRY_AFTER_S};
+use farthing_core::limits::{EMBEDDING_BATCH_MAX, EMBEDDING_QUEUE_MAX, EMBEDDING_RETRY_AFTER_S};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tokio::sync::oneshot;
 
@@ -22,6 +24,7 @@ pub struct EmbedHandle {
     /// When the model's folder was last modified, in seconds since 1970.
     pub created_unix_s: u64,
     jobs: SyncSender<Job>,
+    wordpiece: Arc<WordPiece>,
     liveness: Liveness,
 }
 
@@ -37,6 +40,7 @@ impl EmbedHandle {
     ) -> Result<EmbedHandle, BackendError> {
         let (jobs, queue) = sync_channel(EMBEDDING_QUEUE_MAX);
         let (life, liveness) = liveness();
+        let wordpiece = Arc::clone(embedder.wordpiece());
         std::thread::Builder::new()
             .name(format!("embed {id}"))
             .spawn(move || {
@@ -51,6 +55,7 @@ impl EmbedHandle {
             id: id.to_owned(),
             created_unix_s,
             jobs,
+            wordpiece,
             liveness,
         })
     }
@@ -58,6 +63,11 @@ impl EmbedHandle {
     /// Whether the model's thread lives.
     pub fn liveness(&self) -> &Liveness {
         &self.liveness
+    }
+
+    /// Whether a word, in lower case, is one of the model's own: others may be misspelled.
+    pub fn is_known(&self, word: &str) -> bool {
+        self.wordpiece.knows(word)
     }
 
     /// Embeds texts. Dropping the future frees the model before its next batch.
@@ -81,15 +91,60 @@ impl EmbedHandle {
     }
 }
 
+/// Short requests that wait together are embedded together, as one.
 fn work(embedder: &Embedder, queue: &Receiver<Job>) {
-    while let Ok(Job { texts, reply }) = queue.recv() {
-        let answer = match embedder.embed(&texts, || !reply.is_closed()) {
-            Ok(Some(embedded)) => Ok(embedded),
-            Ok(None) => continue,
-            Err(error) => Err(ApiError::from(&error)),
-        };
-        // Nobody is waiting any more when this fails.
-        let _ = reply.send(answer);
+    let mut held = None;
+    while let Some(first) = held.take().or_else(|| queue.recv().ok()) {
+        let mut jobs = vec![first];
+        let mut texts = jobs[0].texts.len();
+        while texts < EMBEDDING_BATCH_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            if texts + next.texts.len() > EMBEDDING_BATCH_MAX {
+                held = Some(next);
+                break;
+            }
+            texts += next.texts.len();
+            jobs.push(next);
+        }
+        match jobs.len() {
+            1 => jobs.into_iter().for_each(|job| alone(embedder, job)),
+            _ => together(embedder, jobs),
+        }
+    }
+}
+
+fn alone(embedder: &Embedder, Job { texts, reply }: Job) {
+    let answer = match embedder.embed(&texts, || !reply.is_closed()) {
+        Ok(Some(embedded)) => Ok(embedded),
+        Ok(None) => return,
+        Err(error) => Err(ApiError::from(&error)),
+    };
+    // Nobody is waiting any more when this fails.
+    let _ = reply.send(answer);
+}
+
+/// One batch for several requests. Tokens are counted for each by itself.
+fn together(embedder: &Embedder, mut jobs: Vec<Job>) {
+    jobs.retain(|job| !job.reply.is_closed());
+    let all: Vec<String> = jobs
+        .iter()
+        .flat_map(|job| job.texts.iter().cloned())
+        .collect();
+    let embedded = embedder.embed(&all, || true);
+    let Ok(Some(embedded)) = embedded else {
+        // What fails together may have failed for one of them.
+        return jobs.into_iter().for_each(|job| alone(embedder, job));
+    };
+    let mut rows = embedded.vectors.into_iter().zip(embedded.tokens_each);
+    for Job { texts, reply } in jobs {
+        let (vectors, tokens_each): (Vec<_>, Vec<_>) = rows.by_ref().take(texts.len()).unzip();
+        let tokens = tokens_each.iter().sum();
+        let _ = reply.send(Ok(Embedded {
+            vectors,
+            tokens,
+            tokens_each,
+        }));
     }
 }
 

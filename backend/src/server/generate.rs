@@ -14,7 +14,8 @@ use super::prompt::{self, Own, Preparation, Prepared};
 use super::provided;
 use super::reply::{self, ReplyBody};
 use super::router::Call;
-use super::stored::{self, Asker, Collecting};
+use super::semantic;
+use super::stored::{self, Asker, Collecting, Keepers};
 use super::stream::{EventStream, Shown};
 use crate::engine::{Confidence, EngineEvent, GenerateRequest, thread_gone};
 use crate::metrics::Operation;
@@ -60,6 +61,14 @@ pub async fn answer_own(
         }
         Own::Prepared(prepared) => *prepared,
     };
+    let learning = match semantic::look_up(call, operation, &mut prepared).await {
+        semantic::LookedUp::Found(response) => return Ok(response),
+        semantic::LookedUp::Missing(learning) => learning,
+    };
+    let keepers = Keepers {
+        place: prepared.keep_at.take(),
+        learning: learning.map(|learning| (learning, Arc::clone(call.state))),
+    };
     let endpoint = prepared.request.endpoint;
     let sources = submit(call, &prepared)?;
     let choices = usize::from(prepared.request.sampling.n);
@@ -74,15 +83,15 @@ pub async fn answer_own(
     let response = if prepared.request.stream {
         let writer = StreamWriter::new(endpoint, head, choices * sources.len());
         let stream = EventStream::open(sources, &prepared.echoes, writer, shown, measure).await?;
-        let keep_at = prepared.keep_at.take();
-        reply::events(stream.keeping(keep_at.map(|place| Collecting::new(place, endpoint))))
+        let collecting = (!keepers.is_empty()).then(|| Collecting::new(keepers, endpoint));
+        reply::events(stream.keeping(collecting))
     } else {
         let (choices, usage) = collect(sources, &prepared.echoes, shown, measure).await?;
         let bytes = response::answer(endpoint, &head, &choices, &usage);
-        if let Some(place) = &prepared.keep_at
+        if !keepers.is_empty()
             && let Some(completed) = wire::parse_completed(endpoint, &bytes)
         {
-            place.keep(&completed);
+            keepers.keep(&completed);
         }
         reply::json(bytes)
     };

@@ -147,6 +147,14 @@ pub fn metrics(state: &State) -> Response<ReplyBody> {
         page.sample(name, "", value);
     }
     state.providers.write_metrics(&mut page);
+    let semantic = state
+        .semantic
+        .iter()
+        .flat_map(|semantic| semantic.cache.rows());
+    for (name, kind, help, value) in semantic {
+        page.family(name, kind, help);
+        page.sample(name, "", value);
+    }
     state.metrics.write(&mut page);
     reply::full(
         200,

@@ -3,8 +3,8 @@
 //! Reading order: `process` starts, [`run`] accepts, `connection` speaks HTTP/1.1, `router` finds
 //! the route; `body` and `identity` read what every request has; `generate` (chat and completions,
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
-//! carry the answers out, `stored` those of the response store, `provided` and `provided_stream`
-//! those of providers.
+//! carry the answers out, `stored` those of the response store, `semantic` those of the semantic
+//! cache, which gets its own from `learning`, `provided` and `provided_stream` those of providers.
 
 mod body;
 mod connection;
@@ -12,6 +12,7 @@ mod embeddings;
 mod generate;
 mod health;
 mod identity;
+mod learning;
 pub(crate) mod log;
 mod measure;
 mod models;
@@ -21,6 +22,7 @@ mod provided;
 mod provided_stream;
 mod reply;
 mod router;
+mod semantic;
 mod stall;
 mod state;
 mod stored;

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::State;
 use super::provided::{self, Provided};
+use super::semantic::Eligible;
 use super::state::ServedBy;
 use super::stored::{self, Asker, Found, LookedUp, Place};
 use crate::model::ModelInfo;
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub grammar: Option<Grammar>,
     /// Where its answer may be kept.
     pub keep_at: Option<Place>,
+    /// What the semantic cache compares it by.
+    pub eligible: Option<Box<Eligible>>,
     max_tokens: usize,
 }
 
@@ -143,6 +146,7 @@ pub fn prepare_own(
         LookedUp::Found(found) => return Ok(Own::Found(found)),
         LookedUp::Missing(place) => place,
     };
+    let eligible = Eligible::of(state, asker, &request, &model);
     // Before the costly part, so that an overload is refused at once.
     state.engine.check_room(request.service_tier)?;
     let form = request.answer_form()?;
@@ -168,6 +172,7 @@ pub fn prepare_own(
         echoes,
         grammar,
         keep_at,
+        eligible,
         max_tokens,
     })))
 }

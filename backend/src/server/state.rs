@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::identity::Salts;
 use super::log;
+use super::semantic::Semantic;
 use super::vocabularies::Vocabularies;
 use crate::config::{Config, ModelKind};
 use crate::embed::{self, EmbedHandle};
@@ -19,6 +20,9 @@ use crate::error::BackendError;
 use crate::metrics::Metrics;
 use crate::model::{LoadedModel, ModelInfo, ModelOptions, load_model};
 use crate::provider::{ProviderModel, Providers};
+use crate::semantic::bound::MaxWrong;
+use crate::semantic::cache::SemanticCache;
+use crate::semantic::store::EmbeddedStore;
 use crate::store::{self, DiskStore, ResponseStore};
 
 /// Shared by all connections; nothing in it changes but counters.
@@ -39,9 +43,12 @@ pub struct State {
     pub salts: Salts,
     /// Answers that outlive the process.
     pub store: Option<Arc<dyn ResponseStore>>,
+    /// Answers to questions in other words.
+    pub semantic: Option<Arc<Semantic>>,
     /// What filters count prompts with.
     pub vocabularies: Vocabularies,
-    /// What each chat model's answers come from, by its id. Empty of files without a store.
+    /// What each chat model's answers come from, by its id. Empty of files where no answers are
+    /// kept.
     pub revisions: HashMap<String, String>,
 }
 
@@ -77,7 +84,7 @@ impl State {
                         kv_dtype: source.kv_dtype.into(),
                     };
                     chat.push(load_model(&source.id, &source.path, options)?);
-                    if store.is_some() {
+                    if store.is_some() || config.semantic_cache.is_some() {
                         let revision = store::revision(&source.path);
                         let revision = revision.map_err(|source_error| BackendError::Io {
                             what: source.path.display().to_string(),
@@ -97,6 +104,8 @@ impl State {
         pair_drafts(&config, &mut chat)?;
         let infos = chat.iter().map(|model| model.info.as_ref());
         let vocabularies = Vocabularies::load(infos, config.vocabularies_dir.as_deref())?;
+        let salts = Salts::new()?;
+        let semantic = open_semantic(&config, &embedders, &salts)?;
         let engine = engine::start(chat, config.engine());
         let own = config.models.iter().map(|source| &source.id);
         let provided = config.provider_models.iter().map(|model| &model.id);
@@ -107,8 +116,9 @@ impl State {
             providers,
             metrics,
             prompt_places: Arc::new(Semaphore::new(limits::PROMPT_QUEUE_MAX)),
-            salts: Salts::new()?,
+            salts,
             store,
+            semantic,
             vocabularies,
             revisions,
             config,
@@ -207,6 +217,40 @@ fn open_store(config: &Config) -> Result<Option<Arc<dyn ResponseStore>>, Backend
     };
     let store: Arc<dyn ResponseStore> = Arc::new(DiskStore::open(config)?);
     Ok(Some(store))
+}
+
+fn open_semantic(
+    config: &Config,
+    embedders: &[EmbedHandle],
+    salts: &Salts,
+) -> Result<Option<Arc<Semantic>>, BackendError> {
+    let Some(semantic) = &config.semantic_cache else {
+        return Ok(None);
+    };
+    let id = semantic.embedding_model(&config.models);
+    let embedder = embedders
+        .iter()
+        .find(|embedder| Some(embedder.id.as_str()) == id);
+    // The configuration has been checked for both.
+    let (Some(embedder), Some(max_wrong)) = (embedder, MaxWrong::new(semantic.max_wrong)) else {
+        return Ok(None);
+    };
+    let store = EmbeddedStore::open(&semantic.path, semantic.bytes_max.get())?;
+    let damage = store.damage();
+    if damage.places > 0 {
+        let fields: [(&str, &dyn std::fmt::Display); 2] =
+            [("places", &damage.places), ("bytes", &damage.bytes)];
+        log::event("semantic_store_damaged", &fields);
+    }
+    let seed = salts
+        .fresh()
+        .iter()
+        .take(8)
+        .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    Ok(Some(Arc::new(Semantic {
+        cache: SemanticCache::new(max_wrong, Arc::new(store), seed),
+        embedder: embedder.clone(),
+    })))
 }
 
 /// No model has this name. Names are printable ASCII (the parser saw to that), so it can be echoed.

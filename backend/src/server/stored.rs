@@ -16,6 +16,7 @@ use hyper::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderValue};
 
 use super::State;
 use super::identity::Identity;
+use super::learning::Learning;
 use super::provided::unasked_max_tokens;
 use super::reply::{self, ReplyBody};
 use crate::store::{ResponseStore, now_unix_s};
@@ -41,6 +42,16 @@ impl Asker {
             tenant: identity.tenant,
             control: CacheControl::read(&Headers::new(&entries)),
         }
+    }
+
+    /// Whose request it is.
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.tenant
+    }
+
+    /// What it wishes of caches.
+    pub fn control(&self) -> CacheControl {
+        self.control
     }
 
     /// The place of a request in the store. None without a tenant, because then nobody may see it
@@ -87,9 +98,11 @@ pub enum LookedUp {
 /// An answer from the store, in the form that the request wants.
 pub struct Found {
     pub model: String,
-    stream: bool,
-    age_s: u64,
-    body: Vec<u8>,
+    /// `response-store` or `semantic-cache`.
+    pub source: &'static str,
+    pub stream: bool,
+    pub age_s: u64,
+    pub body: Vec<u8>,
 }
 
 /// Looks a request up; blocks on the disk.
@@ -112,21 +125,10 @@ impl Place {
         if !asker.control.accepts_age(age_s) {
             return None;
         }
-        let body = if request.stream {
-            let usage_event = if request.include_usage {
-                UsageEvent::Include
-            } else {
-                UsageEvent::Omit
-            };
-            replay_sse(
-                &parse_completed(request.endpoint, &entry.answer.0)?,
-                usage_event,
-            )
-        } else {
-            entry.answer.0
-        };
+        let body = shaped(entry.answer.0, request)?;
         Some(Found {
             model: model.to_owned(),
+            source: "response-store",
             stream: request.stream,
             age_s,
             body,
@@ -161,16 +163,55 @@ impl Place {
     }
 }
 
+/// A kept answer as the request wants it: whole, or as the events of a stream.
+pub fn shaped(answer: Vec<u8>, request: &Request) -> Option<Vec<u8>> {
+    if !request.stream {
+        return Some(answer);
+    }
+    let usage_event = if request.include_usage {
+        UsageEvent::Include
+    } else {
+        UsageEvent::Omit
+    };
+    let completed = parse_completed(request.endpoint, &answer)?;
+    Some(replay_sse(&completed, usage_event))
+}
+
+/// Where a new answer goes besides to the client.
+#[derive(Default)]
+pub struct Keepers {
+    /// Its place in the response store.
+    pub place: Option<Place>,
+    /// The semantic cache, with what else it needs of the server.
+    pub learning: Option<(Learning, Arc<State>)>,
+}
+
+impl Keepers {
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.place.is_none() && self.learning.is_none()
+    }
+
+    pub fn keep(self, completed: &Completed) {
+        if let Some(place) = &self.place {
+            place.keep(completed);
+        }
+        if let Some((learning, state)) = self.learning {
+            learning.learn(&state, completed);
+        }
+    }
+}
+
 /// Puts a streamed answer together as it passes, to keep it.
 pub struct Collecting {
-    place: Place,
+    keepers: Keepers,
     collector: StreamCollector,
 }
 
 impl Collecting {
-    pub fn new(place: Place, endpoint: Endpoint) -> Collecting {
+    pub fn new(keepers: Keepers, endpoint: Endpoint) -> Collecting {
         Collecting {
-            place,
+            keepers,
             collector: StreamCollector::new(endpoint),
         }
     }
@@ -182,7 +223,7 @@ impl Collecting {
     /// The stream has come to its end. One that failed has no `[DONE]` and is not kept.
     pub fn finish(self) {
         if let Some(completed) = self.collector.finish() {
-            self.place.keep(&completed);
+            self.keepers.keep(&completed);
         }
     }
 }
@@ -195,7 +236,7 @@ pub fn answer(found: Found) -> Response<ReplyBody> {
         "application/json"
     };
     let response = reply::full(200, content_type, found.body);
-    let mut response = reply::from_source(response, "response-store", &found.model);
+    let mut response = reply::from_source(response, found.source, &found.model);
     response
         .headers_mut()
         .insert(AGE, HeaderValue::from(found.age_s));

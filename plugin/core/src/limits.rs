@@ -461,3 +461,50 @@ pub const EMBEDDING_QUEUE_MAX: usize = 64;
 pub const EMBEDDING_RETRY_AFTER_S: u32 = 1;
 /// Bytes of a file of the embedding model's folder; MiniLM's weights have 91 MB.
 pub const EMBEDDING_FILE_BYTES_MAX: u64 = 2 << 30;
+
+/// Entries of the semantic cache that are compared by all their numbers, after a sieve by their
+/// signs alone has left so many.
+pub const SEMANTIC_RESCORED: usize = 512;
+/// Samples of a route by which the semantic cache keeps its bound; older ones are forgotten, as
+/// traffic changes. Ten times as many as prove a share of 1 %.
+pub const SEMANTIC_SAMPLES_MAX: usize = 4_096;
+/// After so many samples half of the served answers are generated again, after twice as many a
+/// fifth: a share of 1 % takes some thousand samples to be proven where it is nearly reached.
+pub const SEMANTIC_RESAMPLED_SLOWDOWN: u64 = 500;
+/// And never fewer of a thousand.
+pub const SEMANTIC_RESAMPLED_MIN_PER_MILLE: u32 = 20;
+/// Smallest and largest `semantic_cache.bytes_max`. All entries are in memory.
+pub const SEMANTIC_BYTES_MIN: u64 = 1 << 20;
+pub const SEMANTIC_BYTES_MAX: u64 = 1 << 36;
+/// Longest wait for the semantic cache's verifier that a configuration may ask for, a minute.
+pub const SEMANTIC_VERIFY_MS_MAX: u32 = 60_000;
+/// Bytes of a message that the semantic cache compares with others: what the embedding model reads
+/// of one, and as much again. A longer one goes to its model.
+pub const SEMANTIC_QUESTION_BYTES_MAX: usize = 2 << 10;
+/// Bytes of a conversation before its last message that are compared, from its end: some fifty
+/// messages of a chat.
+pub const SEMANTIC_CONTEXT_BYTES_MAX: usize = 8 << 10;
+/// Routes whose samples the embedded store keeps, at 4 KiB each at most.
+pub const SEMANTIC_ROUTES_MAX: usize = 4_096;
+/// Bytes of one record of the embedded store's file: the longest question and conversation, their
+/// vectors, and an answer of a mebibyte.
+pub const SEMANTIC_FRAME_BYTES_MAX: usize = 2 << 20;
+/// Records that wait to be written to the embedded store's file; further ones are only in memory.
+pub const SEMANTIC_QUEUE_MAX: usize = 1_024;
+/// What the embedded store's file may have beyond twice what is kept, before it is written anew.
+pub const SEMANTIC_LOG_SLACK_BYTES: u64 = 4 << 20;
+/// Questions that `farthing eval cache-pairs` and `cache-stream` embed at once.
+pub const SEMANTIC_EVAL_BATCH: usize = 256;
+/// Bytes of one of their rows, and rows: sets have some ten thousand.
+pub const SEMANTIC_EVAL_LINE_BYTES_MAX: usize = 1 << 20;
+pub const SEMANTIC_EVAL_ROWS_MAX: usize = 1_000_000;
+/// Bytes of an answer that the semantic cache keeps; a longer one is no answer to a question.
+pub const SEMANTIC_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// A score is served only after so many samples of it or of the next levels above it.
+pub const SEMANTIC_LEVEL_SAMPLES_MIN: u64 = 30;
+/// How many levels count as like a score: one unit of log-odds.
+pub const SEMANTIC_LEVELS_NEAR: usize = 4;
+/// Look-ups of a route before the share of them that is served counts.
+pub const SEMANTIC_LOOK_UPS_MIN: u32 = 200;
+/// Look-ups of a route after which the older half counts half.
+pub const SEMANTIC_LOOK_UPS_MAX: u32 = 8_192;

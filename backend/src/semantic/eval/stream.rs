@@ -1,0 +1,363 @@
+//! A stream: every request asks the cache first, and what it does not know is answered by the
+//! model and kept. Those of one label have the same answer, so that a hit on another label is
+//! wrong.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use farthing_core::wire::{Message, Role};
+
+use super::report::{Metric, Share};
+use super::rows::{self, Labelled};
+use super::{BASELINE_COSINE, embed, embedder, picture, report};
+use crate::cli::EvalCacheStreamArgs;
+use crate::embed::Embedder;
+use crate::error::BackendError;
+use crate::semantic::bound::{MaxWrong, RouteBound, Sample, Verdict};
+use crate::semantic::conversation::Asked;
+use crate::semantic::freshness::Freshness;
+use crate::semantic::index::VectorIndex;
+use crate::semantic::lookup::{NEIGHBOURS, Question};
+use crate::semantic::scope::Scope;
+use crate::semantic::store::{Candidate, Record};
+
+/// Requests of a window, in each of which wrong answers are counted.
+const WINDOW: usize = 500;
+
+/// Bounds and cosines that the picture shows.
+const BOUNDS: [f64; 5] = [0.002, 0.005, 0.01, 0.02, 0.05];
+const COSINES: [f32; 6] = [0.75, 0.80, 0.85, 0.90, 0.95, 0.98];
+
+/// A request as it is compared, and the number of its label.
+struct Item {
+    record: Option<Arc<Record>>,
+    question: Option<Question>,
+    label: u64,
+    lasts: bool,
+}
+
+/// What a cache did.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    requests: u64,
+    hits: u64,
+    wrong: u64,
+    /// Hits that the model was asked for as well.
+    resampled: u64,
+    worst_window: u64,
+    in_window: u64,
+}
+
+/// `farthing eval cache-stream`
+pub fn eval_stream(args: &EvalCacheStreamArgs) -> Result<(), BackendError> {
+    let max_wrong = MaxWrong::new(args.max_wrong).ok_or_else(|| {
+        BackendError::SemanticEval("--max-wrong must be above 0 and below 0.5".to_owned())
+    })?;
+    let rows = rows::stream(&args.file)?;
+    let embedder = embedder(args.embedding_model.as_deref())?;
+    let items = items(&embedder, &rows)?;
+    let is_known = |word: &str| embedder.is_known(word);
+    let orders = orders(items.len(), args.shuffles, args.seed);
+    let run = |bound: MaxWrong, order: &[usize]| verified(&items, order, bound, &is_known);
+    let ours: Vec<Tally> = orders.iter().map(|order| run(max_wrong, order)).collect();
+    let theirs: Vec<Tally> = orders
+        .iter()
+        .map(|order| by_cosine(&items, order, BASELINE_COSINE))
+        .collect();
+    if let (Some(path), Some(order)) = (&args.svg, orders.first()) {
+        let bounds = BOUNDS.map(|share| MaxWrong::new(share).unwrap_or(max_wrong));
+        let ours = bounds.map(|bound| run(bound, order).point());
+        let theirs = COSINES.map(|cosine| by_cosine(&items, order, cosine).point());
+        picture::write(path, &picture_of(&ours, &theirs))?;
+    }
+    let metrics = metrics(&ours, &theirs, max_wrong);
+    let mut out = io::stdout().lock();
+    let said = if args.json {
+        report::json(&mut out, "cache-stream", &metrics)
+    } else {
+        let runs = orders.len();
+        let said = writeln!(
+            out,
+            "{} requests, {runs} times, at most {} wrong",
+            items.len(),
+            args.max_wrong
+        );
+        said.and_then(|()| report::table(&mut out, &metrics))
+    };
+    said.map_err(report::cannot_print)
+}
+
+fn items(embedder: &Embedder, rows: &[Labelled]) -> Result<Vec<Item>, BackendError> {
+    let mut labels: HashMap<&str, u64> = HashMap::new();
+    let mut items = Vec::with_capacity(rows.len());
+    let mut asked = Vec::new();
+    for row in rows {
+        let next = labels.len() as u64;
+        let label = *labels.entry(&row.label).or_insert(next);
+        let message = Message {
+            role: Role::User,
+            content: row.text.clone(),
+            name: None,
+            tool_calls: None,
+            tool_call_id: None,
+        };
+        let question = Asked::of(&[message]);
+        items.push((label, question.is_some()));
+        asked.extend(question);
+    }
+    let mut questions = embed(embedder, asked)?.into_iter();
+    let item = |(label, is_fit): (u64, bool)| {
+        let question = if is_fit { questions.next() } else { None };
+        Item {
+            record: question
+                .as_ref()
+                .map(|question| Arc::new(record(question, label))),
+            lasts: question
+                .as_ref()
+                .is_some_and(|question| Freshness::of(&question.asked.question) != Freshness::Now),
+            question,
+            label,
+        }
+    };
+    Ok(items.into_iter().map(item).collect())
+}
+
+fn record(question: &Question, label: u64) -> Record {
+    Record {
+        scope: Scope([0; 32]),
+        asked: question.asked.clone(),
+        vector: question.vector.clone(),
+        context_vector: None,
+        answer_id: label,
+        created_unix_s: 0,
+        expires_unix_s: u64::MAX,
+        cost_tokens: 0,
+        answer: Vec::new(),
+    }
+}
+
+/// The order of the file, or so many random ones.
+fn orders(items: usize, shuffles: u32, seed: u64) -> Vec<Vec<usize>> {
+    let order: Vec<usize> = (0..items).collect();
+    if shuffles == 0 {
+        return vec![order];
+    }
+    let shuffled = |shuffle: u32| {
+        let mut state = seed.wrapping_add(u64::from(shuffle));
+        let mut order = order.clone();
+        for last in (1..order.len()).rev() {
+            order.swap(last, (next(&mut state) % (last as u64 + 1)) as usize);
+        }
+        order
+    };
+    (0..shuffles).map(shuffled).collect()
+}
+
+/// Our cache: look up, serve or ask the model, sample, learn.
+fn verified(
+    items: &[Item],
+    order: &[usize],
+    max_wrong: MaxWrong,
+    is_known: &dyn Fn(&str) -> bool,
+) -> Tally {
+    let mut bound = RouteBound::new(max_wrong);
+    let mut cache = Cache::default();
+    let mut state = 1;
+    let mut tally = Tally::default();
+    for item in order.iter().map(|at| &items[*at]) {
+        let (Some(question), true) = (&item.question, item.lasts) else {
+            tally.miss();
+            continue;
+        };
+        let judged = question.judge(&cache.near(question), is_known);
+        bound.looked_up(judged.as_ref().map(|judged| judged.level));
+        let verdict = |label| match label == item.label {
+            true => Verdict::Right,
+            false => Verdict::Wrong,
+        };
+        let served = judged.as_ref().filter(|judged| bound.serves(judged.level));
+        let resampled = next(&mut state) % 1_000 < u64::from(bound.resampled_per_mille());
+        if let Some(judged) = &judged
+            && (served.is_none() || resampled)
+        {
+            let verdict = verdict(judged.record.answer_id);
+            tally.resampled += u64::from(served.is_some());
+            bound.learn(Sample {
+                level: judged.level,
+                verdict,
+            });
+        }
+        match served.map(|judged| verdict(judged.record.answer_id)) {
+            Some(verdict) => {
+                tally.hit(verdict);
+                if verdict == Verdict::Wrong && resampled {
+                    cache.push(item);
+                }
+            }
+            None => {
+                tally.miss();
+                cache.push(item);
+            }
+        }
+    }
+    tally
+}
+
+/// The cache that ours is compared with.
+fn by_cosine(items: &[Item], order: &[usize], threshold: f32) -> Tally {
+    let mut cache = Cache::default();
+    let mut tally = Tally::default();
+    for item in order.iter().map(|at| &items[*at]) {
+        let near = item.question.as_ref().map(|question| cache.near(question));
+        let nearest = near.iter().flatten().next();
+        match nearest.filter(|candidate| candidate.cosine >= threshold) {
+            Some(found) if found.record.answer_id == item.label => tally.hit(Verdict::Right),
+            Some(_) => tally.hit(Verdict::Wrong),
+            None => {
+                tally.miss();
+                cache.push(item);
+            }
+        }
+    }
+    tally
+}
+
+/// What was answered by the model so far.
+#[derive(Default)]
+struct Cache {
+    index: Option<VectorIndex>,
+    records: Vec<Arc<Record>>,
+}
+
+impl Cache {
+    fn near(&self, question: &Question) -> Vec<Candidate> {
+        let near = self
+            .index
+            .as_ref()
+            .map(|index| index.nearest(&question.vector, NEIGHBOURS));
+        let candidate = |neighbour: crate::semantic::index::Neighbour| Candidate {
+            cosine: neighbour.cosine,
+            record: Arc::clone(&self.records[neighbour.slot]),
+        };
+        near.into_iter().flatten().map(candidate).collect()
+    }
+
+    fn push(&mut self, item: &Item) {
+        let Some(record) = &item.record else {
+            return;
+        };
+        let width = record.vector.numbers.len();
+        let index = self.index.get_or_insert_with(|| VectorIndex::new(width));
+        if index.push(&record.vector).is_some() {
+            self.records.push(Arc::clone(record));
+        }
+    }
+}
+
+impl Tally {
+    fn miss(&mut self) {
+        self.request(0);
+    }
+
+    fn hit(&mut self, verdict: Verdict) {
+        let wrong = u64::from(verdict == Verdict::Wrong);
+        self.hits += 1;
+        self.wrong += wrong;
+        self.request(wrong);
+    }
+
+    fn request(&mut self, wrong: u64) {
+        if (self.requests as usize).is_multiple_of(WINDOW) {
+            self.in_window = 0;
+        }
+        self.requests += 1;
+        self.in_window += wrong;
+        self.worst_window = self.worst_window.max(self.in_window);
+    }
+
+    /// Requests that the model answers, and answers that are wrong, as shares of all requests.
+    fn point(&self) -> (f64, f64) {
+        let asked = self.requests - self.hits + self.resampled;
+        let share = |count: u64| count as f64 / self.requests.max(1) as f64;
+        (share(asked), share(self.wrong))
+    }
+}
+
+fn metrics(ours: &[Tally], theirs: &[Tally], max_wrong: MaxWrong) -> Vec<Metric> {
+    let sum = |tallies: &[Tally], of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
+    let share = |tallies: &[Tally], of, sample| Share {
+        hits: sum(tallies, of),
+        sample: sum(tallies, sample),
+    };
+    let broken = |tallies: &[Tally]| Share {
+        hits: tallies
+            .iter()
+            .filter(|tally| tally.wrong as f64 > max_wrong.share() * tally.requests as f64)
+            .count() as u64,
+        sample: tallies.len() as u64,
+    };
+    let worst = |tallies: &[Tally]| Share {
+        hits: tallies
+            .iter()
+            .map(|tally| tally.worst_window)
+            .max()
+            .unwrap_or(0),
+        sample: WINDOW as u64,
+    };
+    let metric = |name, of: fn(&Tally) -> u64, sample: fn(&Tally) -> u64| Metric {
+        name,
+        share: share(ours, of, sample),
+        baseline: share(theirs, of, sample),
+    };
+    vec![
+        metric("hit_share", |tally| tally.hits, |tally| tally.requests),
+        metric("wrong_share", |tally| tally.wrong, |tally| tally.requests),
+        metric(
+            "wrong_of_hits_share",
+            |tally| tally.wrong,
+            |tally| tally.hits,
+        ),
+        metric(
+            "resampled_share",
+            |tally| tally.resampled,
+            |tally| tally.requests,
+        ),
+        Metric {
+            name: "worst_window_wrong_share",
+            share: worst(ours),
+            baseline: worst(theirs),
+        },
+        Metric {
+            name: "bound_broken_share",
+            share: broken(ours),
+            baseline: broken(theirs),
+        },
+    ]
+}
+
+fn picture_of(ours: &[(f64, f64)], theirs: &[(f64, f64)]) -> picture::Picture {
+    let curve = |name, points: &[(f64, f64)]| picture::Curve {
+        name,
+        points: points.to_vec(),
+    };
+    picture::Picture {
+        title: "Requests that the model answers, and wrong answers",
+        x: "requests to the model",
+        y: "wrong",
+        curves: vec![curve("verified", ours), curve("cosine alone", theirs)],
+        marks: vec![
+            ("at most 1 %", ours.get(2).copied().unwrap_or_default()),
+            ("cosine 0.90", theirs.get(3).copied().unwrap_or_default()),
+        ],
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood, 2014).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

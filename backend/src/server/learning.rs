@@ -1,0 +1,223 @@
+//! What the semantic cache learns from an answer that the model gave: the answer itself, and
+//! whether the one that it would have given, or has given, was right.
+
+use std::sync::Arc;
+
+use farthing_core::limits::SEMANTIC_ANSWER_BYTES_MAX;
+use farthing_core::price::ServiceTier;
+use farthing_core::wire::{
+    AnswerHead, Choice, Completed, Endpoint, FinishReason, parse_completed, response,
+};
+use sha2::{Digest, Sha256};
+
+use super::State;
+use super::prompt::Prepared;
+use super::semantic::{Eligible, Semantic, ask};
+use crate::engine::{Confidence, EngineEvent, GenerateRequest};
+use crate::semantic::answer;
+use crate::semantic::bound::{Sample, Verdict};
+use crate::semantic::lookup::{Judged, Question};
+use crate::semantic::store::Record;
+use crate::semantic::verifier::PROVEN;
+use crate::store::now_unix_s;
+
+/// A question whose answer is being generated.
+pub struct Learning {
+    semantic: Arc<Semantic>,
+    pub eligible: Box<Eligible>,
+    pub question: Question,
+    /// The cached answer that it is compared with.
+    pub candidate: Option<Judged>,
+    /// The verifier that had no time to say whether the candidate asks the same, by its model.
+    pub unverified: Option<String>,
+}
+
+impl Learning {
+    pub fn new(semantic: Arc<Semantic>, eligible: Box<Eligible>, question: Question) -> Learning {
+        Learning {
+            semantic,
+            eligible,
+            question,
+            candidate: None,
+            unverified: None,
+        }
+    }
+
+    /// Nothing is learned where the client wants nothing kept.
+    pub fn kept(self) -> Option<Learning> {
+        self.eligible.may_keep().then_some(self)
+    }
+
+    /// Learns from a complete answer, after the client has it.
+    pub fn learn(self, state: &Arc<State>, completed: &Completed) {
+        let Some(text) = answer::reusable_text(completed) else {
+            return;
+        };
+        let (text, body) = (text.to_owned(), completed.json().to_bytes());
+        let tokens = completed
+            .usage()
+            .map(|usage| usage.prompt_tokens + usage.completion_tokens);
+        if body.len() > SEMANTIC_ANSWER_BYTES_MAX {
+            return;
+        }
+        let state = Arc::clone(state);
+        tokio::spawn(async move {
+            let answer_id = self.compare(&state, &text).await;
+            self.keep(answer_id, tokens.unwrap_or(1), body);
+        });
+    }
+
+    /// Asks the model for an answer that was served from the cache, when it has nothing better to
+    /// do, and learns whether that was right.
+    pub fn regenerate(self, state: Arc<State>, prepared: &Prepared, cache_salt: [u8; 32]) {
+        let Some(prompt) = prepared.prompts.first() else {
+            return;
+        };
+        let request = GenerateRequest {
+            model: prepared.model.id.clone(),
+            prompt: prompt.clone(),
+            sampling: prepared.request.sampling.clone(),
+            tier: ServiceTier::Batch,
+            grammar: prepared.grammar.clone(),
+            confidence: Confidence::Skip,
+            max_tokens: prepared.max_tokens(prompt),
+            min_tokens: prepared.request.min_tokens as usize,
+            cache_salt,
+        };
+        tokio::spawn(async move {
+            let Some(completed) = generate(&state, request).await else {
+                return;
+            };
+            let Some(text) = answer::reusable_text(&completed).map(str::to_owned) else {
+                return;
+            };
+            let served = self.candidate.clone();
+            let answer_id = self.compare(&state, &text).await;
+            if let Some(served) = served.filter(|served| served.record.answer_id != answer_id)
+                && self.eligible.may_keep()
+            {
+                // What was served is no answer to this question: from now on this one is.
+                let cost = served.record.cost_tokens;
+                self.keep(answer_id, cost, completed.json().to_bytes());
+            }
+        });
+    }
+
+    /// Compares the model's answer with the candidate's and learns from it. Returns the id of the
+    /// answer: the candidate's where both say the same.
+    async fn compare(&self, state: &State, text: &str) -> u64 {
+        let own = answer_id(text);
+        let Some(candidate) = &self.candidate else {
+            return own;
+        };
+        let Some(cached) = parse_completed(Endpoint::ChatCompletions, &candidate.record.answer)
+        else {
+            return own;
+        };
+        let Some(cached) = answer::reusable_text(&cached) else {
+            return own;
+        };
+        let right = self.agrees(cached, text).await;
+        let verdict = if right {
+            Verdict::Right
+        } else {
+            Verdict::Wrong
+        };
+        let level = candidate.level;
+        self.semantic
+            .cache
+            .learn(&self.eligible.route, Sample { level, verdict });
+        if right || self.is_approved(state, candidate).await {
+            candidate.record.answer_id
+        } else {
+            own
+        }
+    }
+
+    async fn agrees(&self, cached: &str, text: &str) -> bool {
+        if answer::equal(cached, text) {
+            return true;
+        }
+        let embedder = &self.semantic.embedder;
+        let embedded = embedder
+            .embed(vec![cached.to_owned(), text.to_owned()])
+            .await;
+        let is_known = |word: &str| embedder.is_known(word);
+        match embedded
+            .as_ref()
+            .map(|embedded| embedded.vectors.as_slice())
+        {
+            Ok([a, b]) => answer::agree((cached, text), (a, b), &is_known),
+            _ => false,
+        }
+    }
+
+    /// A near miss that the verifier had no time for is decided when the models are idle. Both
+    /// answers then count as one, which is a witness for either.
+    async fn is_approved(&self, state: &State, candidate: &Judged) -> bool {
+        let Some(verifier) = &self.unverified else {
+            return false;
+        };
+        let pair = (&candidate.record.asked, &self.question.asked);
+        let salt = self.eligible.scope.0;
+        let sure = ask(state, verifier, pair, ServiceTier::Batch, salt).await;
+        let approved = sure.is_some_and(|sure| sure >= PROVEN);
+        if approved {
+            self.semantic.cache.verified();
+        }
+        approved
+    }
+
+    fn keep(&self, answer_id: u64, cost_tokens: u64, answer: Vec<u8>) {
+        let now_unix_s = now_unix_s();
+        self.semantic.cache.store().put(Record {
+            scope: self.eligible.scope,
+            asked: self.question.asked.clone(),
+            vector: self.question.vector.clone(),
+            context_vector: self.question.context_vector.clone(),
+            answer_id,
+            created_unix_s: now_unix_s,
+            expires_unix_s: now_unix_s.saturating_add(self.eligible.ttl_s),
+            cost_tokens,
+            answer,
+        });
+    }
+}
+
+/// Equal answers have equal ids.
+fn answer_id(text: &str) -> u64 {
+    let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+    let hash: [u8; 32] = Sha256::digest(words.join(" ")).into();
+    hash.iter()
+        .take(8)
+        .fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// A whole answer of one choice, as a client would get it.
+async fn generate(state: &State, request: GenerateRequest) -> Option<Completed> {
+    let head = AnswerHead {
+        id: state.salts.response_id("chatcmpl"),
+        created_unix_s: now_unix_s(),
+        model: request.model.clone(),
+    };
+    let mut events = state.engine.submit(request).ok()?;
+    let mut choice = Choice {
+        text: String::new(),
+        finish_reason: FinishReason::Length,
+        logprobs: None,
+    };
+    while let Some(event) = events.recv().await {
+        match event {
+            EngineEvent::Delta { text, .. } => choice.text.push_str(&text),
+            EngineEvent::Finished { reason, .. } => choice.finish_reason = reason,
+            EngineEvent::Done { usage } => {
+                let endpoint = Endpoint::ChatCompletions;
+                let bytes = response::answer(endpoint, &head, &[choice], &usage);
+                return parse_completed(endpoint, &bytes);
+            }
+            EngineEvent::Failed(_) => return None,
+            EngineEvent::Prefilled { .. } => {}
+        }
+    }
+    None
+}

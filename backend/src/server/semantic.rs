@@ -1,0 +1,231 @@
+//! What the semantic cache has to do with one request: may it be answered from there, and may its
+//! answer be kept for others?
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use farthing_core::cache::CacheControl;
+use farthing_core::price::ServiceTier;
+use farthing_core::wire::{Endpoint, Request};
+use hyper::Response;
+
+use super::State;
+use super::learning::Learning;
+use super::prompt::Prepared;
+use super::reply::ReplyBody;
+use super::router::Call;
+use super::stored::{self, Asker, Found};
+use crate::embed::EmbedHandle;
+use crate::metrics::Operation;
+use crate::model::ModelInfo;
+use crate::semantic::asking;
+use crate::semantic::cache::{self, Resample, SemanticCache};
+use crate::semantic::conversation::Asked;
+use crate::semantic::freshness::Freshness;
+use crate::semantic::lookup::{Judged, Question};
+use crate::semantic::scope::{RouteKey, Scope};
+use crate::semantic::score::Level;
+use crate::semantic::verifier::{PROMOTED, PROVEN, is_grey};
+use crate::store::now_unix_s;
+
+/// Where such answers come from.
+const SOURCE: &str = "semantic-cache";
+
+/// The cache with the models that it needs.
+pub struct Semantic {
+    pub cache: SemanticCache,
+    pub embedder: EmbedHandle,
+}
+
+/// A request that may be compared with others.
+pub struct Eligible {
+    pub scope: Scope,
+    pub route: RouteKey,
+    pub asked: Asked,
+    control: CacheControl,
+    /// How long its answer keeps.
+    pub ttl_s: u64,
+}
+
+impl Eligible {
+    /// Only a tenant's own chat at temperature 0 with one plain answer, about nothing that changes
+    /// with the moment.
+    pub fn of(
+        state: &State,
+        asker: &Asker,
+        request: &Request,
+        model: &ModelInfo,
+    ) -> Option<Box<Eligible>> {
+        let config = state.config.semantic_cache.as_ref()?;
+        state.semantic.as_ref()?;
+        let tenant = asker.tenant()?;
+        let sampling = &request.sampling;
+        let plain = request.endpoint == Endpoint::ChatCompletions
+            && request.is_deterministic()
+            && request.is_reusable()
+            && sampling.n == 1
+            && sampling.logprobs.is_none()
+            && !sampling.confidence
+            && !request.tools;
+        let asked = Asked::of(request.messages()).filter(|_| plain)?;
+        let ttl_s = Freshness::of(&asked.question).ttl_s(config.ttl_s);
+        let revision = state.revisions.get(&model.id)?;
+        let behind = (model.id.as_str(), revision.as_str());
+        let default = state.config.max_tokens_default.get();
+        let max_tokens = request.max_tokens.unwrap_or(default);
+        (ttl_s > 0).then(|| {
+            Box::new(Eligible {
+                scope: Scope::of(tenant, behind, max_tokens, request),
+                route: RouteKey::of(tenant, behind, request),
+                asked,
+                control: asker.control(),
+                ttl_s,
+            })
+        })
+    }
+}
+
+/// What the cache makes of a request.
+pub enum LookedUp {
+    Found(Response<ReplyBody>),
+    /// It must be generated, and may be learned from.
+    Missing(Option<Learning>),
+}
+
+/// Looks a request up. Whatever fails here is a miss.
+pub async fn look_up(call: Call<'_>, operation: Operation, prepared: &mut Prepared) -> LookedUp {
+    let state = call.state;
+    let (Some(semantic), Some(eligible)) = (&state.semantic, prepared.eligible.take()) else {
+        return LookedUp::Missing(None);
+    };
+    let texts = Question::texts(&eligible.asked);
+    let embedded = semantic.embedder.embed(texts).await;
+    let question = embedded
+        .ok()
+        .and_then(|embedded| Question::new(eligible.asked.clone(), &embedded.vectors));
+    let Some(question) = question else {
+        return LookedUp::Missing(None);
+    };
+    let mut learning = Learning::new(Arc::clone(semantic), eligible, question);
+    if learning.eligible.control.no_cache {
+        return LookedUp::Missing(learning.kept());
+    }
+    let looked_up = aside(Arc::clone(semantic), &learning).await;
+    let served = match looked_up {
+        cache::Found::Served(judged) => Some(judged),
+        cache::Found::Below(judged) => {
+            learning.candidate = judged;
+            verified(call, semantic, &mut learning).await
+        }
+    };
+    if let Some(judged) = served
+        && let Some(found) = found(
+            &judged,
+            &learning.eligible,
+            &prepared.request,
+            &prepared.model,
+        )
+    {
+        let route = learning.eligible.route;
+        if semantic.cache.served(&route, &judged.record) == Resample::Yes {
+            learning.candidate = Some(judged);
+            learning.regenerate(Arc::clone(state), prepared, call.identity.cache_salt);
+        }
+        call.log_stored(operation, &found.model);
+        return LookedUp::Found(stored::answer(found));
+    }
+    semantic.cache.missed();
+    LookedUp::Missing(learning.kept())
+}
+
+/// Comparing with sixteen neighbours takes a good part of a millisecond, which the threads that
+/// move bytes do not have.
+async fn aside(semantic: Arc<Semantic>, learning: &Learning) -> cache::Found {
+    let (scope, route) = (learning.eligible.scope, learning.eligible.route);
+    let question = learning.question.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let is_known = |word: &str| semantic.embedder.is_known(word);
+        let place = (&scope, &route);
+        semantic
+            .cache
+            .look_up(place, &question, &is_known, now_unix_s())
+    });
+    work.await.unwrap_or(cache::Found::Below(None))
+}
+
+/// Asks the verifier about a score that is nearly enough, for as long as a request may wait.
+async fn verified(call: Call<'_>, semantic: &Semantic, learning: &mut Learning) -> Option<Judged> {
+    let config = call.state.config.semantic_cache.as_ref()?;
+    let judged = learning.candidate.clone()?;
+    let threshold = semantic.cache.threshold(&learning.eligible.route)?;
+    let promoted = Level::of_odds(PROMOTED);
+    if !is_grey(judged.level, threshold) || promoted < threshold {
+        return None;
+    }
+    let verifier = config.verifier.as_ref()?;
+    let wait = Duration::from_millis(config.verify_ms.get().into());
+    let pair = (&judged.record.asked, &learning.question.asked);
+    let salt = call.identity.cache_salt;
+    let asked = ask(call.state, verifier, pair, ServiceTier::Standard, salt);
+    match tokio::time::timeout(wait, asked).await {
+        Ok(Some(sure)) if sure >= PROVEN => {
+            semantic.cache.verified();
+            Some(Judged {
+                level: promoted,
+                ..judged
+            })
+        }
+        // It was heard, and there is no need to ask again.
+        Ok(Some(_)) => None,
+        Ok(None) | Err(_) => {
+            learning.unverified = Some(verifier.clone());
+            None
+        }
+    }
+}
+
+/// How sure the verifier is that two questions are the same.
+pub async fn ask(
+    state: &State,
+    verifier: &str,
+    pair: (&Asked, &Asked),
+    tier: ServiceTier,
+    cache_salt: [u8; 32],
+) -> Option<f32> {
+    let model = state.engine.model(verifier)?;
+    let request = asking::request(model, pair, tier, cache_salt).ok()?;
+    let mut events = state.engine.submit(request).ok()?;
+    while let Some(event) = events.recv().await {
+        if let Some(sure) = asking::read(&event) {
+            return Some(sure);
+        }
+    }
+    None
+}
+
+/// The answer in the form that the request wants; none if it is too old for the client.
+fn found(
+    judged: &Judged,
+    eligible: &Eligible,
+    request: &Request,
+    model: &ModelInfo,
+) -> Option<Found> {
+    let age_s = now_unix_s().saturating_sub(judged.record.created_unix_s);
+    if !eligible.control.accepts_age(age_s) {
+        return None;
+    }
+    stored::shaped(judged.record.answer.clone(), request).map(|body| Found {
+        model: model.id.clone(),
+        source: SOURCE,
+        stream: request.stream,
+        age_s,
+        body,
+    })
+}
+
+impl Eligible {
+    /// Whether its answer may be kept.
+    pub fn may_keep(&self) -> bool {
+        !self.control.no_store
+    }
+}

@@ -1,0 +1,148 @@
+//! `farthing eval cache-pairs` and `cache-stream`, as a person runs them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn model() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.farthing/models/all-MiniLM-L6-v2");
+    folder.display().to_string()
+}
+
+fn file(name: &str, content: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("eval-{name}"));
+    fs::write(&path, content).expect("written");
+    path
+}
+
+fn eval(command: &str, path: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_farthing"))
+        .args(["eval", command, &path.display().to_string()])
+        .args(["--embedding-model", &model()])
+        .args(more)
+        .output()
+        .expect("farthing runs")
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON lines"))
+        .collect()
+}
+
+#[track_caller]
+fn value(lines: &[Value], metric: &str) -> f64 {
+    let line = lines
+        .iter()
+        .find(|line| line["metric"] == metric)
+        .expect("it is measured");
+    assert_eq!(line["baseline"], "cosine@0.90");
+    let [low, high] = [0, 1].map(|at| line["ci95"][at].as_f64().expect("a bound"));
+    let value = line["value"].as_f64().expect("a number");
+    assert!((low..=high).contains(&value), "{line}");
+    value
+}
+
+fn pairs() -> String {
+    let cancel = |said: &str| {
+        json!([{"role": "user", "content": said}, {"role": "assistant", "content": "End it?"},
+            {"role": "user", "content": "cancel it"}])
+    };
+    let told = |told: &str| {
+        let asks = json!({"role": "user", "content": "Who are you?"});
+        json!([{"role": "system", "content": told}, asks])
+    };
+    let pair = |a: Value, b: Value, same: bool| {
+        let line = json!({"a": a, "b": b, "same_answer": same, "note": "for people"});
+        format!("{line}\n")
+    };
+    let texts = |a: &str, b: &str, same| pair(json!(a), json!(b), same);
+    [
+        texts(
+            "How do I reset my password?",
+            "How can I reset my password please?",
+            true,
+        ),
+        texts(
+            "Who wrote Jane Eyre?",
+            "Who is the author of Jane Eyre?",
+            true,
+        ),
+        texts("What's 15% of 200?", "What's 50% of 200?", false),
+        texts("Is it safe to eat?", "Is it unsafe to eat?", false),
+        "\n".to_owned(),
+        pair(
+            cancel("My gym is PulseFit"),
+            cancel("I have Flixora at home"),
+            false,
+        ),
+        pair(told("You are Ann."), told("You are Bob."), false),
+    ]
+    .concat()
+}
+
+#[test]
+fn pairs_are_measured() {
+    let path = file("pairs.jsonl", &pairs());
+    let svg = file("pairs.svg", "");
+    let picture = svg.display().to_string();
+    let measured = lines(&eval("cache-pairs", &path, &["--json", "--svg", &picture]));
+    assert_eq!(value(&measured, "repeats_served_share"), 1.0);
+    assert_eq!(value(&measured, "traps_served_share"), 0.0);
+    assert!(measured.iter().all(|line| line["eval"] == "cache-pairs"));
+    let svg = fs::read_to_string(svg).expect("a picture");
+    assert!(svg.starts_with("<svg") && svg.contains("verified") && svg.ends_with("</svg>\n"));
+    assert!(eval("cache-pairs", &path, &[]).status.success());
+}
+
+#[test]
+fn a_stream_is_measured_in_any_order() {
+    let mut rows = "text,label\n".to_owned();
+    for round in 0..6 {
+        let please = ["", "Please ", "Hi, ", "Sorry, ", "Hello, ", "OK, "][round];
+        for (text, label) in [
+            ("how do I reset my password?", "password"),
+            ("who wrote Jane Eyre?", "author"),
+            ("do you accept PayPal?", "paypal"),
+            ("what's 15% of 200?", "sum"),
+        ] {
+            rows += &format!("\"{please}{text}\",{label}\n");
+        }
+    }
+    let path = file("stream.csv", &rows);
+    let measured = lines(&eval("cache-stream", &path, &["--json"]));
+    assert!(value(&measured, "hit_share") > 0.6, "{measured:?}");
+    assert_eq!(value(&measured, "wrong_share"), 0.0);
+    let shuffled = lines(&eval("cache-stream", &path, &["--json", "--shuffles", "5"]));
+    assert_eq!(value(&shuffled, "bound_broken_share"), 0.0);
+    let hits = shuffled
+        .iter()
+        .find(|line| line["metric"] == "hit_share")
+        .expect("measured");
+    assert_eq!(hits["sample"], 5 * 24);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_line() {
+    let role = json!({"a": [{"role": "king", "content": "x"}], "b": "x", "same_answer": true});
+    for (name, command, content, said) in [
+        ("wrong.jsonl", "cache-pairs", "{\"a\": 1}\n", "line 1"),
+        ("role.jsonl", "cache-pairs", &role.to_string(), "king"),
+        ("one.csv", "cache-stream", "text\nalone\n", "line 2"),
+    ] {
+        let output = eval(command, &file(name, content), &[]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(said), "{error}");
+    }
+    let path = file("bound.csv", "text,label\na,b\n");
+    assert!(
+        !eval("cache-stream", &path, &["--max-wrong", "0.7"])
+            .status
+            .success()
+    );
+}
