@@ -20,8 +20,8 @@ const PROMPT_BYTES: usize = 300;
 const TOKENS: usize = 24;
 /// How many logits f16's token may be behind int8's where they differ.
 const TIE_LOGITS: f32 = 0.75;
-/// Tokens that are the same, of all. The text is in many scripts, of which a small model knows
-/// little: where it is unsure, two tokens are often within a tenth of a logit.
+/// Tokens that are the same, of all. A small model is often unsure, and then two tokens are within
+/// a tenth of a logit.
 const SAME_SHARE_MIN: f64 = 0.9;
 const BLOCK_TOKENS: usize = 16;
 
