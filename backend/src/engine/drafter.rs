@@ -88,7 +88,8 @@ impl Drafter {
     }
 
     /// Guesses how sequences go on, in at most `budget` computed tokens, of which `catch_up` are of
-    /// texts that the small model has not read yet. One that it has not caught up with, or has no blocks for, gets no guesses this time.
+    /// texts that the small model has not read yet. One that it has not caught up with, or has no
+    /// blocks for, gets no guesses this time.
     ///
     /// # Errors
     /// A forward pass that its buffers refuse, which is a defect.

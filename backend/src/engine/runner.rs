@@ -177,8 +177,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Lets the small model guess ahead, with what the step has left of its budget. It reads no more
-    /// of a prompt in a step than the large one may, so that it holds nobody up for longer.
+    /// Lets the small model guess ahead, with what the step has left of its budget. It reads no
+    /// more of a prompt in a step than the large one may, so that it holds nobody up for longer.
     fn draft(
         &mut self,
         pool: &ThreadPool,

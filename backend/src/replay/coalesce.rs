@@ -1,8 +1,8 @@
 //! What it does to hold requests back for a moment so that they start together, as servers that
 //! batch whole requests do. Here a request joins the batch at its next step anyway; the simulation
 //! puts a window before that, over the engine's own scheduler and a model of its steps' times. What
-//! the engine adds is left out: it prefills less in a step while others decode, so first tokens come
-//! later there, with a window or without.
+//! the engine adds is left out: it prefills less in a step while others decode, so first tokens
+//! come later there, with a window or without.
 
 use std::collections::HashMap;
 
