@@ -59,8 +59,8 @@ impl StreamedAnswer {
         }
     }
 
-    /// Reads up to the first chunk of the answer. A failure that has come with it is one from before
-    /// it: nothing of it has gone out.
+    /// Reads up to the first chunk of the answer. A failure that has come with it is one from
+    /// before it: nothing of it has gone out.
     pub(super) async fn open(&mut self) -> Result<(), Failure> {
         let first = poll_fn(|context| self.poll_chunk(context)).await;
         // A stream that ends well has at least one chunk.

@@ -70,6 +70,24 @@ fn wrong_providers_are_refused_with_their_path() {
         ", base_url: 'http://[::1]:1/', ca_file: x",
         "providers[0].ca_file: ",
     );
+    check_refused(
+        &format!("providers: [{{name: p}}]\n{MODEL}"),
+        "providers[0]: missing field",
+    );
+    check_refused(
+        &format!("providers: [{{name: p, api: cohere}}]\n{MODEL}"),
+        "providers[0].api: ",
+    );
+    check_refused(
+        &format!("providers: [{{name: p q, api: openai}}]\n{MODEL}"),
+        "providers[0].name: ",
+    );
+    let two = "[{name: p, api: openai}, {name: p, api: gemini}]";
+    check_refused(&format!("providers: {two}\n{MODEL}"), "providers[1].name: ");
+}
+
+#[test]
+fn timeouts_retries_and_breakers_have_bounds() {
     check_provider(
         ", connect_timeout_ms: 0",
         "providers[0].connect_timeout_ms: ",
@@ -102,20 +120,6 @@ fn wrong_providers_are_refused_with_their_path() {
         ", breaker: {open_ms: 2000, open_max_ms: 1000}",
         "providers[0].breaker.open_max_ms: ",
     );
-    check_refused(
-        &format!("providers: [{{name: p}}]\n{MODEL}"),
-        "providers[0]: missing field",
-    );
-    check_refused(
-        &format!("providers: [{{name: p, api: cohere}}]\n{MODEL}"),
-        "providers[0].api: ",
-    );
-    check_refused(
-        &format!("providers: [{{name: p q, api: openai}}]\n{MODEL}"),
-        "providers[0].name: ",
-    );
-    let two = "[{name: p, api: openai}, {name: p, api: gemini}]";
-    check_refused(&format!("providers: {two}\n{MODEL}"), "providers[1].name: ");
 }
 
 #[track_caller]
