@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn path(name: &str) -> PathBuf {
     path
 }
 
-fn open(path: &PathBuf) -> EmbeddedStore {
+fn open(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open(path, BYTES_MAX).expect("it opens")
 }
 

@@ -58,28 +58,7 @@ impl Picture {
         text(&mut svg, (WIDTH / 2.0, 22.0), "middle", self.title);
         text(&mut svg, (WIDTH / 2.0, HEIGHT - 16.0), "middle", self.x);
         text(&mut svg, (LEFT, TOP - 6.0), "end", self.y);
-        for line in 0..=LINES {
-            let share = line as f64 / LINES as f64;
-            let (x, y) = place((share * x_max, share * y_max));
-            let percent = |share: f64| format!("{:.1} %", share * 100.0);
-            let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{LEFT} {y:.1}H{right}M{x:.1} {TOP}V{bottom}\" stroke=\"#ddd\"/>"
-            );
-            text(
-                &mut svg,
-                (LEFT - 6.0, y + 4.0),
-                "end",
-                &percent(share * y_max),
-            );
-            text(
-                &mut svg,
-                (x, bottom + 16.0),
-                "middle",
-                &percent(share * x_max),
-            );
-        }
+        grid(&mut svg, (x_max, y_max), &place);
         for (index, curve) in self.curves.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let points: Vec<String> = curve
@@ -109,6 +88,22 @@ impl Picture {
         }
         svg.push_str("</svg>\n");
         svg
+    }
+}
+
+/// Lines with their shares.
+fn grid(svg: &mut String, (x_max, y_max): (f64, f64), place: &dyn Fn((f64, f64)) -> (f64, f64)) {
+    for line in 0..=LINES {
+        let share = line as f64 / LINES as f64;
+        let (x, y) = place((share * x_max, share * y_max));
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{LEFT} {y:.1}H{right}M{x:.1} {TOP}V{bottom}\" stroke=\"#ddd\"/>"
+        );
+        text(svg, (LEFT - 6.0, y + 4.0), "end", &percent(share * y_max));
+        text(svg, (x, bottom + 16.0), "middle", &percent(share * x_max));
     }
 }
 
