@@ -68,7 +68,7 @@ impl std::ops::Deref for Bytes {
 fn map(file: &File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: the map is shared with the file and never written through. Model files are written
     // once, by renaming a finished download into place, and never changed in place; whoever
-    // truncates one under a running server stops that server with SIGBUS, which is documented for operators and
-    // cannot be caused by a request.
+    // truncates one under a running server stops that server with SIGBUS, which is documented for
+    // operators and cannot be caused by a request.
     unsafe { memmap2::Mmap::map(file) }
 }

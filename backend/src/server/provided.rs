@@ -17,7 +17,7 @@ use super::provided_stream::ProvidedStream;
 use super::reply::{self, ReplyBody};
 use super::router::Call;
 use super::state::{ServedBy, State};
-use super::stored::{self, Asker, Collecting, LookedUp, Place};
+use super::stored::{self, Asker, Collecting, Keepers, LookedUp, Place};
 use crate::metrics::Operation;
 use crate::model::ModelInfo;
 use crate::provider::retry::Fallback;
@@ -215,7 +215,11 @@ impl Asking<'_> {
                 reply::json(answer.body)
             }
             Ok(Answer::Streamed(answer)) => {
-                let collecting = keep_at.map(|place| Collecting::new(place, endpoint));
+                let keepers = Keepers {
+                    place: keep_at,
+                    learning: None,
+                };
+                let collecting = (!keepers.is_empty()).then(|| Collecting::new(keepers, endpoint));
                 let request_id = call.identity.log_id().to_owned();
                 let stream = ProvidedStream::new(answer, wish, measure, request_id);
                 reply::provided_events(stream.keeping(collecting))
