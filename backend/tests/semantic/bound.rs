@@ -3,6 +3,9 @@
 use farthing_backend::semantic::bound::{MaxWrong, RouteBound, Sample, Verdict};
 use farthing_backend::semantic::score::{LEVELS, Level};
 
+/// How likely an answer of a level is wrong.
+type Wrong = fn(usize) -> f64;
+
 /// Requests of one run.
 const REQUESTS: u32 = 6_000;
 
@@ -54,7 +57,7 @@ fn served_wrong(seed: u64, max_wrong: MaxWrong, wrong: impl Fn(usize) -> f64) ->
 #[test]
 fn no_more_answers_are_wrong_than_was_stated() {
     let max_wrong = MaxWrong::new(0.02).expect("a share");
-    let caches: [(&str, fn(usize) -> f64); 3] = [
+    let caches: [(&str, Wrong); 3] = [
         ("as calibrated", |level| {
             1.0 / (1.0 + (level as f64 / 4.0 - 4.0).exp())
         }),
