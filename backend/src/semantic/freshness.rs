@@ -110,9 +110,9 @@ impl Freshness {
             .collect();
         let padded = format!(" {} ", words.join(" "));
         let says = |phrase: &&str| padded.contains(&format!(" {phrase} "));
-        if CLOCK.iter().any(|phrase| says(phrase)) || NOW.iter().any(|phrase| says(phrase)) {
+        if CLOCK.iter().chain(NOW).any(&says) {
             Freshness::Now
-        } else if SLOW.iter().any(|phrase| says(phrase)) {
+        } else if SLOW.iter().any(says) {
             Freshness::Slow
         } else {
             Freshness::Lasting

@@ -6,7 +6,7 @@ use super::score::Level;
 use crate::error::BackendError;
 
 /// How sure the verifier must be.
-pub const PROVEN: f32 = 0.65;
+pub const PROVEN: f32 = 0.95;
 
 /// The log-odds of an answer whose question the verifier holds to be the same.
 pub const PROMOTED: f32 = 4.0;

@@ -62,7 +62,7 @@ pub async fn answer_own(
         Own::Prepared(prepared) => *prepared,
     };
     let learning = match semantic::look_up(call, operation, &mut prepared).await {
-        semantic::LookedUp::Found(response) => return Ok(response),
+        semantic::LookedUp::Found(response) => return Ok(*response),
         semantic::LookedUp::Missing(learning) => learning,
     };
     let keepers = Keepers {

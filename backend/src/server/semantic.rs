@@ -87,7 +87,7 @@ impl Eligible {
 
 /// What the cache makes of a request.
 pub enum LookedUp {
-    Found(Response<ReplyBody>),
+    Found(Box<Response<ReplyBody>>),
     /// It must be generated, and may be learned from.
     Missing(Option<Learning>),
 }
@@ -132,7 +132,7 @@ pub async fn look_up(call: Call<'_>, operation: Operation, prepared: &mut Prepar
             learning.regenerate(Arc::clone(state), prepared, call.identity.cache_salt);
         }
         call.log_stored(operation, &found.model);
-        return LookedUp::Found(stored::answer(found));
+        return LookedUp::Found(Box::new(stored::answer(found)));
     }
     semantic.cache.missed();
     LookedUp::Missing(learning.kept())

@@ -1,12 +1,14 @@
 //! The semantic cache: its decisions, its store, and real models behind it.
 
 mod bound;
+#[allow(dead_code, reason = "the server's own tests use more of it")]
 #[path = "../http/client.rs"]
 mod client;
 mod decisions;
 mod embedding;
 mod eval;
 mod index;
+#[allow(dead_code, reason = "the server's own tests use more of it")]
 #[path = "../http/server.rs"]
 mod server;
 mod serving;

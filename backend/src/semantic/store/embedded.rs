@@ -97,8 +97,9 @@ impl EmbeddedStore {
     }
 
     fn write(&self, event: Event) {
-        let sent = self.events.as_ref().map(|events| events.try_send(event));
-        if let Some(Err(_)) = sent {
+        if let Some(events) = &self.events
+            && events.try_send(event).is_err()
+        {
             StoreCounts::add(&self.counts.dropped, 1);
         }
     }

@@ -167,11 +167,9 @@ impl Memory {
     }
 
     /// All that a new file must hold.
-    pub(super) fn snapshot(&self) -> (Vec<Arc<Record>>, Vec<(RouteKey, Vec<u8>)>) {
+    pub(super) fn snapshot(&self) -> (Vec<Arc<Record>>, HashMap<RouteKey, Vec<u8>>) {
         let records = self.records.values().map(|held| Arc::clone(&held.record));
-        let samples = self.samples.iter();
-        let samples = samples.map(|(route, samples)| (*route, samples.clone()));
-        (records.collect(), samples.collect())
+        (records.collect(), self.samples.clone())
     }
 }
 
