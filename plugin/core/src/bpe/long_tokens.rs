@@ -31,7 +31,10 @@ pub(super) struct LongTokens(Vec<u64>);
 
 impl LongTokens {
     pub(super) fn with_capacity(tokens: usize) -> LongTokens {
-        LongTokens(vec![EMPTY; (tokens * SLOTS_PER_THREE_TOKENS / 3).max(2)])
+        // One slot stays empty however few there are, or a search for what is not there would not
+        // end.
+        let slots = (tokens * SLOTS_PER_THREE_TOKENS / 3).max(tokens + 1);
+        LongTokens(vec![EMPTY; slots])
     }
 
     /// Enters a token whose bytes no other has.
@@ -117,5 +120,29 @@ fn place(entry: u64) -> Place {
         rank: field(0, RANK_BITS) as u32,
         start: field(START_SHIFT, START_BITS) as usize,
         bytes: field(LENGTH_SHIFT, LENGTH_BITS) as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LongTokens, Place};
+
+    /// Searches end, whatever is looked for and however few tokens there are.
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for tokens in 0..9u32 {
+            let mut table = LongTokens::with_capacity(tokens as usize);
+            let hash = |of: u32| u64::from(of).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let place = |rank| Place {
+                rank,
+                start: rank as usize * 6,
+                bytes: 6,
+            };
+            (0..tokens).for_each(|rank| table.insert(hash(rank), place(rank)));
+            for rank in 0..100 {
+                let found = table.find(hash(rank), 6, |place| place.rank == rank);
+                assert_eq!(found, (rank < tokens).then(|| place(rank)), "of {tokens}");
+            }
+        }
     }
 }

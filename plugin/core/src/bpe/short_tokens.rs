@@ -39,7 +39,10 @@ pub(super) struct ShortTokens(Vec<u64>);
 
 impl ShortTokens {
     pub(super) fn with_capacity(tokens: usize) -> ShortTokens {
-        ShortTokens(vec![EMPTY; (tokens * SLOTS_PER_THREE_TOKENS / 3).max(2)])
+        // One slot stays empty however few there are, or a search for what is not there would not
+        // end.
+        let slots = (tokens * SLOTS_PER_THREE_TOKENS / 3).max(tokens + 1);
+        ShortTokens(vec![EMPTY; slots])
     }
 
     /// Enters a token; the first of two with the same bytes stays.
@@ -98,5 +101,24 @@ impl ShortTokens {
     fn after(&self, slot: usize) -> usize {
         let next = slot.wrapping_add(1);
         if next == self.0.len() { 0 } else { next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NONE, ShortKey, ShortTokens};
+
+    /// Searches end, whatever is looked for and however few tokens there are.
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for tokens in 0..9u32 {
+            let mut table = ShortTokens::with_capacity(tokens as usize);
+            let key = |of: u32| ShortKey::new(u64::from(of), 4);
+            (0..tokens).for_each(|rank| table.insert(key(rank), rank));
+            for rank in 0..100 {
+                let expected = if rank < tokens { rank } else { NONE };
+                assert_eq!(table.rank(key(rank)), expected, "of {tokens}");
+            }
+        }
     }
 }
