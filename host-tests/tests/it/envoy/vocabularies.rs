@@ -9,7 +9,6 @@ use farthing_core::wire::{Endpoint, parse};
 use farthing_host_tests::client::Response;
 use farthing_host_tests::envoy::EnvoyConfig;
 use farthing_host_tests::paths;
-use farthing_host_tests::ports::free_port;
 use farthing_host_tests::stub::{Answer, Gate, Piece, StubUpstream};
 use serde_json::{Value, json};
 use std::fs;
@@ -214,8 +213,9 @@ fn after_a_failure_the_vocabulary_is_asked_for_again() {
 /// happens.
 #[test]
 fn without_a_source_prompts_are_estimated() {
-    let port = free_port().expect("a free port");
-    let refused = edge_at((Ipv4Addr::LOCALHOST, port).into());
+    // No other test is given this port while nobody listens there.
+    const NOBODY: u16 = 1;
+    let refused = edge_at((Ipv4Addr::LOCALHOST, NOBODY).into());
     let unknown = Edge::start(1, |config| count_with(config, "no-such-cluster"));
     for edge in [refused, unknown] {
         wait_until("two attempts", || {
