@@ -234,6 +234,8 @@ pub enum Calibrate {
     /// How much a strong model gains on a prompt, from prompts that a weak and a strong one have
     /// answered.
     Router(CalibrateRouterArgs),
+    /// How sure each model of a cascade can be of its answers, from prompts with a label.
+    Cascade(CalibrateCascadeArgs),
 }
 
 /// What `farthing eval` measures.
@@ -246,6 +248,87 @@ pub enum Eval {
     CacheStream(EvalCacheStreamArgs),
     /// How well the router tells which prompts gain from a strong model.
     Router(EvalRouterArgs),
+    /// What a cascade of models costs and how often it is right, beside its dearest model alone.
+    Cascade(EvalCascadeArgs),
+}
+
+/// Which models answer labelled prompts for a cascade.
+#[derive(Debug, Args)]
+pub struct TierArgs {
+    /// JSON Lines: `prompt` (a text or a list of messages), `answer`, `check` (exact, number or
+    /// choice), and, where they have been collected, `tiers`: what each model answered.
+    #[arg(value_name = "FILE.jsonl")]
+    pub file: PathBuf,
+    /// A model that answers, from cheap to dear; those of `cargo xtask fetch --large` if none is
+    /// given.
+    #[arg(long = "tier", value_name = "NAME=FILE", value_parser = named_file)]
+    pub tiers: Vec<(String, PathBuf)>,
+    /// Where the answers are kept: they are read from there if the file is there, and written if
+    /// not.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub outcomes: Option<PathBuf>,
+    /// Tokens of an answer at most.
+    #[arg(long, default_value = "320", value_name = "N")]
+    pub max_tokens: NonZeroUsize,
+    /// What a million tokens of each tier cost, prompt and answer, in the order of the tiers; in
+    /// proportion to the sizes of the models' files if not given.
+    #[arg(long = "price", value_name = "IN,OUT", value_parser = price)]
+    pub prices: Vec<(f64, f64)>,
+    /// What a right answer is worth, in answers of the dearest tier.
+    #[arg(long, default_value = "40", value_name = "N")]
+    pub value: f64,
+    /// Share of answers that the cascade may lose to its dearest tier, held with 95 % confidence on
+    /// the rows that it is learned from; not held to any if not given.
+    #[arg(long, value_name = "SHARE")]
+    pub max_loss: Option<f64>,
+}
+
+/// Arguments of `farthing calibrate cascade`.
+#[derive(Debug, Args)]
+pub struct CalibrateCascadeArgs {
+    #[command(flatten)]
+    pub tiers: TierArgs,
+    /// Where the calibration is written.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Print one JSON line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `farthing eval cascade`.
+#[derive(Debug, Args)]
+pub struct EvalCascadeArgs {
+    #[command(flatten)]
+    pub tiers: TierArgs,
+    /// Where the halves that are learned from and measured on are drawn from.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub seed: u64,
+    /// Write a picture of cost against quality.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(path)))
+        }
+        _ => Err("is not NAME=FILE".to_owned()),
+    }
+}
+
+fn price(text: &str) -> Result<(f64, f64), String> {
+    let rate = |text: &str| {
+        let rate = text.trim().parse::<f64>().ok();
+        rate.filter(|rate| rate.is_finite() && *rate >= 0.0)
+    };
+    text.split_once(',')
+        .and_then(|(input, output)| Some((rate(input)?, rate(output)?)))
+        .ok_or_else(|| "is not two amounts of dollars, IN,OUT".to_owned())
 }
 
 /// Arguments of `farthing calibrate router`.

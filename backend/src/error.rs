@@ -48,6 +48,9 @@ pub enum BackendError {
     /// Labelled questions cannot be read.
     #[error("{0}")]
     SemanticEval(String),
+    /// A cascade cannot be learned or measured.
+    #[error("{0}")]
+    Cascade(String),
     /// A numeric operation was given shapes or bytes that it refuses.
     #[error("kernel: {0}")]
     Kernel(KernelError),

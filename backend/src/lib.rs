@@ -3,11 +3,13 @@
 
 pub mod bench;
 pub mod calibrate;
+pub mod cascade;
 pub mod cli;
 pub mod config;
 pub mod embed;
 pub mod engine;
 pub mod error;
+pub mod labelled;
 pub mod liveness;
 pub mod metrics;
 pub mod model;

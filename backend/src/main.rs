@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use farthing_backend::bench;
 use farthing_backend::calibrate;
+use farthing_backend::cascade::eval as cascade_eval;
 use farthing_backend::cli::{Calibrate, Cli, Command, Eval, Replay, ServeArgs};
 use farthing_backend::config::Config;
 use farthing_backend::error::BackendError;
@@ -29,9 +30,11 @@ fn main() -> ExitCode {
         Command::Calibrate(Calibrate::Router(args)) => {
             calibrate::calibrate_router(&args).map_err(BackendError::from)
         }
+        Command::Calibrate(Calibrate::Cascade(args)) => cascade_eval::calibrate_cascade(&args),
         Command::Eval(Eval::Router(args)) => {
             calibrate::eval_router(&args).map_err(BackendError::from)
         }
+        Command::Eval(Eval::Cascade(args)) => cascade_eval::eval_cascade(&args),
         Command::Eval(Eval::CachePairs(args)) => semantic_eval::eval_pairs(&args),
         Command::Eval(Eval::CacheStream(args)) => semantic_eval::eval_stream(&args),
         Command::Replay(Replay::Azure(args)) => replay::replay_azure(&args),

@@ -104,6 +104,81 @@ fn wrong_fields_are_refused_with_their_path() {
 }
 
 #[test]
+fn wrong_prices_and_cascades_are_refused_with_their_path() {
+    let price = |price: &str| format!("models: [{{id: a, path: small.gguf, price: {price}}}]");
+    let at = "models[0].price";
+    check_refused(&price("{}"), &format!("{at}.input_usd_per_mtok: is needed"));
+    check_refused(
+        &price("{input_usd_per_mtok: 1}"),
+        &format!("{at}.output_usd_per_mtok: is needed"),
+    );
+    check_refused(
+        &price("{input_usd_per_mtok: -1}"),
+        &format!("{at}.input_usd_per_mtok: "),
+    );
+    check_refused(&price("{input: 1}"), &format!("{at}.input: "));
+    check_refused(&price("{catalogue: no-such}"), &format!("{at}.catalogue: "));
+    check_refused(
+        &price("{catalogue: gpt-4o, input_usd_per_mtok: 1}"),
+        &format!("{at}.input_usd_per_mtok: is the catalogue's to say"),
+    );
+    let cascade = |name: &str, fields: &str| format!("cascades: {{{name}: {{{fields}}}}}");
+    let known = "calibration: a.cascade, worth_usd: 0.01";
+    check_refused(
+        &cascade("auto", "worth_usd: 1"),
+        "cascades.auto: missing field `calibration`",
+    );
+    check_refused(
+        &cascade("auto", "calibration: a.cascade"),
+        "cascades.auto: missing field `worth_usd`",
+    );
+    check_refused(
+        &cascade("auto", &format!("{known}, tiers: []")),
+        "cascades.auto.tiers: unknown field",
+    );
+    check_refused(
+        &cascade("auto", "calibration: a.cascade, worth_usd: 0"),
+        "cascades.auto.worth_usd: must be above 0",
+    );
+    check_refused(
+        &cascade("auto", "calibration: a.cascade, worth_usd: much"),
+        "cascades.auto.worth_usd: ",
+    );
+    for share in ["0", "0.5", "-1", "2", ".nan"] {
+        check_refused(
+            &cascade("auto", &format!("{known}, max_loss: {share}")),
+            "cascades.auto.max_loss: ",
+        );
+    }
+    check_refused(
+        &cascade("small", known),
+        "cascades.small: a model has this name already",
+    );
+    let twice = format!(
+        "{}\nvirtual_models: {{auto: [small]}}",
+        cascade("auto", known)
+    );
+    check_refused(&twice, "cascades.auto: a model has this name already");
+    check_refused(&cascade("'a b'", known), "cascades.a b: ");
+}
+
+#[test]
+fn a_cascade_takes_the_place_of_the_model_that_is_made_by_itself() {
+    let yaml = "
+models:
+- {id: a, path: small.gguf, price: {input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.40}}
+- {id: b, path: large.gguf, price: {catalogue: gpt-4o}}
+cascades: {auto: {calibration: a.cascade, worth_usd: 0.002, max_loss: 0.01}}
+";
+    let config = parse(yaml, "cascade").expect("a configuration");
+    assert!(config.virtual_models.is_empty());
+    let printed = config.to_yaml();
+    let again = Config::parse(&printed, &ServeArgs::default()).expect("it reads back");
+    assert_eq!(again.cascades, config.cascades);
+    assert_eq!(again.models, config.models);
+}
+
+#[test]
 fn numbers_have_upper_bounds() {
     for (field, max) in [
         ("threads", 256u64),

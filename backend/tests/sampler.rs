@@ -174,18 +174,20 @@ fn logprobs_are_a_log_softmax() {
 
 #[test]
 fn confidence_is_of_the_whole_distribution() {
-    let of = |logits: &[f32]| match confidence(Softmax::of(logits).as_ref()) {
+    let of = |logits: &[f32]| match confidence(Softmax::of(logits).as_ref(), logits[0]) {
         TokenConfidence::Measured {
+            logprob,
             entropy_nats,
             margin,
-        } => (entropy_nats, margin),
+        } => (logprob, entropy_nats, margin),
         TokenConfidence::Forced => panic!("nothing was forced"),
     };
     // Three quarters and one quarter.
-    let (entropy_nats, margin) = of(&[3.0f32.ln(), 0.0, f32::NEG_INFINITY]);
+    let (logprob, entropy_nats, margin) = of(&[3.0f32.ln(), 0.0, f32::NEG_INFINITY]);
     let expected = -(0.75f32 * 0.75f32.ln() + 0.25 * 0.25f32.ln());
+    assert!((logprob - 0.75f32.ln()).abs() < 1e-6);
     assert!((entropy_nats - expected).abs() < 1e-6 && (margin - 0.5).abs() < 1e-6);
-    assert_eq!(of(&[f32::NAN]), (0.0, 0.0));
+    assert_eq!(of(&[f32::NAN]), (-9999.0, 0.0, 0.0));
 }
 
 /// How the sampler was written at first: every weight computed, every candidate listed.

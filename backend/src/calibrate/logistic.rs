@@ -4,7 +4,7 @@
 /// What a weight is believed to be before any row is seen, and how strongly: a penalty of
 /// `strength / 2` times the square of its distance from there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Prior {
+pub(crate) struct Prior {
     pub weight: f64,
     pub strength: f64,
 }
@@ -20,7 +20,7 @@ const BIAS: Prior = Prior {
 };
 
 /// The bias and the weights of standardised features.
-pub(super) fn fit<const N: usize>(
+pub(crate) fn fit<const N: usize>(
     rows: &[[f64; N]],
     labels: &[bool],
     priors: &[Prior; N],

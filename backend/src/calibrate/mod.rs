@@ -2,7 +2,7 @@
 //! models have answered, and measured on them. [`train`] and [`measure`] are pure; here the files
 //! are read and the result is said.
 
-mod logistic;
+pub(crate) mod logistic;
 mod measure;
 mod report;
 mod rows;

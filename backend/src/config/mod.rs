@@ -3,8 +3,10 @@
 //! what concerns the engine, of [`EngineConfig`].
 
 mod base_url;
+mod cascade;
 mod http;
 mod models;
+mod price;
 mod provider_models;
 mod providers;
 mod semantic;
@@ -22,8 +24,10 @@ use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
 pub use base_url::BaseUrl;
+pub use cascade::CascadeConfig;
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use price::PriceConfig;
 pub use provider_models::ProviderModelConfig;
 pub use providers::{KeySource, ProviderConfig};
 pub use semantic::SemanticConfig;
@@ -51,6 +55,9 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// Virtual name to the chat models that may answer for it, from cheap to dear, never empty.
     pub virtual_models: BTreeMap<String, Vec<String>>,
+    /// Names under which several models answer, each only what a cheaper one cannot.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cascades: BTreeMap<String, CascadeConfig>,
     /// Threads that compute.
     pub threads: NonZeroUsize,
     /// Requests that may wait; one more is answered 429.
@@ -90,6 +97,7 @@ struct RawConfig {
     models: Vec<models::RawModel>,
     providers: Vec<ProviderConfig>,
     virtual_models: Option<BTreeMap<String, Vec<String>>>,
+    cascades: BTreeMap<String, CascadeConfig>,
     threads: NonZeroUsize,
     queue_max: NonZeroUsize,
     running_max: NonZeroUsize,
@@ -112,6 +120,7 @@ impl Default for RawConfig {
             models: Vec::new(),
             providers: Vec::new(),
             virtual_models: None,
+            cascades: BTreeMap::new(),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             queue_max: nonzero_usize(engine.queue_max),
             running_max: nonzero_usize(engine.running_max),
@@ -152,13 +161,16 @@ impl Config {
         models::check_drafts(&models)?;
         providers::check(&raw.providers)?;
         provider_models::check(&provided, &raw.providers, &models)?;
-        let virtual_models = models::check_virtual(raw.virtual_models, &models, &provided)?;
+        let named = raw.virtual_models;
+        let virtual_models = models::check_virtual(named, &models, &provided, &raw.cascades)?;
+        cascade::check(&raw.cascades, &virtual_models, &models, &provided)?;
         let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
             models,
             provider_models: provided,
             providers: raw.providers,
             virtual_models,
+            cascades: raw.cascades,
             threads: args.threads.unwrap_or(raw.threads),
             queue_max: raw.queue_max,
             running_max: raw.running_max,

@@ -8,6 +8,8 @@ use farthing_core::limits;
 use farthing_kernels::KvDtype;
 use serde::{Deserialize, Serialize};
 
+use super::cascade::CascadeConfig;
+use super::price::PriceConfig;
 use super::provider_models::{MaxTokensField, ProviderModelConfig, check_upstream_name};
 use super::wrong;
 use crate::error::BackendError;
@@ -37,6 +39,9 @@ pub struct ModelSource {
     /// The chat model that guesses ahead for this one, of the same vocabulary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_model: Option<String>,
+    /// What its tokens cost; cascades need it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceConfig>,
     /// Its place in the list of the file, for errors.
     #[serde(skip)]
     pub position: usize,
@@ -95,6 +100,7 @@ pub(super) struct RawModel {
     kv_dtype: Option<KvCacheDtype>,
     weight: Option<NonZeroU32>,
     draft_model: Option<String>,
+    price: Option<PriceConfig>,
     /// Of a model that a provider serves.
     provider: Option<String>,
     upstream_model: Option<String>,
@@ -115,6 +121,9 @@ impl RawModel {
         index: usize,
         models_dir: Option<&Path>,
     ) -> Result<Listed, BackendError> {
+        if let Some(price) = &self.price {
+            price.check(&format!("models[{index}].price"))?;
+        }
         match (&self.path, &self.provider) {
             (Some(_), None) => self.check_own(index, models_dir).map(Listed::Own),
             (None, Some(_)) => self.check_provided(index).map(Listed::Provided),
@@ -148,6 +157,7 @@ impl RawModel {
             context_tokens: self.context_tokens,
             max_tokens_field: self.max_tokens_field,
             fallbacks: self.fallbacks.unwrap_or_default(),
+            price: self.price,
             position: index,
         })
     }
@@ -195,6 +205,7 @@ impl RawModel {
             kv_dtype: self.kv_dtype.unwrap_or_default(),
             weight: self.weight,
             draft_model: self.draft_model,
+            price: self.price,
             position: index,
         })
     }
@@ -252,6 +263,7 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
             kv_dtype: KvCacheDtype::default(),
             weight: None,
             draft_model: None,
+            price: None,
             position: 0,
         };
         found.push((kind == ModelKind::Embedding, bytes, source));
@@ -274,7 +286,7 @@ pub(super) fn discover(dir: Option<&Path>) -> Result<Vec<ModelSource>, BackendEr
 }
 
 /// A model name travels in a response header, so it is visible ASCII.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > limits::MODEL_NAME_BYTES_MAX {
         return Err(format!(
             "a model name has 1 to {} bytes",
@@ -340,6 +352,7 @@ pub(super) fn check_virtual(
     named: Option<BTreeMap<String, Vec<String>>>,
     models: &[ModelSource],
     provided: &[ProviderModelConfig],
+    cascades: &BTreeMap<String, CascadeConfig>,
 ) -> Result<BTreeMap<String, Vec<String>>, BackendError> {
     let is_chat = |model: &&ModelSource| model.kind == ModelKind::Chat;
     let is_provided = |id: &String| provided.iter().any(|model| model.id == *id);
@@ -349,7 +362,8 @@ pub(super) fn check_virtual(
             .filter(is_chat)
             .map(|model| model.id.clone())
             .collect();
-        let is_free = models.iter().all(|model| model.id != "auto");
+        let is_free =
+            models.iter().all(|model| model.id != "auto") && !cascades.contains_key("auto");
         let has_models = !ids.is_empty() && is_free && !is_provided(&"auto".to_owned());
         return Ok(has_models
             .then(|| ("auto".to_owned(), ids))

@@ -7,6 +7,7 @@ use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
 use super::models::{ModelKind, ModelSource};
+use super::price::PriceConfig;
 use super::providers::ProviderConfig;
 use super::wrong;
 use crate::error::BackendError;
@@ -30,6 +31,9 @@ pub struct ProviderModelConfig {
     /// own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<String>,
+    /// What its tokens cost; cascades need it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceConfig>,
     /// Its place in the list of the file, for errors.
     #[serde(skip)]
     pub(super) position: usize,
@@ -57,6 +61,11 @@ impl From<MaxTokensField> for farthing_core::config::MaxTokensField {
 // === impl ProviderModelConfig ===
 
 impl ProviderModelConfig {
+    /// Its place in the list of the file.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
     /// The longest answer that may be asked for.
     pub fn max_tokens_max(&self) -> Option<NonZeroU32> {
         let tokens = self.context_tokens?.get();

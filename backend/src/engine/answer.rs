@@ -142,7 +142,8 @@ impl Answer {
             true => Softmax::of(logits),
             false => None,
         };
-        let unmodified = self.top_logprobs.map(|top| (top, logits.to_vec()));
+        let keeps = self.top_logprobs.is_some() || measures && self.sampler.changes_logits();
+        let unmodified = keeps.then(|| logits.to_vec());
         if self.generated < self.tokens_min {
             for &end in tokenizer.end_of_generation_ids() {
                 if let Some(logit) = logits.get_mut(end as usize) {
@@ -169,14 +170,16 @@ impl Answer {
             }
             (None, None) => self.sampler.sample(logits, scratch),
         };
+        let unmodified = unmodified.as_deref().unwrap_or(logits);
+        let chosen = unmodified.get(token as usize).copied();
         let confidence = match forced {
             Some(_) => TokenConfidence::Forced,
-            None => logprobs::confidence(softmax.as_ref()),
+            None => logprobs::confidence(softmax.as_ref(), chosen.unwrap_or(f32::NAN)),
         };
         Ok(Sampled {
             token,
-            logprobs: unmodified
-                .map(|(top, logits)| Logprobs::of(softmax.as_ref(), &logits, token, top)),
+            logprobs: (self.top_logprobs)
+                .map(|top| Logprobs::of(softmax.as_ref(), unmodified, token, top)),
             confidence: self.confidence_of(confidence),
         })
     }

@@ -38,10 +38,12 @@ impl Logprobs {
     }
 }
 
-/// How sure the model was, of all tokens at this position. Nothing is certain where the
-/// distribution is undefined.
-pub fn confidence(softmax: Option<&Softmax>) -> TokenConfidence {
+/// How sure the model was of the token with this logit, among all tokens at this position. Nothing
+/// is certain where the distribution is undefined.
+pub fn confidence(softmax: Option<&Softmax>, chosen: f32) -> TokenConfidence {
+    let logprob = softmax.map_or(NEVER, |softmax| softmax.log_probability(chosen));
     TokenConfidence::Measured {
+        logprob: if logprob.is_finite() { logprob } else { NEVER },
         entropy_nats: softmax.map_or(0.0, Softmax::entropy_nats),
         margin: softmax.map_or(0.0, Softmax::margin),
     }

@@ -95,6 +95,11 @@ impl Sampler {
         self.draw(&row, &mut scratch.room)
     }
 
+    /// Whether [`Sampler::choose`] changes logits.
+    pub fn changes_logits(&self) -> bool {
+        !self.penalties.seen.is_empty()
+    }
+
     /// Remembers that a token was generated.
     pub fn record(&mut self, token: u32) {
         self.penalties.record(token);

@@ -95,6 +95,19 @@ impl ModelFile {
         }
     }
 
+    /// How many numbers all tensors have together.
+    ///
+    /// # Errors
+    /// As [`ModelFile::tensor`].
+    pub fn weights(&self) -> Result<f64, BackendError> {
+        let mut weights = 0.0;
+        for name in self.tensor_names() {
+            let (_, dims) = self.format(name)?;
+            weights += dims.iter().map(|dim| *dim as f64).product::<f64>();
+        }
+        Ok(weights)
+    }
+
     fn header(&self) -> &Gguf {
         match self {
             ModelFile::Gguf(gguf) => gguf,

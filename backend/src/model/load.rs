@@ -30,6 +30,8 @@ pub struct ModelInfo {
     pub grammars: GrammarCompiler,
     /// Absent when the file has no template: such a model answers completions only.
     pub chat_template: Option<ChatTemplate>,
+    /// Of what else turns messages into tokens.
+    prompt_digest: [u8; 32],
     /// When the file was last modified, in seconds since 1970.
     pub created_unix_s: u64,
     /// GGUF's `general.architecture`.
@@ -38,6 +40,14 @@ pub struct ModelInfo {
     pub file_bytes: u64,
     /// How long loading took.
     pub load_times: LoadTimes,
+}
+
+impl ModelInfo {
+    /// Whether another model has the same tokens for every prompt.
+    pub fn prompts_alike(&self, other: &ModelInfo) -> bool {
+        self.prompt_digest == other.prompt_digest
+            && self.tokenizer.has_vocabulary_of(&other.tokenizer)
+    }
 }
 
 /// How long the parts of loading a model took. Weights and tokenizer are made side by side.
@@ -149,6 +159,7 @@ impl LoadedModel {
             context_tokens,
             vocab_size,
             chat_template,
+            prompt_digest: source.prompt_digest(),
             grammars: GrammarCompiler::new(Arc::clone(&tokenizer)),
             tokenizer,
             created_unix_s,

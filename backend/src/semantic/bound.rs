@@ -152,6 +152,14 @@ impl RouteBound {
         })
     }
 
+    /// How likely an answer that is served is wrong, at most; 1 if nothing is served.
+    pub fn risk(&self) -> f64 {
+        self.threshold.map_or(1.0, |threshold| {
+            let (wrong, sample) = self.evidence(threshold);
+            interval::upper(wrong, sample, CONFIDENCE)
+        })
+    }
+
     /// From the calibrated threshold outward: down while the bound holds, or up until it does.
     fn find_threshold(&self) -> Option<Level> {
         let holds = |level: &Level| {

@@ -93,6 +93,11 @@ impl SemanticCache {
         self.with(route, |bound| bound.threshold())
     }
 
+    /// How likely an answer that is served on a route is wrong, at most.
+    pub fn risk(&self, route: &RouteKey) -> f64 {
+        self.with(route, |bound| bound.risk())
+    }
+
     /// Counts a hit and says whether the model is to be asked for it as well.
     pub fn served(&self, route: &RouteKey, record: &Record) -> Resample {
         self.counts.hits.fetch_add(1, Relaxed);

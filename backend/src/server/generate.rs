@@ -9,6 +9,8 @@ use hyper::Response;
 use hyper::body::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::cascade;
+use super::learning::Reference;
 use super::measure::Measure;
 use super::prompt::{self, Own, Preparation, Prepared};
 use super::provided;
@@ -42,6 +44,7 @@ pub async fn answer(
     match prompt::prepare_aside(state, endpoint, asker, body).await? {
         Preparation::Own(own) => answer_own(call, operation, own).await,
         Preparation::Provided(provided) => provided::answer(call, operation, *provided).await,
+        Preparation::Cascaded(cascaded) => cascade::answer(call, operation, *cascaded).await,
     }
 }
 
@@ -61,7 +64,14 @@ pub async fn answer_own(
         }
         Own::Prepared(prepared) => *prepared,
     };
-    let learning = match semantic::look_up(call, operation, &mut prepared).await {
+    let subject = semantic::Subject {
+        request: &prepared.request,
+        model: &prepared.model.id,
+        reference: Reference::Own(Arc::clone(&prepared.model)),
+        takes: &|_| true,
+    };
+    let eligible = prepared.eligible.take();
+    let learning = match semantic::look_up(call, operation, eligible, subject).await {
         semantic::LookedUp::Found(response) => return Ok(*response),
         semantic::LookedUp::Missing(learning) => learning,
     };
@@ -69,6 +79,19 @@ pub async fn answer_own(
         place: prepared.keep_at.take(),
         learning: learning.map(|learning| (learning, Arc::clone(call.state))),
     };
+    answer_prepared(call, operation, prepared, keepers).await
+}
+
+/// Lets the engine answer.
+///
+/// # Errors
+/// Why the engine failed before an answer began.
+pub async fn answer_prepared(
+    call: Call<'_>,
+    operation: Operation,
+    prepared: Prepared,
+    keepers: Keepers,
+) -> Result<Response<ReplyBody>, ApiError> {
     let endpoint = prepared.request.endpoint;
     let sources = submit(call, &prepared)?;
     let choices = usize::from(prepared.request.sampling.n);
@@ -103,23 +126,35 @@ fn submit(
     call: Call<'_>,
     prepared: &Prepared,
 ) -> Result<Vec<UnboundedReceiver<EngineEvent>>, ApiError> {
-    let requests = prepared.prompts.iter().map(|prompt| GenerateRequest {
+    let confidence = match prepared.request.sampling.confidence {
+        true => Confidence::Report,
+        false => Confidence::Skip,
+    };
+    let prompts = prepared.prompts.iter();
+    prompts
+        .map(|prompt| engine_request(call, prepared, prompt, confidence))
+        .map(|request| call.state.engine.submit(request))
+        .collect()
+}
+
+/// What the engine is asked for one prompt.
+pub fn engine_request(
+    call: Call<'_>,
+    prepared: &Prepared,
+    prompt: &[u32],
+    confidence: Confidence,
+) -> GenerateRequest {
+    GenerateRequest {
         model: prepared.model.id.clone(),
-        prompt: prompt.clone(),
+        prompt: prompt.to_vec(),
         sampling: prepared.request.sampling.clone(),
         tier: prepared.request.service_tier,
         grammar: prepared.grammar.clone(),
-        confidence: match prepared.request.sampling.confidence {
-            true => Confidence::Report,
-            false => Confidence::Skip,
-        },
+        confidence,
         max_tokens: prepared.max_tokens(prompt),
         min_tokens: prepared.request.min_tokens as usize,
         cache_salt: call.identity.cache_salt,
-    });
-    requests
-        .map(|request| call.state.engine.submit(request))
-        .collect()
+    }
 }
 
 /// What an answer begins with.
@@ -176,7 +211,7 @@ async fn collect(
     Ok((choices, total))
 }
 
-fn on_event(answers: &mut [Choice], event: EngineEvent, measure: &mut Measure) {
+pub fn on_event(answers: &mut [Choice], event: EngineEvent, measure: &mut Measure) {
     match event {
         EngineEvent::Delta {
             choice,

@@ -4,6 +4,7 @@ use farthing_core::error::{ApiError, ErrorKind};
 use hyper::Response;
 
 use super::State;
+use super::cascades;
 use super::reply::{self, ReplyBody};
 use crate::engine::ModelMetrics;
 use crate::metrics::{Page, escape_label};
@@ -147,6 +148,7 @@ pub fn metrics(state: &State) -> Response<ReplyBody> {
         page.sample(name, "", value);
     }
     state.providers.write_metrics(&mut page);
+    cascades::write_metrics(&state.cascades, &mut page);
     let semantic = state
         .semantic
         .iter()

@@ -2,24 +2,35 @@
 //! whether the one that it would have given, or has given, was right.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use farthing_core::limits::SEMANTIC_ANSWER_BYTES_MAX;
 use farthing_core::price::ServiceTier;
 use farthing_core::wire::{
-    AnswerHead, Choice, Completed, Endpoint, FinishReason, parse_completed, response,
+    AnswerHead, Choice, Completed, Endpoint, FinishReason, Request, parse_completed, response,
 };
 use sha2::{Digest, Sha256};
 
 use super::State;
-use super::prompt::Prepared;
+use super::measure::{Measure, Subject};
 use super::semantic::{Eligible, Semantic, ask};
+use super::{prompt, provided};
 use crate::engine::{Confidence, EngineEvent, GenerateRequest};
+use crate::metrics::Operation;
+use crate::model::ModelInfo;
+use crate::provider::ProviderModel;
 use crate::semantic::answer;
 use crate::semantic::bound::{Sample, Verdict};
 use crate::semantic::lookup::{Judged, Question};
 use crate::semantic::store::Record;
 use crate::semantic::verifier::PROVEN;
 use crate::store::now_unix_s;
+
+/// Who says what the right answer would have been.
+pub enum Reference {
+    Own(Arc<ModelInfo>),
+    Provider(Arc<ProviderModel>),
+}
 
 /// A question whose answer is being generated.
 pub struct Learning {
@@ -69,23 +80,19 @@ impl Learning {
 
     /// Asks the model for an answer that was served from the cache, when it has nothing better to
     /// do, and learns whether that was right.
-    pub fn regenerate(self, state: Arc<State>, prepared: &Prepared, cache_salt: [u8; 32]) {
-        let Some(prompt) = prepared.prompts.first() else {
-            return;
-        };
-        let request = GenerateRequest {
-            model: prepared.model.id.clone(),
-            prompt: prompt.clone(),
-            sampling: prepared.request.sampling.clone(),
-            tier: ServiceTier::Batch,
-            grammar: prepared.grammar.clone(),
-            confidence: Confidence::Skip,
-            max_tokens: prepared.max_tokens(prompt),
-            min_tokens: prepared.request.min_tokens as usize,
-            cache_salt,
-        };
+    pub fn regenerate(
+        self,
+        state: Arc<State>,
+        request: Request,
+        reference: Reference,
+        cache_salt: [u8; 32],
+    ) {
         tokio::spawn(async move {
-            let Some(completed) = generate(&state, request).await else {
+            let completed = match reference {
+                Reference::Own(model) => own(&state, &request, model, cache_salt).await,
+                Reference::Provider(model) => of_provider(&state, &request, &model).await,
+            };
+            let Some(completed) = completed else {
                 return;
             };
             let Some(text) = answer::reusable_text(&completed).map(str::to_owned) else {
@@ -191,6 +198,54 @@ fn answer_id(text: &str) -> u64 {
     hash.iter()
         .take(8)
         .fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// A model of ours is asked when it has nothing better to do.
+async fn own(
+    state: &Arc<State>,
+    request: &Request,
+    model: Arc<ModelInfo>,
+    cache_salt: [u8; 32],
+) -> Option<Completed> {
+    let (shared, request) = (Arc::clone(state), request.clone());
+    let encoding = prompt::aside(state, move || prompt::encode_own(&shared, request, model));
+    let prepared = encoding.await.ok()?;
+    let prompt = prepared.prompts.first()?;
+    let request = GenerateRequest {
+        model: prepared.model.id.clone(),
+        prompt: prompt.clone(),
+        sampling: prepared.request.sampling.clone(),
+        tier: ServiceTier::Batch,
+        grammar: prepared.grammar.clone(),
+        confidence: Confidence::Skip,
+        max_tokens: prepared.max_tokens(prompt),
+        min_tokens: prepared.request.min_tokens as usize,
+        cache_salt,
+    };
+    generate(state, request).await
+}
+
+/// A provider is asked like for a client, and what that takes is counted like for one.
+async fn of_provider(
+    state: &State,
+    request: &Request,
+    model: &Arc<ProviderModel>,
+) -> Option<Completed> {
+    let subject = Subject {
+        operation: Operation::Chat,
+        model: model.id.clone(),
+        request_id: "resample".to_owned(),
+        choices: 1,
+    };
+    let measure = Measure::new(&state.metrics, subject, Instant::now());
+    let head = AnswerHead {
+        id: state.salts.response_id("chatcmpl"),
+        created_unix_s: now_unix_s(),
+        model: model.id.clone(),
+    };
+    provided::whole(state, request, model, &head, measure)
+        .await
+        .ok()
 }
 
 /// A whole answer of one choice, as a client would get it.

@@ -4,9 +4,12 @@
 //! the route; `body` and `identity` read what every request has; `generate` (chat and completions,
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
 //! carry the answers out, `stored` those of the response store, `semantic` those of the semantic
-//! cache, which gets its own from `learning`, `provided` and `provided_stream` those of providers.
+//! cache, which gets its own from `learning`, `provided` and `provided_stream` those of providers;
+//! `cascade` asks the models of one of the `cascades` one after the other.
 
 mod body;
+mod cascade;
+mod cascades;
 mod connection;
 mod embeddings;
 mod generate;

@@ -52,9 +52,14 @@ fn entries(state: &State) -> Vec<ModelEntry<'_>> {
                 created_unix_s: own.or(provided)?,
             })
         });
+    let cascades = state.cascades.iter().map(|(id, cascade)| ModelEntry {
+        id,
+        created_unix_s: cascade.created_unix_s(provided_since),
+    });
     let embedding = state.embedders.iter().map(|model| ModelEntry {
         id: &model.id,
         created_unix_s: model.created_unix_s,
     });
+    let named = named.chain(cascades);
     chat.chain(provided).chain(named).chain(embedding).collect()
 }

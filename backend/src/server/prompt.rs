@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use tokio::task::JoinHandle;
 
 use super::State;
+use super::cascade::{self, Cascaded};
 use super::provided::{self, Provided};
 use super::semantic::Eligible;
 use super::state::ServedBy;
@@ -42,6 +43,8 @@ pub enum Preparation {
     Own(Own),
     /// Others serve the model.
     Provided(Box<Provided>),
+    /// Several models may answer.
+    Cascaded(Box<Cascaded>),
 }
 
 /// A request that we answer.
@@ -121,7 +124,22 @@ fn prepare(
     body: &[u8],
 ) -> Result<Preparation, ApiError> {
     let request = wire::parse(endpoint, body)?;
-    match state.served_by(&request.model)? {
+    let served = state.served_by(&request.model)?;
+    prepare_for(state, asker, request, served)
+}
+
+/// Makes a request ready for those who serve it.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_for(
+    state: &State,
+    asker: &Asker,
+    request: Request,
+    served: ServedBy<'_>,
+) -> Result<Preparation, ApiError> {
+    match served {
+        ServedBy::Cascade(cascade) => cascade::prepare(state, asker, request, cascade),
         ServedBy::Engine(model) => {
             let model = Arc::clone(model);
             prepare_own(state, asker, request, model).map(Preparation::Own)
@@ -141,12 +159,44 @@ pub fn prepare_own(
     model: Arc<ModelInfo>,
 ) -> Result<Own, ApiError> {
     refuse_unsupported(&request)?;
-    let endpoint = request.endpoint;
     let keep_at = match stored::look_up(state, asker, &request, &model.id) {
         LookedUp::Found(found) => return Ok(Own::Found(found)),
         LookedUp::Missing(place) => place,
     };
-    let eligible = Eligible::of(state, asker, &request, &model);
+    let eligible = Eligible::of(state, asker, &request, &model.id);
+    let prepared = encode_own(state, request, model)?;
+    Ok(Own::Prepared(Box::new(Prepared {
+        keep_at,
+        eligible,
+        ..prepared
+    })))
+}
+
+/// Makes a request ready for a model of our own, whatever has been kept of such.
+///
+/// # Errors
+/// `InvalidValue` for what is not supported, `Overloaded` while the engine's queue is full, and
+/// `ContextLengthExceeded`.
+pub fn encode_own(
+    state: &State,
+    request: Request,
+    model: Arc<ModelInfo>,
+) -> Result<Prepared, ApiError> {
+    encode_with(state, request, model, None)
+}
+
+/// The same, with the prompts in tokens where they are known already.
+///
+/// # Errors
+/// As [`encode_own`].
+pub fn encode_with(
+    state: &State,
+    request: Request,
+    model: Arc<ModelInfo>,
+    known: Option<Vec<Vec<u32>>>,
+) -> Result<Prepared, ApiError> {
+    refuse_unsupported(&request)?;
+    let endpoint = request.endpoint;
     // Before the costly part, so that an overload is refused at once.
     state.engine.check_room(request.service_tier)?;
     let form = request.answer_form()?;
@@ -154,7 +204,10 @@ pub fn prepare_own(
         Some(form) => Some(model.grammars.compile(form)?),
         None => None,
     };
-    let prompts = encode(&request.prompt, &model)?;
+    let prompts = match known {
+        Some(prompts) => prompts,
+        None => encode(&request.prompt, &model)?,
+    };
     for prompt in &prompts {
         check_length(endpoint, prompt.len(), &model)?;
     }
@@ -165,16 +218,16 @@ pub fn prepare_own(
     };
     let default = state.config.max_tokens_default.get();
     let max_tokens = request.max_tokens.unwrap_or(default) as usize;
-    Ok(Own::Prepared(Box::new(Prepared {
+    Ok(Prepared {
         request,
         model,
         prompts,
         echoes,
         grammar,
-        keep_at,
-        eligible,
+        keep_at: None,
+        eligible: None,
         max_tokens,
-    })))
+    })
 }
 
 /// Refused by name, never ignored: an ignored field is a wrong answer that nobody notices.

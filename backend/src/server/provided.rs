@@ -7,15 +7,18 @@ use std::sync::Arc;
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_core::limits;
 use farthing_core::wire::provider::{ProviderRequest, UsageWish};
-use farthing_core::wire::{self, Request};
+use farthing_core::wire::{self, AnswerHead, Completed, Request};
 use hyper::Response;
 
 use super::generate::{answer_head, answer_own};
+use super::learning::Reference;
 use super::log;
+use super::measure::Measure;
 use super::prompt::{self, Own, Preparation};
 use super::provided_stream::ProvidedStream;
 use super::reply::{self, ReplyBody};
 use super::router::Call;
+use super::semantic::{self, Eligible};
 use super::state::{ServedBy, State};
 use super::stored::{self, Asker, Collecting, Keepers, LookedUp, Place};
 use crate::metrics::Operation;
@@ -31,6 +34,8 @@ pub struct Provided {
     order: Vec<Candidate>,
     /// Where the answer of the first may be kept.
     keep_at: Option<Place>,
+    /// What the semantic cache compares it by.
+    eligible: Option<Box<Eligible>>,
 }
 
 /// One model that may answer.
@@ -50,27 +55,39 @@ pub fn prepare(
     request: Request,
     model: &Arc<ProviderModel>,
 ) -> Result<Preparation, ApiError> {
-    let first = written(state, &request, model)?;
+    let order = order(state, &request, model)?;
     let keep_at = match stored::look_up(state, asker, &request, &model.id) {
         LookedUp::Found(found) => return Ok(Preparation::Own(Own::Found(found))),
         LookedUp::Missing(place) => place,
     };
-    let mut order = vec![first];
-    for id in &model.config.fallbacks {
-        let candidate = match state.served_by(id)? {
-            ServedBy::Engine(model) => {
-                prompt::refuse_unsupported(&request).map(|()| Candidate::Own(Arc::clone(model)))
-            }
-            ServedBy::Provider(model) => written(state, &request, model),
-        };
-        order.extend(candidate);
-    }
+    let eligible = Eligible::of(state, asker, &request, &model.id);
     Ok(Preparation::Provided(Box::new(Provided {
         request,
         asker: asker.clone(),
         order,
         keep_at,
+        eligible,
     })))
+}
+
+/// Who may answer, `model` first.
+fn order(
+    state: &State,
+    request: &Request,
+    model: &Arc<ProviderModel>,
+) -> Result<Vec<Candidate>, ApiError> {
+    let mut order = vec![written(state, request, model)?];
+    for id in &model.config.fallbacks {
+        let candidate = match state.served_by(id)? {
+            ServedBy::Engine(model) => {
+                prompt::refuse_unsupported(request).map(|()| Candidate::Own(Arc::clone(model)))
+            }
+            ServedBy::Provider(model) => written(state, request, model),
+            ServedBy::Cascade(_) => continue,
+        };
+        order.extend(candidate);
+    }
+    Ok(order)
 }
 
 fn written(
@@ -106,8 +123,55 @@ pub async fn answer(
         request,
         asker,
         order,
-        mut keep_at,
+        keep_at,
+        eligible,
     } = provided;
+    let learning = match order.first() {
+        Some(Candidate::Provider(model, _)) => {
+            let subject = semantic::Subject {
+                request: &request,
+                model: &model.id,
+                reference: Reference::Provider(Arc::clone(model)),
+                takes: &|_| true,
+            };
+            match semantic::look_up(call, operation, eligible, subject).await {
+                semantic::LookedUp::Found(response) => return Ok(*response),
+                semantic::LookedUp::Missing(learning) => learning,
+            }
+        }
+        _ => None,
+    };
+    let keepers = Keepers {
+        place: keep_at,
+        learning: learning.map(|learning| (learning, Arc::clone(call.state))),
+    };
+    ask_in_order(call, operation, (&request, &asker), order, keepers).await
+}
+
+/// Asks `model`, and where it does not answer those that may in its place.
+///
+/// # Errors
+/// As [`answer`], and as [`prepare`].
+pub async fn answer_as(
+    call: Call<'_>,
+    operation: Operation,
+    asked: (&Request, &Asker),
+    model: &Arc<ProviderModel>,
+    keepers: Keepers,
+) -> Result<Response<ReplyBody>, ApiError> {
+    let order = order(call.state, asked.0, model)?;
+    ask_in_order(call, operation, asked, order, keepers).await
+}
+
+async fn ask_in_order(
+    call: Call<'_>,
+    operation: Operation,
+    (request, asker): (&Request, &Asker),
+    order: Vec<Candidate>,
+    keepers: Keepers,
+) -> Result<Response<ReplyBody>, ApiError> {
+    // Only the first one's answer is kept: what others say in its place is not its answer.
+    let mut keepers = Some(keepers);
     let mut first_error = None;
     let mut order = order.into_iter().peekable();
     while let Some(candidate) = order.next() {
@@ -116,7 +180,7 @@ pub async fn answer(
             None => Fallback::None,
         };
         let error = match candidate {
-            Candidate::Own(model) => match own(call, operation, (&request, &asker), model).await {
+            Candidate::Own(model) => match own(call, operation, (request, asker), model).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             },
@@ -124,10 +188,11 @@ pub async fn answer(
                 let asking = Asking {
                     call,
                     operation,
-                    request: &request,
+                    request,
                     fallback,
                 };
-                match asking.of_provider(&model, &written, keep_at.take()).await {
+                let keepers = keepers.take().unwrap_or_default();
+                match asking.of_provider(&model, &written, keepers).await {
                     Ok(response) => return Ok(response),
                     Err(failure) if failure.is_of_request() => {
                         return Err(failure.error(&model.provider.name));
@@ -175,7 +240,7 @@ impl Asking<'_> {
         &self,
         model: &Arc<ProviderModel>,
         written: &ProviderRequest,
-        keep_at: Option<Place>,
+        keepers: Keepers,
     ) -> Result<Response<ReplyBody>, Failure> {
         let (call, endpoint) = (self.call, self.request.endpoint);
         let choices = usize::from(self.request.sampling.n);
@@ -207,18 +272,14 @@ impl Asking<'_> {
             }
             Ok(Answer::Whole(answer)) => {
                 measure.completed(answer.usage.unwrap_or_default());
-                if let Some(place) = keep_at
+                if !keepers.is_empty()
                     && let Some(completed) = wire::parse_completed(endpoint, &answer.body)
                 {
-                    place.keep(&completed);
+                    keepers.keep(&completed);
                 }
                 reply::json(answer.body)
             }
             Ok(Answer::Streamed(answer)) => {
-                let keepers = Keepers {
-                    place: keep_at,
-                    learning: None,
-                };
                 let collecting = (!keepers.is_empty()).then(|| Collecting::new(keepers, endpoint));
                 let request_id = call.identity.log_id().to_owned();
                 let stream = ProvidedStream::new(answer, wish, measure, request_id);
@@ -231,6 +292,46 @@ impl Asking<'_> {
     fn log_failure(&self, model: &ProviderModel, failure: &Failure, before: u32) {
         log_failure(self.call.identity.log_id(), model, failure, before);
     }
+}
+
+/// The whole answer of a provider, for somebody else than a client.
+///
+/// # Errors
+/// It cannot be told all of the request, it failed, or what it said is no answer.
+pub async fn whole(
+    state: &State,
+    request: &Request,
+    model: &Arc<ProviderModel>,
+    head: &AnswerHead,
+    mut measure: Measure,
+) -> Result<Completed, ApiError> {
+    let target = model.target(state.config.max_tokens_default.get());
+    let written = model.provider.api.request(request, &target)?;
+    let asked = Asked {
+        question: Question {
+            endpoint: request.endpoint,
+            request: &written,
+            head,
+            form: AnswerForm::Whole,
+        },
+        fallback: Fallback::None,
+        seed: getrandom::u64().unwrap_or_default(),
+    };
+    let failed = |failure: &Failure, before| log_failure("-", model, failure, before);
+    let name = &model.provider.name;
+    let answered = ask(model, &asked, failed).await;
+    let answered = answered.inspect_err(|_| measure.failed());
+    let body = match answered.map_err(|failure| failure.error(name))? {
+        Answer::Whole(answer) => {
+            measure.completed(answer.usage.unwrap_or_default());
+            answer.body
+        }
+        // It was asked for a whole one.
+        Answer::Streamed(_) => Vec::new(),
+    };
+    let completed = wire::parse_completed(request.endpoint, &body);
+    let no_answer = || ApiError::new(ErrorKind::Unavailable, "the provider gave no answer");
+    completed.ok_or_else(no_answer)
 }
 
 /// One line for an attempt that failed: what happened, and nothing of what was said.

@@ -1,6 +1,7 @@
 //! Responses: bytes that are complete, or a stream of events.
 
 use farthing_core::error::{ApiError, ErrorKind};
+use farthing_core::money::Nanousd;
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -16,6 +17,11 @@ pub type ReplyBody = Either<Full<Bytes>, Either<EventStream, ProvidedStream>>;
 const SOURCE: HeaderName = HeaderName::from_static("x-farthing-source");
 /// The model that made it.
 const MODEL: HeaderName = HeaderName::from_static("x-farthing-model");
+
+/// The models of a cascade that were asked in vain, in their order.
+const TRIED: HeaderName = HeaderName::from_static("x-farthing-tried");
+/// What their answers cost, in dollars.
+const WASTED: HeaderName = HeaderName::from_static("x-farthing-wasted-usd");
 
 /// Says to a proxy that nothing was computed, so that it may ask another replica: a completion is
 /// not idempotent otherwise.
@@ -51,6 +57,24 @@ pub fn error(error: &ApiError) -> Response<ReplyBody> {
     if error.kind == ErrorKind::Overloaded {
         let headers = response.headers_mut();
         headers.insert(NOT_STARTED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// Says which models were asked before the one that answers, and what that cost.
+pub fn after(
+    mut response: Response<ReplyBody>,
+    tried: &[&str],
+    wasted: Nanousd,
+) -> Response<ReplyBody> {
+    if tried.is_empty() {
+        return response;
+    }
+    let values = [(TRIED, tried.join(",")), (WASTED, wasted.to_string())];
+    for (name, value) in values {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

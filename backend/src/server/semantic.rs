@@ -10,14 +10,13 @@ use farthing_core::wire::{Endpoint, Request};
 use hyper::Response;
 
 use super::State;
-use super::learning::Learning;
-use super::prompt::Prepared;
+use super::learning::{Learning, Reference};
+use super::provided::unasked_max_tokens;
 use super::reply::ReplyBody;
 use super::router::Call;
 use super::stored::{self, Asker, Found};
 use crate::embed::EmbedHandle;
 use crate::metrics::Operation;
-use crate::model::ModelInfo;
 use crate::semantic::asking;
 use crate::semantic::cache::{self, Resample, SemanticCache};
 use crate::semantic::conversation::Asked;
@@ -54,7 +53,7 @@ impl Eligible {
         state: &State,
         asker: &Asker,
         request: &Request,
-        model: &ModelInfo,
+        model: &str,
     ) -> Option<Box<Eligible>> {
         let config = state.config.semantic_cache.as_ref()?;
         state.semantic.as_ref()?;
@@ -69,9 +68,9 @@ impl Eligible {
             && !request.tools;
         let asked = Asked::of(request.messages()).filter(|_| plain)?;
         let ttl_s = Freshness::of(&asked.question).ttl_s(config.ttl_s);
-        let revision = state.revisions.get(&model.id)?;
-        let behind = (model.id.as_str(), revision.as_str());
-        let default = state.config.max_tokens_default.get();
+        let revision = state.revisions.get(model)?;
+        let behind = (model, revision.as_str());
+        let default = unasked_max_tokens(state, model);
         let max_tokens = request.max_tokens.unwrap_or(default);
         (ttl_s > 0).then(|| {
             Box::new(Eligible {
@@ -92,10 +91,26 @@ pub enum LookedUp {
     Missing(Option<Learning>),
 }
 
+/// A request that is looked up.
+pub struct Subject<'a> {
+    pub request: &'a Request,
+    /// The model that it names.
+    pub model: &'a str,
+    /// Who is asked whether a cached answer was right.
+    pub reference: Reference,
+    /// Whether an answer is taken that is wrong with no more than this probability.
+    pub takes: &'a (dyn Fn(f64) -> bool + Send + Sync),
+}
+
 /// Looks a request up. Whatever fails here is a miss.
-pub async fn look_up(call: Call<'_>, operation: Operation, prepared: &mut Prepared) -> LookedUp {
+pub async fn look_up(
+    call: Call<'_>,
+    operation: Operation,
+    eligible: Option<Box<Eligible>>,
+    subject: Subject<'_>,
+) -> LookedUp {
     let state = call.state;
-    let (Some(semantic), Some(eligible)) = (&state.semantic, prepared.eligible.take()) else {
+    let (Some(semantic), Some(eligible)) = (&state.semantic, eligible) else {
         return LookedUp::Missing(None);
     };
     let texts = Question::texts(&eligible.asked);
@@ -111,25 +126,28 @@ pub async fn look_up(call: Call<'_>, operation: Operation, prepared: &mut Prepar
         return LookedUp::Missing(learning.kept());
     }
     let looked_up = aside(Arc::clone(semantic), &learning).await;
+    let risk = semantic.cache.risk(&learning.eligible.route);
     let served = match looked_up {
-        cache::Found::Served(judged) => Some(judged),
+        cache::Found::Served(judged) if (subject.takes)(risk) => Some(judged),
+        // It is worth asking for: the cached answer is compared with the new one.
+        cache::Found::Served(judged) => {
+            learning.candidate = Some(judged);
+            None
+        }
         cache::Found::Below(judged) => {
             learning.candidate = judged;
             verified(call, semantic, &mut learning).await
         }
     };
     if let Some(judged) = served
-        && let Some(found) = found(
-            &judged,
-            &learning.eligible,
-            &prepared.request,
-            &prepared.model,
-        )
+        && let Some(found) = found(&judged, &learning.eligible, subject.request, subject.model)
     {
         let route = learning.eligible.route;
         if semantic.cache.served(&route, &judged.record) == Resample::Yes {
             learning.candidate = Some(judged);
-            learning.regenerate(Arc::clone(state), prepared, call.identity.cache_salt);
+            let salt = call.identity.cache_salt;
+            let request = subject.request.clone();
+            learning.regenerate(Arc::clone(state), request, subject.reference, salt);
         }
         call.log_stored(operation, &found.model);
         return LookedUp::Found(Box::new(stored::answer(found)));
@@ -204,18 +222,13 @@ pub async fn ask(
 }
 
 /// The answer in the form that the request wants; none if it is too old for the client.
-fn found(
-    judged: &Judged,
-    eligible: &Eligible,
-    request: &Request,
-    model: &ModelInfo,
-) -> Option<Found> {
+fn found(judged: &Judged, eligible: &Eligible, request: &Request, model: &str) -> Option<Found> {
     let age_s = now_unix_s().saturating_sub(judged.record.created_unix_s);
     if !eligible.control.accepts_age(age_s) {
         return None;
     }
     stored::shaped(judged.record.answer.clone(), request).map(|body| Found {
-        model: model.id.clone(),
+        model: model.to_owned(),
         source: SOURCE,
         stream: request.stream,
         age_s,

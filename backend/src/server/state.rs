@@ -1,6 +1,6 @@
 //! Everything the server holds while it runs, and the names by which requests find models in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use farthing_core::limits;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::cascades::Cascade;
 use super::identity::Salts;
 use super::log;
 use super::semantic::Semantic;
@@ -50,6 +51,8 @@ pub struct State {
     /// What each chat model's answers come from, by its id. Empty of files where no answers are
     /// kept.
     pub revisions: HashMap<String, String>,
+    /// Models that answer one after the other, by the name of all.
+    pub cascades: BTreeMap<String, Arc<Cascade>>,
 }
 
 /// Who serves a model.
@@ -58,6 +61,8 @@ pub enum ServedBy<'a> {
     Engine(&'a Arc<ModelInfo>),
     /// A provider.
     Provider(&'a Arc<ProviderModel>),
+    /// Several, one after the other.
+    Cascade(&'a Arc<Cascade>),
 }
 
 impl State {
@@ -105,6 +110,10 @@ impl State {
         let infos = chat.iter().map(|model| model.info.as_ref());
         let vocabularies = Vocabularies::load(infos, config.vocabularies_dir.as_deref())?;
         let salts = Salts::new()?;
+        let cascades = Cascade::load_all(&config, &infos_by_id(&chat), &providers)?;
+        for (name, cascade) in &cascades {
+            revisions.insert(name.clone(), cascade.revision(&revisions));
+        }
         let semantic = open_semantic(&config, &embedders, &salts)?;
         let engine = engine::start(chat, config.engine());
         let own = config.models.iter().map(|source| &source.id);
@@ -121,6 +130,7 @@ impl State {
             semantic,
             vocabularies,
             revisions,
+            cascades,
             config,
         })
     }
@@ -150,6 +160,9 @@ impl State {
     /// # Errors
     /// `ModelNotFound`; `InvalidValue` for an embedding model.
     pub fn served_by(&self, name: &str) -> Result<ServedBy<'_>, ApiError> {
+        if let Some(cascade) = self.cascades.get(name) {
+            return Ok(ServedBy::Cascade(cascade));
+        }
         let behind = self
             .config
             .virtual_models
@@ -183,6 +196,13 @@ impl State {
         }
         Err(model_not_found(name))
     }
+}
+
+fn infos_by_id(chat: &[LoadedModel]) -> HashMap<String, Arc<ModelInfo>> {
+    let infos = chat.iter().map(|model| &model.info);
+    infos
+        .map(|info| (info.id.clone(), Arc::clone(info)))
+        .collect()
 }
 
 /// Gives each chat model the one that drafts for it.

@@ -89,6 +89,32 @@ impl EventStream {
         Ok(stream)
     }
 
+    /// A stream whose first events have come already; more may come from `source`.
+    pub fn resumed(
+        held: Vec<EngineEvent>,
+        source: UnboundedReceiver<EngineEvent>,
+        writer: StreamWriter,
+        shown: Shown,
+        measure: Measure,
+    ) -> EventStream {
+        let mut chunk = Vec::new();
+        writer.start(0, &mut chunk);
+        let mut stream = EventStream {
+            sources: vec![Some(source)],
+            writer,
+            shown,
+            usage: Usage::default(),
+            measure,
+            chunk,
+            ended: false,
+            collecting: None,
+        };
+        for event in held {
+            stream.on_event(0, event);
+        }
+        stream
+    }
+
     /// The same stream, whose answer is kept once it is complete.
     pub fn keeping(self, collecting: Option<Collecting>) -> EventStream {
         EventStream { collecting, ..self }

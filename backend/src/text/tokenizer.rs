@@ -5,6 +5,7 @@ use super::control_marks::{MarkedSegment, MarkedText};
 use crate::error::BackendError;
 use farthing_core::bpe::{Bpe, SpecialKind, SpecialToken, Specials};
 use farthing_core::error::ApiError;
+use sha2::{Digest, Sha256};
 
 /// What a model file says about its tokenizer.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,21 @@ const END_OF_GENERATION: [&str; 12] = [
     "<|file_sep|>",
     "<｜end▁of▁sentence｜>",
 ];
+
+impl TokenizerSource {
+    /// Tells apart what makes other tokens of the same messages, beside the vocabulary.
+    pub fn prompt_digest(&self) -> [u8; 32] {
+        let template = self.chat_template.as_deref().unwrap_or_default();
+        let start = self.bos.filter(|_| self.add_bos);
+        let mut digest = Sha256::new();
+        for part in [self.pre.as_str(), template] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        digest.update(format!("{start:?}"));
+        digest.finalize().into()
+    }
+}
 
 impl Tokenizer {
     /// Builds the tokenizer.

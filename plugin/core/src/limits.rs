@@ -386,6 +386,22 @@ pub const GAIN_QUANTILES: usize = 201;
 pub const CALIBRATION_ROWS_MIN: usize = 300;
 /// Rows that it reads: they are all held in memory.
 pub const CALIBRATION_ROWS_MAX: usize = 1 << 20;
+/// Rows that a cascade is learned from and measured on: they are all held in memory, answers
+/// included.
+pub const CASCADE_ROWS_MAX: usize = 1 << 16;
+/// Bytes of one such row, with all answers and their tokens.
+pub const CASCADE_LINE_BYTES_MAX: usize = 4 << 20;
+/// Rows that it needs: with fewer nothing is known of a rare mistake.
+pub const CASCADE_ROWS_MIN: usize = 60;
+/// How sure the bound of what a cascade loses is.
+pub const CASCADE_CONFIDENCE: f64 = 0.95;
+/// Tiers of a cascade: one is none, and all lists of more are too many to try.
+pub const CASCADE_TIERS_MIN: usize = 2;
+pub const CASCADE_TIERS_MAX: usize = 6;
+/// Bytes of a calibration file: 65,536 rows of six tiers have half.
+pub const CASCADE_FILE_BYTES_MAX: u64 = 64 << 20;
+/// Rows that one model answers side by side.
+pub const CASCADE_SIDE_BY_SIDE: usize = 16;
 /// Bytes of a trace that `farthing replay` reads; Mooncake's longest has 6 MB.
 pub const REPLAY_BYTES_MAX: u64 = 256 << 20;
 /// Requests of one.

@@ -2,7 +2,7 @@
 //! labelled questions, beside a cache that serves whatever has a cosine of 0.90.
 
 mod pairs;
-mod picture;
+pub(crate) mod picture;
 mod report;
 mod rows;
 mod stream;

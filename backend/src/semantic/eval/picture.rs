@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::BackendError;
 
 /// Curves over two shares.
-pub(super) struct Picture {
+pub(crate) struct Picture {
     pub title: &'static str,
     pub x: &'static str,
     pub y: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Picture {
 }
 
 /// Points in their order.
-pub(super) struct Curve {
+pub(crate) struct Curve {
     pub name: &'static str,
     pub points: Vec<(f64, f64)>,
 }
@@ -31,7 +31,7 @@ const COLOURS: [&str; 2] = ["#1b6ca8", "#c0392b"];
 const LINES: usize = 5;
 
 /// Writes the picture to a file.
-pub(super) fn write(path: &Path, picture: &Picture) -> Result<(), BackendError> {
+pub(crate) fn write(path: &Path, picture: &Picture) -> Result<(), BackendError> {
     std::fs::write(path, picture.svg()).map_err(|source| BackendError::Io {
         what: path.display().to_string(),
         source,

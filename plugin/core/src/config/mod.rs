@@ -24,6 +24,7 @@ pub use compaction::CompactionConfig;
 pub use ledger::LedgerTransport;
 pub use passthrough::Passthrough;
 pub use prices::PriceOrigin;
+pub use raw::Usd;
 pub use routes::{Policy, RouteConfig, RouteMatch};
 pub use routing::{Sticky, Target};
 pub use split::{Arm, SPLIT_PARTS, Split, SplitBy};

@@ -221,8 +221,8 @@ impl Visitor<'_> for WholeNumberVisitor {
 
 /// Dollars, as a number or as text. A number is read through its shortest decimal spelling, which
 /// is how it was written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Usd(pub Nanousd);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usd(pub Nanousd);
 
 impl<'de> Deserialize<'de> for Usd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -27,6 +27,8 @@ pub struct TokenLogprob {
 pub enum TokenConfidence {
     /// Of the model's unmodified distribution at the token's place.
     Measured {
+        /// Natural logarithm of the token's probability. On the wire it stands beside.
+        logprob: f32,
         /// In nats: 0 if one token has all probability.
         entropy_nats: f32,
         /// The largest probability less the second: 0 to 1.
@@ -82,6 +84,7 @@ impl Serialize for TokenConfidence {
             Self::Measured {
                 entropy_nats,
                 margin,
+                ..
             } => {
                 map.serialize_entry("entropy_nats", entropy_nats)?;
                 map.serialize_entry("margin", margin)?;

@@ -1,0 +1,258 @@
+//! Which tiers a route is worth. Every list of tiers, every probability from the prompt alone above
+//! which the first is skipped, and every readiness to give up early is tried on the rows that the
+//! calibration holds, and the best taken. A tier that is of no use to a route is so left out by
+//! itself, and where no cascade is surely better than the dearest tier alone, that is asked alone.
+
+use farthing_core::limits::{CASCADE_CONFIDENCE, CASCADE_ROWS_MIN};
+
+use super::calibration::{CascadeCalibration, Known};
+use super::policy::{Money, Policy, Step};
+use crate::semantic::interval;
+
+/// How a route is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The tiers that are asked, from cheap to dear; never empty.
+    pub tiers: Vec<usize>,
+    /// A tier that is wrong with this probability by the prompt alone is not asked.
+    pub skip_above: f64,
+    /// By how large a share of a right answer's worth asking another tier must be better after the
+    /// first tokens; never if none.
+    pub abort_margin: Option<f64>,
+}
+
+/// What came of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// Nano-dollars, all tiers together.
+    pub cost_nanousd: f64,
+    pub is_right: bool,
+    /// The tier that answered.
+    pub tier: usize,
+}
+
+/// A plan with what it does on the rows it was chosen by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    pub plan: Plan,
+    /// In answers of the dearest tier alone.
+    pub cost_share: f64,
+    pub accuracy: f64,
+    pub accuracy_dearest: f64,
+    /// The share of answers that it may lose to the dearest tier, with 95 % confidence.
+    pub loss_max: f64,
+    /// What a right answer was taken to be worth for it, in parts of what was configured: more
+    /// where the loss has a limit.
+    pub worth_factor: f64,
+}
+
+/// Probabilities above which a tier is not asked, of which the best is taken.
+const SKIPS: [f64; 8] = [2.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5];
+const ABORTS: [Option<f64>; 4] = [None, Some(0.4), Some(0.2), Some(0.05)];
+/// A cascade must be better than the dearest tier alone by so many standard errors of the mean.
+const ERRORS_MIN: f64 = 1.0;
+/// What a right answer is taken to be worth where the loss has a limit, in the order of trial: each
+/// is tried only where the one before has kept to the limit, so that no trial weakens the others.
+const WORTHS: [f64; 7] = [64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0];
+
+impl Plan {
+    /// Asks one tier and nobody else.
+    pub fn only(tier: usize) -> Plan {
+        Plan {
+            tiers: vec![tier],
+            skip_above: SKIPS[0],
+            abort_margin: None,
+        }
+    }
+
+    /// The dearest of its tiers.
+    pub fn last(&self) -> usize {
+        self.tiers.last().copied().unwrap_or(0)
+    }
+}
+
+/// The best plan for these prices; with `max_loss` the best of those that lose no more answers to
+/// the dearest tier, which is proven on every other row.
+pub fn choose(calibration: &CascadeCalibration, money: &Money, max_loss: Option<f64>) -> Chosen {
+    let Some(max_loss) = max_loss else {
+        let plan = best(calibration, &calibration.rows, money);
+        return describe(calibration, &calibration.rows, money, plan, 1.0);
+    };
+    let apart = |odd: usize| -> Vec<Known> {
+        let rows = calibration.rows.iter().enumerate();
+        rows.filter(|(at, _)| at % 2 == odd)
+            .map(|(_, row)| row.clone())
+            .collect()
+    };
+    let (learned, proving) = (apart(0), apart(1));
+    let last = calibration.tiers.len().saturating_sub(1);
+    let mut chosen = describe(calibration, &proving, money, Plan::only(last), WORTHS[0]);
+    for factor in WORTHS {
+        let dearer = scaled(money, factor);
+        let plan = best(calibration, &learned, &dearer);
+        let next = describe(calibration, &proving, &dearer, plan, factor);
+        if next.loss_max > max_loss {
+            break;
+        }
+        chosen = next;
+    }
+    chosen
+}
+
+/// The same prices, with another worth of a right answer.
+pub fn scaled(money: &Money, factor: f64) -> Money {
+    let worth = (money.worth.0 as f64 * factor).min(i64::MAX as f64);
+    Money {
+        prices: money.prices.clone(),
+        worth: farthing_core::money::Nanousd(worth as u64),
+    }
+}
+
+fn describe(
+    calibration: &CascadeCalibration,
+    rows: &[Known],
+    money: &Money,
+    plan: Plan,
+    worth_factor: f64,
+) -> Chosen {
+    let dearest = Plan::only(calibration.tiers.len().saturating_sub(1));
+    let (own, other) = (
+        run_all(calibration, rows, money, &plan),
+        run_all(calibration, rows, money, &dearest),
+    );
+    let share = |of: &[Outcome]| {
+        of.iter().filter(|outcome| outcome.is_right).count() as f64 / of.len().max(1) as f64
+    };
+    let total = |of: &[Outcome]| of.iter().map(|outcome| outcome.cost_nanousd).sum::<f64>();
+    Chosen {
+        cost_share: total(&own) / total(&other).max(f64::MIN_POSITIVE),
+        accuracy: share(&own),
+        accuracy_dearest: share(&other),
+        loss_max: loss_max(&own, &other),
+        plan,
+        worth_factor,
+    }
+}
+
+/// With 95 % confidence the cascade loses no larger share of answers than this: what it loses at
+/// most, less what it wins at least.
+fn loss_max(own: &[Outcome], dearest: &[Outcome]) -> f64 {
+    let count = |lost: bool| {
+        let pairs = own.iter().zip(dearest);
+        pairs
+            .filter(|(own, other)| own.is_right != lost && other.is_right == lost)
+            .count() as u64
+    };
+    // Each bound may fail half as often.
+    let confidence = 1.0 - (1.0 - CASCADE_CONFIDENCE) / 2.0;
+    let rows = own.len() as u64;
+    let (lost, won) = (count(true), count(false));
+    if lost == 0 && won == 0 && own.iter().zip(dearest).all(|(a, b)| a.tier == b.tier) {
+        // It is the dearest tier.
+        return 0.0;
+    }
+    interval::upper(lost, rows, confidence) - interval::lower(won, rows, confidence)
+}
+
+/// The plan whose cost and risk together are least.
+fn best(calibration: &CascadeCalibration, rows: &[Known], money: &Money) -> Plan {
+    let tiers = calibration.tiers.len();
+    let dearest = Plan::only(tiers.saturating_sub(1));
+    if rows.len() < CASCADE_ROWS_MIN / 2 {
+        return dearest;
+    }
+    let spent = |plan: &Plan| -> Vec<f64> {
+        run_all(calibration, rows, money, plan)
+            .iter()
+            .map(|outcome| {
+                let wrong = f64::from(u8::from(!outcome.is_right));
+                outcome.cost_nanousd + money.risk(wrong)
+            })
+            .collect()
+    };
+    let by_dearest = spent(&dearest);
+    let mut found = (0.0, dearest);
+    for list in lists(tiers) {
+        let single = list.len() == 1;
+        for (index, skip_above) in SKIPS.into_iter().enumerate() {
+            for abort_margin in ABORTS {
+                if single && (index > 0 || abort_margin.is_some()) {
+                    continue;
+                }
+                let plan = Plan {
+                    tiers: list.clone(),
+                    skip_above,
+                    abort_margin,
+                };
+                let saved = sure_saving(&by_dearest, &spent(&plan));
+                if saved > found.0 {
+                    found = (saved, plan);
+                }
+            }
+        }
+    }
+    found.1
+}
+
+/// What one saves over the other for each row, less what chance may have added.
+fn sure_saving(dearest: &[f64], own: &[f64]) -> f64 {
+    let count = own.len().max(1) as f64;
+    let saved: Vec<f64> = dearest.iter().zip(own).map(|(a, b)| a - b).collect();
+    let mean = saved.iter().sum::<f64>() / count;
+    let variance = saved.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / count;
+    mean - ERRORS_MIN * (variance / count).sqrt()
+}
+
+/// All ascending lists of tiers.
+fn lists(tiers: usize) -> impl Iterator<Item = Vec<usize>> {
+    (1_u32..1 << tiers).map(move |set| (0..tiers).filter(|tier| set >> tier & 1 == 1).collect())
+}
+
+/// What comes of each row.
+pub fn run_all(
+    calibration: &CascadeCalibration,
+    rows: &[Known],
+    money: &Money,
+    plan: &Plan,
+) -> Vec<Outcome> {
+    let policy = Policy {
+        calibration,
+        money,
+        plan,
+    };
+    rows.iter().map(|row| run(&policy, row)).collect()
+}
+
+/// Follows the policy on one row, whose answers are all known.
+fn run(policy: &Policy<'_>, row: &Known) -> Outcome {
+    let early_tokens = policy.calibration.early_tokens as u64;
+    let priors: Vec<f64> = row.prior.iter().copied().map(f64::from).collect();
+    let mut tier = policy.start(&priors);
+    let (mut cost_nanousd, mut earlier) = (0.0, None);
+    loop {
+        let prompt_tokens = u64::from(row.prompt_tokens[tier]);
+        let completion = u64::from(row.completion_tokens[tier]);
+        let paid = |tokens| policy.money.cost(tier, prompt_tokens, tokens).0 as f64;
+        if tier != policy.plan.last() && completion > early_tokens {
+            let p_wrong = f64::from(row.early[tier]);
+            if let Some(next) = policy.early(tier, p_wrong, prompt_tokens) {
+                cost_nanousd += paid(early_tokens);
+                // What there is of the answer is compared with nothing.
+                (tier, earlier) = (next, None);
+                continue;
+            }
+        }
+        cost_nanousd += paid(completion);
+        let p_wrong = f64::from(row.done[tier][earlier.map_or(0, |earlier: usize| earlier + 1)]);
+        match policy.done(tier, p_wrong, prompt_tokens) {
+            Step::Ask(next) => (tier, earlier) = (next, Some(tier)),
+            Step::Keep => {
+                return Outcome {
+                    cost_nanousd,
+                    is_right: row.right[tier],
+                    tier,
+                };
+            }
+        }
+    }
+}

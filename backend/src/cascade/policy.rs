@@ -1,0 +1,120 @@
+//! One currency for money and risk: an action costs what it costs, and `V` times the probability
+//! that its answer is wrong, where `V` is what a right answer is worth. Whatever costs least is
+//! done: `argmin c_a + V * P(wrong | a)`, over an answer that is there, each dearer tier, and a
+//! cached answer.
+
+use farthing_core::money::Nanousd;
+use farthing_core::price::{Price, ServiceTier, Tokens};
+
+use super::calibration::{CascadeCalibration, log_odds};
+use super::plan::Plan;
+
+/// What a route's answers cost and are worth.
+#[derive(Debug, Clone)]
+pub struct Money {
+    /// Of each tier.
+    pub prices: Vec<Price>,
+    /// What a right answer is worth: `V`.
+    pub worth: Nanousd,
+}
+
+/// What is done with an answer, or with as much of it as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It is given to the client.
+    Keep,
+    /// This tier is asked.
+    Ask(usize),
+}
+
+/// Decides for one route.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy<'a> {
+    pub calibration: &'a CascadeCalibration,
+    pub money: &'a Money,
+    pub plan: &'a Plan,
+}
+
+impl Money {
+    /// What an answer of a tier costs, in nano-dollars.
+    pub fn cost(&self, tier: usize, prompt_tokens: u64, completion_tokens: u64) -> Nanousd {
+        let tokens = Tokens {
+            prompt: prompt_tokens,
+            completion: completion_tokens,
+            ..Tokens::default()
+        };
+        let price = self.prices.get(tier);
+        price.map_or(Nanousd::MAX, |price| {
+            price.cost(ServiceTier::Standard, &tokens)
+        })
+    }
+
+    /// What a risk costs.
+    pub fn risk(&self, p_wrong: f64) -> f64 {
+        self.worth.0 as f64 * p_wrong
+    }
+}
+
+impl Policy<'_> {
+    /// The tier that is asked first: the cheapest of the plan whose answer is likely enough to be
+    /// kept. `priors` are the probabilities that each tier is wrong, by the prompt alone.
+    pub fn start(&self, priors: &[f64]) -> usize {
+        let last = self.plan.last();
+        let worth_asking = |tier: &&usize| {
+            **tier == last || priors.get(**tier).is_none_or(|p| *p < self.plan.skip_above)
+        };
+        let first = self.plan.tiers.iter().find(worth_asking);
+        first.copied().unwrap_or(last)
+    }
+
+    /// What to do with the whole answer of `tier`, which is wrong with this probability.
+    pub fn done(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Step {
+        match self.dearer(tier, p_wrong, prompt_tokens) {
+            Some((next, cost)) if cost < self.money.risk(p_wrong) => Step::Ask(next),
+            _ => Step::Keep,
+        }
+    }
+
+    /// Whether the first tokens of an answer say that it is not worth waiting for the rest: another
+    /// tier is then asked at once.
+    pub fn early(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Option<usize> {
+        let (next, cost) = self.dearer(tier, p_wrong, prompt_tokens)?;
+        let margin = self.plan.abort_margin? * self.money.worth.0 as f64;
+        (cost + margin < self.money.risk(p_wrong)).then_some(next)
+    }
+
+    /// Whether the first tokens say that the answer will be kept, so that a client who waits for
+    /// them can have them.
+    pub fn commits(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> bool {
+        self.done(tier, p_wrong, prompt_tokens) == Step::Keep
+    }
+
+    /// Whether a cached answer costs less than what would be asked first.
+    pub fn takes_cached(&self, p_wrong: f64, priors: &[f64], prompt_tokens: u64) -> bool {
+        let tier = self.start(priors);
+        let own = priors.get(tier).copied().unwrap_or(0.5);
+        self.money.risk(p_wrong) <= self.expected(tier, own, prompt_tokens)
+    }
+
+    /// The tier after `tier` whose cost and risk together are least, with both.
+    fn dearer(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Option<(usize, f64)> {
+        let known = self.calibration.tiers.get(tier)?;
+        let later = self.plan.tiers.iter().filter(|later| **later > tier);
+        let costs = later.map(|later| {
+            let map = known.dearer.get(later - tier - 1);
+            let p_later = map.map_or(p_wrong, |map| map.at(log_odds(p_wrong)));
+            (*later, self.expected(*later, p_later, prompt_tokens))
+        });
+        costs.min_by(|(_, a), (_, b)| a.total_cmp(b))
+    }
+
+    /// Cost and risk of a tier's answer together.
+    fn expected(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> f64 {
+        let completion = self.calibration.tiers.get(tier);
+        let completion = completion.map_or(0.0, |tier| tier.completion_tokens);
+        let cost = self
+            .money
+            .cost(tier, prompt_tokens, completion.ceil() as u64);
+        cost.0 as f64 + self.money.risk(p_wrong)
+    }
+}

@@ -1,0 +1,67 @@
+//! Cascades: names under which several models answer, each only what a cheaper one cannot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use farthing_core::config::Usd;
+use farthing_core::limits;
+use farthing_core::money::Nanousd;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::models::{ModelSource, check_name};
+use super::provider_models::ProviderModelConfig;
+use super::wrong;
+use crate::error::BackendError;
+
+/// One cascade. Its models are those of its calibration; each needs a price.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CascadeConfig {
+    /// The file that `farthing calibrate cascade` wrote.
+    pub calibration: PathBuf,
+    /// What a right answer is worth, in dollars: a model is asked when what it costs and the risk
+    /// that it is wrong are together less than those of the answer that is there.
+    #[serde(serialize_with = "worth")]
+    pub worth_usd: Usd,
+    /// Share of answers that it may lose to its dearest model, with 95 % confidence on the rows of
+    /// the calibration; not held to any if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_loss: Option<f64>,
+}
+
+fn worth<S: Serializer>(usd: &Usd, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&usd.0.to_string())
+}
+
+/// Refuses names that are taken and numbers that cannot be, by their path.
+pub(super) fn check(
+    cascades: &BTreeMap<String, CascadeConfig>,
+    virtual_models: &BTreeMap<String, Vec<String>>,
+    models: &[ModelSource],
+    provided: &[ProviderModelConfig],
+) -> Result<(), BackendError> {
+    if cascades.len() > limits::MODELS_MAX {
+        let reason = format!("over {} names", limits::MODELS_MAX);
+        return Err(wrong("cascades", reason));
+    }
+    for (name, cascade) in cascades {
+        let at = format!("cascades.{name}");
+        check_name(name).map_err(|reason| wrong(&at, reason))?;
+        let is_model = models.iter().any(|model| model.id == *name)
+            || provided.iter().any(|model| model.id == *name);
+        if is_model || virtual_models.contains_key(name) {
+            return Err(wrong(at, "a model has this name already"));
+        }
+        if cascade.worth_usd.0 == Nanousd::ZERO {
+            let reason = "must be above 0: else no answer is worth asking for";
+            return Err(wrong(format!("{at}.worth_usd"), reason));
+        }
+        if let Some(share) = cascade.max_loss
+            && !(share > 0.0 && share < 0.5)
+        {
+            let reason = format!("{share} is not above 0 and below 0.5");
+            return Err(wrong(format!("{at}.max_loss"), reason));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! The cascades of a running backend: models in their order, what was learned of them, and what has
+//! been counted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use farthing_core::money::Nanousd;
+use farthing_core::price::Price;
+use sha2::{Digest, Sha256};
+
+use super::log;
+use crate::cascade::calibration::CascadeCalibration;
+use crate::cascade::plan::{self, Plan};
+use crate::cascade::policy::{Money, Policy};
+use crate::config::{CascadeConfig, Config};
+use crate::error::BackendError;
+use crate::metrics::{Page, escape_label};
+use crate::model::ModelInfo;
+use crate::provider::{ProviderModel, Providers};
+
+/// Several models under one name.
+pub struct Cascade {
+    pub name: String,
+    /// From cheap to dear, as in the calibration.
+    pub tiers: Vec<TierModel>,
+    pub calibration: CascadeCalibration,
+    pub money: Money,
+    pub plan: Plan,
+    pub counts: Counts,
+    /// Tells answers of this calibration from those of another.
+    digest: [u8; 32],
+}
+
+/// Who answers for a tier.
+pub enum TierModel {
+    Own(Arc<ModelInfo>),
+    Provider(Arc<ProviderModel>),
+}
+
+/// What has been counted, by tier.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answers that went to clients.
+    pub answered: Vec<AtomicU64>,
+    /// Whole answers that were not good enough.
+    pub escalated: Vec<AtomicU64>,
+    /// Answers that were given up after their first tokens.
+    pub abandoned: Vec<AtomicU64>,
+    /// Models that failed, so that the next was asked.
+    pub failed: Vec<AtomicU64>,
+    /// What was paid for answers that no client got.
+    pub wasted_nanousd: AtomicU64,
+}
+
+impl Counts {
+    fn of(tiers: usize) -> Counts {
+        let zeros = || (0..tiers).map(|_| AtomicU64::new(0)).collect();
+        Counts {
+            answered: zeros(),
+            escalated: zeros(),
+            abandoned: zeros(),
+            failed: zeros(),
+            wasted_nanousd: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one.
+    pub fn count(of: &[AtomicU64], tier: usize) {
+        if let Some(counter) = of.get(tier) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl TierModel {
+    pub fn id(&self) -> &str {
+        match self {
+            TierModel::Own(model) => &model.id,
+            TierModel::Provider(model) => &model.id,
+        }
+    }
+}
+
+impl Cascade {
+    /// Loads every cascade of the configuration.
+    ///
+    /// # Errors
+    /// The first that cannot be, by the path of the field that is wrong.
+    pub fn load_all(
+        config: &Config,
+        own: &HashMap<String, Arc<ModelInfo>>,
+        providers: &Providers,
+    ) -> Result<BTreeMap<String, Arc<Cascade>>, BackendError> {
+        let load = |(name, cascade): (&String, &CascadeConfig)| {
+            let loaded = Cascade::load(name, cascade, config, (own, providers))?;
+            Ok((name.clone(), Arc::new(loaded)))
+        };
+        config.cascades.iter().map(load).collect()
+    }
+
+    fn load(
+        name: &str,
+        cascade: &CascadeConfig,
+        config: &Config,
+        (own, providers): (&HashMap<String, Arc<ModelInfo>>, &Providers),
+    ) -> Result<Cascade, BackendError> {
+        let at = format!("cascades.{name}");
+        let wrong = |field: &str, message: String| BackendError::Config {
+            path: format!("{at}.{field}"),
+            message,
+        };
+        let calibration = CascadeCalibration::load(&cascade.calibration)
+            .map_err(|error| wrong("calibration", error.to_string()))?;
+        let mut tiers = Vec::with_capacity(calibration.tiers.len());
+        let mut prices = Vec::with_capacity(calibration.tiers.len());
+        for tier in &calibration.tiers {
+            let id = &tier.model;
+            let own = own.get(id).map(|model| TierModel::Own(Arc::clone(model)));
+            let provided = providers.model(id);
+            let provided = provided.map(|model| TierModel::Provider(Arc::clone(model)));
+            let missing = || {
+                let problem = format!("was made for the chat model \"{id}\", which is not there");
+                wrong("calibration", problem)
+            };
+            tiers.push(own.or(provided).ok_or_else(missing)?);
+            prices.push(price(config, id)?);
+        }
+        let money = Money {
+            prices,
+            worth: cascade.worth_usd.0,
+        };
+        let chosen = plan::choose(&calibration, &money, cascade.max_loss);
+        let mut digest = Sha256::new();
+        digest.update(calibration.encode());
+        digest.update(cascade.worth_usd.0.0.to_le_bytes());
+        let loaded = Cascade {
+            name: name.to_owned(),
+            counts: Counts::of(tiers.len()),
+            tiers,
+            money: plan::scaled(&money, chosen.worth_factor),
+            plan: chosen.plan.clone(),
+            calibration,
+            digest: digest.finalize().into(),
+        };
+        let asked: Vec<&str> = loaded.names(&chosen.plan.tiers);
+        let share = |share: f64| format!("{share:.3}");
+        let fields: [(&str, &dyn Display); 6] = [
+            ("name", &name),
+            ("asked", &asked.join(",")),
+            ("cost_share", &share(chosen.cost_share)),
+            ("accuracy", &share(chosen.accuracy)),
+            ("accuracy_dearest", &share(chosen.accuracy_dearest)),
+            ("loss_max", &share(chosen.loss_max)),
+        ];
+        log::event("cascade", &fields);
+        Ok(loaded)
+    }
+
+    /// What decides for it.
+    pub fn policy(&self) -> Policy<'_> {
+        Policy {
+            calibration: &self.calibration,
+            money: &self.money,
+            plan: &self.plan,
+        }
+    }
+
+    /// The ids of tiers.
+    pub fn names(&self, tiers: &[usize]) -> Vec<&str> {
+        let found = tiers.iter().filter_map(|tier| self.tiers.get(*tier));
+        found.map(TierModel::id).collect()
+    }
+
+    /// Tells its answers from those of other files under the same name, for the stores.
+    pub fn revision(&self, models: &HashMap<String, String>) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.digest);
+        for tier in &self.tiers {
+            digest.update(tier.id());
+            digest.update(models.get(tier.id()).map_or("", String::as_str));
+        }
+        let hash = digest.finalize();
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// As old as its first model.
+    pub fn created_unix_s(&self, provided_since: u64) -> u64 {
+        match self.tiers.first() {
+            Some(TierModel::Own(model)) => model.created_unix_s,
+            _ => provided_since,
+        }
+    }
+
+    /// What an answer costs.
+    pub fn cost(&self, tier: usize, prompt_tokens: u64, completion_tokens: u64) -> Nanousd {
+        self.money.cost(tier, prompt_tokens, completion_tokens)
+    }
+}
+
+/// What a model costs, which a cascade has to know.
+fn price(config: &Config, id: &str) -> Result<Price, BackendError> {
+    let own = config.models.iter().find(|model| model.id == id);
+    let provided = config.provider_models.iter().find(|model| model.id == id);
+    let price = own
+        .and_then(|model| model.price.as_ref())
+        .or_else(|| provided.and_then(|model| model.price.as_ref()));
+    let missing = || {
+        let own = own.map(|model| model.position);
+        let position = own.or(provided.map(|model| model.position()));
+        BackendError::Config {
+            path: format!("models[{}].price", position.unwrap_or_default()),
+            message: "is needed, as a cascade asks the model".to_owned(),
+        }
+    };
+    price.map(|price| price.price()).ok_or_else(missing)
+}
+
+/// Writes what is counted of all.
+pub fn write_metrics(cascades: &BTreeMap<String, Arc<Cascade>>, page: &mut Page) {
+    type Row = (&'static str, &'static str, fn(&Counts) -> &[AtomicU64]);
+    const ROWS: [Row; 4] = [
+        (
+            "farthing_cascade_answers_total",
+            "Answers of a tier that went to clients.",
+            |counts| &counts.answered,
+        ),
+        (
+            "farthing_cascade_escalated_total",
+            "Whole answers of a tier that were not good enough.",
+            |counts| &counts.escalated,
+        ),
+        (
+            "farthing_cascade_abandoned_total",
+            "Answers of a tier that were given up after their first tokens.",
+            |counts| &counts.abandoned,
+        ),
+        (
+            "farthing_cascade_failed_total",
+            "Failures of a tier, after which the next was asked.",
+            |counts| &counts.failed,
+        ),
+    ];
+    if cascades.is_empty() {
+        return;
+    }
+    let label = |cascade: &Cascade| format!("cascade=\"{}\"", escape_label(&cascade.name));
+    for (name, help, values) in ROWS {
+        page.family(name, "counter", help);
+        for cascade in cascades.values() {
+            for (tier, value) in cascade.tiers.iter().zip(values(&cascade.counts)) {
+                let labels = format!("{},model=\"{}\"", label(cascade), escape_label(tier.id()));
+                page.sample(name, &labels, value.load(Relaxed));
+            }
+        }
+    }
+    let name = "farthing_cascade_wasted_nanousd_total";
+    page.family(name, "counter", "Cost of answers that no client got.");
+    for cascade in cascades.values() {
+        let wasted = cascade.counts.wasted_nanousd.load(Relaxed);
+        page.sample(name, &label(cascade), wasted);
+    }
+}
