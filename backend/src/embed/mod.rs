@@ -21,6 +21,9 @@ use crate::error::BackendError;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+/// Where `cargo xtask` puts the embedding model.
+pub const FETCHED: &str = ".farthing/models/all-MiniLM-L6-v2";
+
 /// Loads the embedding model of a folder (`model.safetensors`, `tokenizer.json`, and `config.json`
 /// where there is one) and starts its thread.
 ///

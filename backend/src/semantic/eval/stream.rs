@@ -11,10 +11,11 @@ use farthing_core::wire::{Message, Role};
 
 use super::report::{Metric, Share};
 use super::rows::{self, Labelled};
-use super::{BASELINE_COSINE, embed, embedder, picture, report};
+use super::{BASELINE_COSINE, embedder, questions, report};
 use crate::cli::EvalCacheStreamArgs;
 use crate::embed::Embedder;
 use crate::error::BackendError;
+use crate::picture;
 use crate::semantic::bound::{MaxWrong, RouteBound, Sample, Verdict};
 use crate::semantic::conversation::Asked;
 use crate::semantic::freshness::Freshness;
@@ -133,7 +134,7 @@ fn items(embedder: &Embedder, rows: &[Labelled]) -> Result<Vec<Item>, BackendErr
         items.push((label, question.is_some()));
         asked.extend(question);
     }
-    let mut questions = embed(embedder, asked)?.into_iter();
+    let mut questions = questions(embedder, asked)?.into_iter();
     let is_known = |word: &str| embedder.is_known(word);
     let item = |(label, is_fit): (u64, bool)| {
         let question = if is_fit { questions.next() } else { None };

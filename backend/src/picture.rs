@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::BackendError;
 
 /// Curves over two shares.
-pub(super) struct Picture {
+pub(crate) struct Picture {
     pub title: &'static str,
     pub x: &'static str,
     pub y: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Picture {
 }
 
 /// Points in their order.
-pub(super) struct Curve {
+pub(crate) struct Curve {
     pub name: &'static str,
     pub points: Vec<(f64, f64)>,
 }
@@ -27,11 +27,11 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 const RIGHT: f64 = 30.0;
 const BOTTOM: f64 = 60.0;
-const COLOURS: [&str; 2] = ["#1b6ca8", "#c0392b"];
+const COLOURS: [&str; 3] = ["#1b6ca8", "#c0392b", "#7f8c8d"];
 const LINES: usize = 5;
 
 /// Writes the picture to a file.
-pub(super) fn write(path: &Path, picture: &Picture) -> Result<(), BackendError> {
+pub(crate) fn write(path: &Path, picture: &Picture) -> Result<(), BackendError> {
     std::fs::write(path, picture.svg()).map_err(|source| BackendError::Io {
         what: path.display().to_string(),
         source,
