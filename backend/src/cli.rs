@@ -334,12 +334,18 @@ fn price(text: &str) -> Result<(f64, f64), String> {
 /// Arguments of `farthing calibrate router`.
 #[derive(Debug, Args)]
 pub struct CalibrateRouterArgs {
-    /// CSV files, one for each domain: prompt, was the weak model right, was the strong one.
-    #[arg(required = true, value_name = "FILE.csv")]
+    /// Files, one for each domain. CSV: prompt, was the weak model right, was the strong one.
+    /// JSON Lines (.jsonl): `prompt`, `weak` and `strong`, each true or false, or what the model
+    /// answered beside `answer`, the right one, and `check`: exact, number or choice.
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Where the calibration is written.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// Make the backend's pre-router, which reads prompts by the embedding model of this folder,
+    /// and not the filter's calibration.
+    #[arg(long, value_name = "DIR")]
+    pub embedding_model: Option<PathBuf>,
     /// Print one JSON line.
     #[arg(long)]
     pub json: bool,
@@ -397,15 +403,25 @@ pub struct EvalCacheStreamArgs {
 /// Arguments of `farthing eval router`.
 #[derive(Debug, Args)]
 pub struct EvalRouterArgs {
-    /// CSV files as `farthing calibrate router` reads them.
-    #[arg(required = true, value_name = "FILE.csv")]
+    /// Files as `farthing calibrate router` reads them.
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Measure this calibration instead of that of this build.
+    /// Measure this calibration or pre-router as it is, instead of the calibration of this build.
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
-    /// Measure each file by itself, too.
+    /// Leave each file out in turn: what measures it is learned from the others. With
+    /// `--calibration` nothing is learned. Each file is measured by itself, too.
     #[arg(long)]
     pub group_by_file: bool,
+    /// Folder of the embedding model; that of `cargo xtask` if not given.
+    #[arg(long, value_name = "DIR")]
+    pub embedding_model: Option<PathBuf>,
+    /// Learn the filter's calibration, which reads no embeddings, and not a pre-router.
+    #[arg(long, conflicts_with = "embedding_model")]
+    pub lexical: bool,
+    /// Write a picture of cost against quality.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
     /// Print JSON lines.
     #[arg(long)]
     pub json: bool,

@@ -39,6 +39,9 @@ pub enum BackendError {
     /// The embedding model cannot be loaded or run.
     #[error("embeddings: {0}")]
     Embedding(String),
+    /// A pre-router's file cannot be used, or none can be made of the rows given.
+    #[error("pre-router: {0}")]
+    PreRouter(String),
     /// The response store cannot be opened.
     #[error("response store {path}: {reason}")]
     ResponseStore { path: String, reason: String },

@@ -14,6 +14,8 @@ pub mod liveness;
 pub mod metrics;
 pub mod model;
 pub mod perplexity;
+mod picture;
+pub mod pre_router;
 pub mod provider;
 pub mod quantize;
 pub mod replay;

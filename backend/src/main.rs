@@ -27,13 +27,9 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Vocabulary(args) => vocabulary::run(&args),
-        Command::Calibrate(Calibrate::Router(args)) => {
-            calibrate::calibrate_router(&args).map_err(BackendError::from)
-        }
+        Command::Calibrate(Calibrate::Router(args)) => calibrate::calibrate_router(&args),
         Command::Calibrate(Calibrate::Cascade(args)) => cascade_eval::calibrate_cascade(&args),
-        Command::Eval(Eval::Router(args)) => {
-            calibrate::eval_router(&args).map_err(BackendError::from)
-        }
+        Command::Eval(Eval::Router(args)) => calibrate::eval_router(&args),
         Command::Eval(Eval::Cascade(args)) => cascade_eval::eval_cascade(&args),
         Command::Eval(Eval::CachePairs(args)) => semantic_eval::eval_pairs(&args),
         Command::Eval(Eval::CacheStream(args)) => semantic_eval::eval_stream(&args),

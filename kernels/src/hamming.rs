@@ -22,6 +22,7 @@ versions! {
 #[inline(always)]
 fn add_differing_bits(query: u64, words: &[u64], distances: &mut [u16]) {
     for (distance, word) in distances.iter_mut().zip(words) {
-        *distance += (word ^ query).count_ones() as u16;
+        // A sum that is checked for overflow would be made one by one.
+        *distance = distance.wrapping_add((word ^ query).count_ones() as u16);
     }
 }

@@ -96,9 +96,9 @@ impl InstructionSet {
 /// `versions! { fn name(args) = body; }` gives `fn name(set, args)`, where `body` is an
 /// `#[inline(always)]` function that the compiler vectorises anew for each set.
 macro_rules! versions {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:path;) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:path;) => {
         $(#[$doc])*
-        fn $name(set: $crate::InstructionSet, $($arg: $type),*) {
+        $vis fn $name(set: $crate::InstructionSet, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]

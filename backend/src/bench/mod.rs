@@ -1,6 +1,8 @@
 //! `farthing bench`: one model in the real engine (scheduler, prefix cache, sampler), measured as
-//! llama-bench does: a warm-up, then repetitions, of which the median and the spread are printed.
+//! llama-bench does: a warm-up, then repetitions, of which the median and the spread are printed. An
+//! embedding model is measured beside candle.
 
+mod embedding;
 mod memory;
 mod report;
 mod run;
@@ -15,6 +17,7 @@ use farthing_core::limits;
 use crate::cli::BenchArgs;
 use crate::engine::{self, EngineConfig, EngineHandle, LookupUse, Speculation};
 use crate::error::BackendError;
+use crate::model::checkpoint::generates_text;
 use crate::model::{LoadedModel, ModelOptions, load_model};
 use crate::server::process::print;
 use report::{Figure, Report};
@@ -36,6 +39,10 @@ pub fn run(args: &BenchArgs) -> Result<(), BackendError> {
     }
     // Before the work, so that a wrong path does not cost a whole run.
     let json = args.json.as_deref().map(open).transpose()?;
+    if args.model.is_dir() && !generates_text(&args.model) {
+        let report = embedding::measure(args)?;
+        return say(json, &report.table(), |file| report.write_json(file));
+    }
     let started = Instant::now();
     let model = load(args, most)?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -69,11 +76,20 @@ pub fn run(args: &BenchArgs) -> Result<(), BackendError> {
     }
     engine.shutdown();
     measured?;
+    say(json, &report.table(), |file| report.write_json(file))
+}
+
+/// Writes the figures, if they are to be written, and prints the table.
+fn say(
+    json: Option<(&Path, File)>,
+    table: &str,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), BackendError> {
     if let Some((path, mut file)) = json {
-        let written = file.set_len(0).and_then(|()| report.write_json(&mut file));
+        let written = file.set_len(0).and_then(|()| write(&mut file));
         written.map_err(|source| io(path, source))?;
     }
-    print(&report.table())
+    print(table)
 }
 
 fn measure(

@@ -1,9 +1,10 @@
-//! Prompts that two models have answered, read from CSV files: the prompt, whether the weak model
-//! was right, whether the strong one was. RouteLLM's files have these columns first.
+//! Prompts that two models have answered. In CSV: the prompt, whether the weak model was right,
+//! whether the strong one was; RouteLLM's files have these columns first. JSON Lines are read by
+//! [`json_rows`](super::json_rows).
 
 use std::path::{Path, PathBuf};
 
-use super::CalibrateError;
+use super::{CalibrateError, json_rows};
 use farthing_core::limits::CALIBRATION_ROWS_MAX;
 
 /// One prompt.
@@ -26,7 +27,11 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<RowFile>, CalibrateError> {
     paths
         .iter()
         .map(|path| {
-            let rows = read_file(path, left)?;
+            let is_json = path.extension().is_some_and(|ending| ending == "jsonl");
+            let rows = match is_json {
+                true => json_rows::read(path, left)?,
+                false => read_csv(path, left)?,
+            };
             left -= rows.len();
             let path = path.clone();
             Ok(RowFile { path, rows })
@@ -34,7 +39,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<RowFile>, CalibrateError> {
         .collect()
 }
 
-fn read_file(path: &Path, rows_max: usize) -> Result<Vec<Row>, CalibrateError> {
+fn read_csv(path: &Path, rows_max: usize) -> Result<Vec<Row>, CalibrateError> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
         .from_path(path)
@@ -89,7 +94,7 @@ fn parse_right(text: &str) -> Option<bool> {
     }
 }
 
-fn refused(path: &Path, line: u64, problem: String) -> CalibrateError {
+pub(super) fn refused(path: &Path, line: u64, problem: String) -> CalibrateError {
     CalibrateError::Row {
         path: path.to_owned(),
         line,

@@ -4,7 +4,8 @@ use farthing_core::limits::GAIN_QUANTILES;
 use farthing_core::route::{FEATURE_NAMES, FEATURES, GainCalibration, Head, Measured, features};
 
 use super::logistic::{self, Prior};
-use super::measure::{SEED, apgr, apgr_ci95, next};
+use super::measure::{SEED, next};
+use super::quality::{Quality, Scores};
 use super::rows::{Row, RowFile};
 
 type Features = [f64; FEATURES];
@@ -25,19 +26,7 @@ const BELIEVED_STRENGTH: f64 = 2_000.0;
 const DEVIATION_MIN: f64 = 0.05;
 
 /// Parts for cross-validation.
-const FOLDS: usize = 5;
-
-/// What is measured on rows that were left out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Quality {
-    pub rows: usize,
-    pub weak_accuracy: f64,
-    pub strong_accuracy: f64,
-    /// With a 95 % interval. `None` where the strong model is no better than the weak one.
-    pub apgr: Option<(f64, [f64; 2])>,
-    pub apgr_files_out: Option<f64>,
-    pub apgr_length: Option<f64>,
-}
+pub(super) const FOLDS: usize = 5;
 
 /// Rows with what the router sees of them.
 pub(super) struct Examples<'a> {
@@ -66,70 +55,64 @@ impl<'a> Examples<'a> {
 
     /// The calibration of all rows.
     pub(super) fn train(&self) -> GainCalibration {
-        let quality = self.measure();
+        let (quality, files_out) = self.measure();
         GainCalibration {
             measured: Measured {
                 rows: quality.rows as u64,
                 apgr: quality.apgr.map_or(0.5, |(value, _)| value),
-                apgr_files_out: quality.apgr_files_out,
+                apgr_files_out: files_out.and_then(|quality| Some(quality.apgr?.0)),
                 apgr_length: quality.apgr_length.unwrap_or(0.5),
             },
             ..self.train_on(&|_| true)
         }
     }
 
-    /// How well a calibration that was made from other rows does on these.
-    pub(super) fn measure_with(&self, calibration: &GainCalibration) -> Quality {
+    /// Scores by a calibration that was made from other rows.
+    pub(super) fn by(&self, calibration: &GainCalibration) -> Scores {
         let gains = self.features.iter().map(|row| calibration.gain_of(row));
-        self.quality(&gains.collect::<Vec<_>>(), None)
+        let gains: Vec<f64> = gains.collect();
+        Scores {
+            order: gains.clone(),
+            gains,
+        }
     }
 
-    /// Every row is scored by a calibration of rows that it is not among.
-    fn measure(&self) -> Quality {
+    /// Every row is scored by a calibration of rows that it is not among: of other folds, and of
+    /// other files if there are any.
+    fn measure(&self) -> (Quality, Option<Quality>) {
         let mut state = SEED;
         let folds: Vec<usize> = (self.rows.iter())
             .map(|_| (next(&mut state) % FOLDS as u64) as usize)
             .collect();
-        let scores = self.score_left_out(FOLDS, &|at| folds[at], &|_, gain| gain);
-        // Gains of different calibrations differ by how often the strong model was better in the
-        // files of each; a router goes by the rank.
-        let files_out = (self.file_count > 1).then(|| {
-            let of_file = |at: usize| self.files[at];
-            self.score_left_out(self.file_count, &of_file, &GainCalibration::rank)
-        });
-        self.quality(&scores, files_out.as_deref())
-    }
-
-    fn quality(&self, scores: &[f64], files_out: Option<&[f64]>) -> Quality {
-        let lengths: Vec<f64> = (self.rows.iter())
-            .map(|row| row.prompt.len() as f64)
-            .collect();
-        let share = |right: fn(&Row) -> bool| {
-            self.rows.iter().filter(|row| right(row)).count() as f64 / self.rows.len() as f64
+        let scores = self.score_left_out(FOLDS, &|at| folds[at]);
+        let by_value = Scores {
+            order: scores.gains.clone(),
+            ..scores
         };
-        Quality {
-            rows: self.rows.len(),
-            weak_accuracy: share(|row| row.weak),
-            strong_accuracy: share(|row| row.strong),
-            apgr: apgr(&self.rows, scores).zip(apgr_ci95(&self.rows, scores)),
-            apgr_files_out: files_out.and_then(|scores| apgr(&self.rows, scores)),
-            apgr_length: apgr(&self.rows, &lengths),
-        }
+        let files_out = (self.file_count > 1).then(|| self.files_out());
+        (
+            Quality::of(&self.rows, &by_value),
+            files_out.map(|scores| Quality::of(&self.rows, &scores)),
+        )
     }
 
-    fn score_left_out(
-        &self,
-        parts: usize,
-        part_of: &dyn Fn(usize) -> usize,
-        score: &dyn Fn(&GainCalibration, f64) -> f64,
-    ) -> Vec<f64> {
-        let mut scores = vec![0.0; self.rows.len()];
+    /// Scores by calibrations of the other files. Gains of different calibrations differ by how
+    /// often the strong model was better in the files of each; a router goes by the rank.
+    pub(super) fn files_out(&self) -> Scores {
+        self.score_left_out(self.file_count, &|at| self.files[at])
+    }
+
+    fn score_left_out(&self, parts: usize, part_of: &dyn Fn(usize) -> usize) -> Scores {
+        let mut scores = Scores {
+            order: vec![0.0; self.rows.len()],
+            gains: vec![0.0; self.rows.len()],
+        };
         for part in 0..parts {
             let calibration = self.train_on(&|at| part_of(at) != part);
-            for (at, place) in scores.iter_mut().enumerate() {
-                if part_of(at) == part {
-                    *place = score(&calibration, calibration.gain_of(&self.features[at]));
-                }
+            for at in (0..self.rows.len()).filter(|at| part_of(*at) == part) {
+                let gain = calibration.gain_of(&self.features[at]);
+                scores.gains[at] = gain;
+                scores.order[at] = calibration.rank(gain);
             }
         }
         scores

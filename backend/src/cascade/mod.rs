@@ -1,16 +1,14 @@
 //! The cascade: models from cheap to dear, of which a dearer one is asked only where the answer of
 //! a cheaper one is not worth keeping.
 //!
-//! What is decided is pure: [`signals`] says what an answer tells of itself, [`answer_span`] where
-//! in it the answer stands, [`head`] turns that into a probability of being wrong by a logistic
-//! regression and an [`isotonic`] map, [`calibration`] holds these for all tiers of a route with
-//! what they were learned from, [`policy`] puts money and risk into one currency and decides,
-//! [`plan`] chooses the tiers that a route is worth, [`fit`] learns it all from [`outcomes`], which
-//! [`check`] has judged. [`collect`] asks the models, [`eval`] measures and `report` says what it found.
+//! What is decided is pure: [`signals`] says what an answer tells of itself, [`head`] turns that
+//! into a probability of being wrong by a logistic regression and an [`isotonic`] map,
+//! [`calibration`] holds these for all tiers of a route with what they were learned from,
+//! [`policy`] puts money and risk into one currency and decides, [`plan`] chooses the tiers that a
+//! route is worth, [`fit`] learns it all from [`outcomes`]. [`collect`] asks the models, [`eval`]
+//! measures and `report` says what it found.
 
-pub mod answer_span;
 pub mod calibration;
-pub mod check;
 pub mod collect;
 pub mod eval;
 pub mod fit;

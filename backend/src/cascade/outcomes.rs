@@ -7,9 +7,9 @@ use std::path::Path;
 use farthing_core::limits::{CASCADE_LINE_BYTES_MAX, CASCADE_ROWS_MAX};
 use serde::{Deserialize, Serialize};
 
-use super::check::Check;
 use super::signals::Token;
 use crate::error::BackendError;
+use crate::labelled::check::Check;
 
 /// A prompt and its label.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -67,6 +67,20 @@ impl Policy<'_> {
         first.copied().unwrap_or(last)
     }
 
+    /// Whether the tier that would be asked first is worth asking, where a pre-router says how
+    /// likely it and the dearest of the plan are right: an answer that is kept saves asking the
+    /// dearest, so it has to be right more often than `c_first / (c_dearest + V * P(wrong))`.
+    pub fn is_worth_asking(
+        &self,
+        first: usize,
+        (p_first_right, p_dearest_right): (f64, f64),
+        prompt_tokens: u64,
+    ) -> bool {
+        let cost = self.expected(first, 0.0, prompt_tokens);
+        let dearest = self.expected(self.plan.last(), 1.0 - p_dearest_right, prompt_tokens);
+        p_first_right * dearest > cost
+    }
+
     /// What to do with the whole answer of `tier`, which is wrong with this probability.
     pub fn done(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Step {
         match self.dearer(tier, p_wrong, prompt_tokens) {

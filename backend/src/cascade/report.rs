@@ -9,7 +9,7 @@ use super::calibration::CascadeCalibration;
 use super::eval::Measurement;
 use super::plan::{Chosen, Plan};
 use crate::error::BackendError;
-use crate::semantic::eval::picture::{self, Curve, Picture};
+use crate::picture::{self, Curve, Picture};
 use crate::semantic::interval;
 
 pub(super) fn table(out: &mut impl Write, of: &Measurement) -> io::Result<()> {

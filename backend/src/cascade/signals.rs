@@ -6,8 +6,8 @@
 use farthing_core::wire::TokenConfidence;
 use serde::{Deserialize, Serialize};
 
-use super::answer_span::{answer_span, last_number};
-use super::check::plain;
+use crate::labelled::answer_span::{answer_span, last_number};
+use crate::labelled::check::plain;
 
 /// How sure the model was of one token, and where in the text the token ends. Written as a list of
 /// four numbers, or of one where the token was forced.

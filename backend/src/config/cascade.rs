@@ -8,7 +8,7 @@ use farthing_core::limits;
 use farthing_core::money::Nanousd;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::models::{ModelSource, check_name};
+use super::models::{ModelKind, ModelSource, check_name};
 use super::provider_models::ProviderModelConfig;
 use super::wrong;
 use crate::error::BackendError;
@@ -23,6 +23,11 @@ pub struct CascadeConfig {
     /// that it is wrong are together less than those of the answer that is there.
     #[serde(serialize_with = "worth")]
     pub worth_usd: Usd,
+    /// The file that `farthing calibrate router --embedding-model` wrote, for its cheapest and its
+    /// dearest model: a prompt that the cheapest is unlikely to be right on goes to the dearest at
+    /// once. Nothing but the words of the prompt says so if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_router: Option<PathBuf>,
     /// Share of answers that it may lose to its dearest model, with 95 % confidence on the rows of
     /// the calibration; not held to any if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +45,9 @@ pub(super) fn check(
     models: &[ModelSource],
     provided: &[ProviderModelConfig],
 ) -> Result<(), BackendError> {
+    let embeds = models
+        .iter()
+        .any(|model| model.kind == ModelKind::Embedding);
     if cascades.len() > limits::MODELS_MAX {
         let reason = format!("over {} names", limits::MODELS_MAX);
         return Err(wrong("cascades", reason));
@@ -55,6 +63,10 @@ pub(super) fn check(
         if cascade.worth_usd.0 == Nanousd::ZERO {
             let reason = "must be above 0: else no answer is worth asking for";
             return Err(wrong(format!("{at}.worth_usd"), reason));
+        }
+        if cascade.pre_router.is_some() && !embeds {
+            let reason = "an embedding model is needed to read prompts";
+            return Err(wrong(format!("{at}.pre_router"), reason));
         }
         if let Some(share) = cascade.max_loss
             && !(share > 0.0 && share < 0.5)

@@ -1,14 +1,12 @@
 //! Texts to vectors, in batches of bounded size.
 
-use super::bert::{Bert, pool};
-use super::config::EmbeddingConfig;
+use super::bert::Bert;
+use super::folder::ModelFolder;
 use super::wordpiece::WordPiece;
 use crate::error::BackendError;
-use crate::model::checkpoint::check_safetensors;
-use candle_core::{Device, Tensor};
-use farthing_core::limits::{
-    EMBEDDING_BATCH_MAX, EMBEDDING_FILE_BYTES_MAX, EMBEDDING_INPUT_TOKENS_MAX,
-};
+use farthing_core::limits::{EMBEDDING_BATCH_MAX, EMBEDDING_INPUT_TOKENS_MAX};
+use farthing_kernels::ThreadPool;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +14,7 @@ use std::sync::Arc;
 pub struct Embedder {
     wordpiece: Arc<WordPiece>,
     bert: Bert,
+    pool: ThreadPool,
 }
 
 /// The vectors of some texts.
@@ -30,26 +29,20 @@ pub struct Embedded {
 }
 
 impl Embedder {
-    /// Loads the model of a folder; see [`load`](super::load).
+    /// Loads the model of a folder, which then computes on all cores; see [`load`](super::load).
     pub fn load(folder: &Path) -> Result<Embedder, BackendError> {
-        let config = match read(&folder.join("config.json")) {
-            Ok(json) => EmbeddingConfig::parse(&json)?,
-            Err(BackendError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                EmbeddingConfig::default()
-            }
-            Err(error) => return Err(error),
-        };
-        let wordpiece = WordPiece::new(&read(&folder.join("tokenizer.json"))?)?;
-        let weights = read(&folder.join("model.safetensors"))?;
-        // candle's reader panics on offsets that overflow.
-        check_safetensors(&weights)
-            .map_err(|error| BackendError::Embedding(format!("model.safetensors: {error}")))?;
-        let tensors = candle_core::safetensors::load_buffer(&weights, &Device::Cpu)
-            .map_err(|error| BackendError::Embedding(format!("model.safetensors: {error}")))?;
-        drop(weights);
-        let bert = Bert::new(tensors, &config)?;
+        let all = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Embedder::load_with(folder, all)
+    }
+
+    /// The same with so many threads.
+    pub fn load_with(folder: &Path, threads: NonZeroUsize) -> Result<Embedder, BackendError> {
+        let ModelFolder {
+            config,
+            wordpiece,
+            tensors,
+        } = ModelFolder::read(folder)?;
+        let bert = Bert::new(&tensors, &config)?;
         if wordpiece.vocab_size() > bert.vocab_size() {
             return Err(BackendError::Embedding(format!(
                 "tokenizer.json has ids up to {}, but the model has {} embeddings",
@@ -66,6 +59,7 @@ impl Embedder {
         Ok(Embedder {
             wordpiece: Arc::new(wordpiece),
             bert,
+            pool: ThreadPool::new(threads.get()),
         })
     }
 
@@ -79,8 +73,8 @@ impl Embedder {
         self.wordpiece.knows(word)
     }
 
-    /// Embeds texts. Those of similar length share a batch, so that little is spent on padding.
-    /// Before each batch `go_on` is asked, and `None` is returned as soon as it says no.
+    /// Embeds texts. Before each batch `go_on` is asked, and `None` is returned as soon as it says
+    /// no. A text's vector does not depend on the others.
     pub fn embed(
         &self,
         texts: &[String],
@@ -90,23 +84,13 @@ impl Embedder {
             .iter()
             .map(|text| self.wordpiece.encode(text))
             .collect::<Result<_, _>>()?;
-        let mut order: Vec<usize> = (0..encoded.len()).collect();
-        order.sort_by_key(|index| encoded[*index].len());
-        let mut vectors = vec![Vec::new(); encoded.len()];
-        for batch in order.chunks(EMBEDDING_BATCH_MAX) {
+        let mut vectors = Vec::with_capacity(encoded.len());
+        for batch in encoded.chunks(EMBEDDING_BATCH_MAX) {
             if !go_on() {
                 return Ok(None);
             }
-            let rows: Vec<&[u32]> = batch
-                .iter()
-                .map(|index| encoded[*index].as_slice())
-                .collect();
-            let embedded = self.embed_batch(&rows).map_err(|error| {
-                BackendError::Embedding(format!("the forward pass failed: {error}"))
-            })?;
-            for (index, vector) in batch.iter().zip(embedded) {
-                vectors[*index] = vector;
-            }
+            let rows: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
+            vectors.extend(self.bert.embed(&self.pool, &rows));
         }
         Ok(Some(Embedded {
             vectors,
@@ -114,34 +98,4 @@ impl Embedder {
             tokens_each: encoded.iter().map(Vec::len).collect(),
         }))
     }
-
-    fn embed_batch(&self, rows: &[&[u32]]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let mut ids = vec![0_u32; rows.len() * width];
-        let mut mask = vec![0_f32; rows.len() * width];
-        for (index, row) in rows.iter().enumerate() {
-            let start = index * width;
-            ids[start..start + row.len()].copy_from_slice(row);
-            mask[start..start + row.len()].fill(1.0);
-        }
-        let shape = (rows.len(), width);
-        let ids = Tensor::from_vec(ids, shape, &Device::Cpu)?;
-        let mask = Tensor::from_vec(mask, shape, &Device::Cpu)?;
-        pool(&self.bert.forward(&ids, &mask)?, &mask)?.to_vec2()
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, BackendError> {
-    let io = |source| BackendError::Io {
-        what: path.display().to_string(),
-        source,
-    };
-    let bytes = std::fs::metadata(path).map_err(io)?.len();
-    if bytes > EMBEDDING_FILE_BYTES_MAX {
-        return Err(BackendError::Embedding(format!(
-            "{} has {bytes} bytes, more than {EMBEDDING_FILE_BYTES_MAX}",
-            path.display()
-        )));
-    }
-    std::fs::read(path).map_err(io)
 }

@@ -1,21 +1,28 @@
-//! Embeddings: texts to vectors by all-MiniLM-L6-v2 (or a model of the same build), on candle.
+//! Embeddings: texts to vectors by all-MiniLM-L6-v2 (or a model of the same build), on our kernels.
 //!
 //! Words to tokens ([`wordpiece`]), tokens to states ([`bert`]), states to one vector of length 1
 //! for each text ([`embedder`]); a thread of its own does the work ([`worker`]), so that neither
 //! tokio nor the engine waits for it.
 
 mod bert;
+mod candle_bert;
 mod config;
 mod embedder;
+mod folder;
+mod shape;
 mod wordpiece;
 mod worker;
 
+pub use candle_bert::CandleBert;
 pub use embedder::{Embedded, Embedder};
 pub use worker::EmbedHandle;
 
 use crate::error::BackendError;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
+
+/// Where `cargo xtask` puts the embedding model.
+pub const FETCHED: &str = ".farthing/models/all-MiniLM-L6-v2";
 
 /// Loads the embedding model of a folder (`model.safetensors`, `tokenizer.json`, and `config.json`
 /// where there is one) and starts its thread.

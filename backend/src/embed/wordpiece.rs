@@ -41,6 +41,10 @@ impl WordPiece {
         let encoding = self.0.encode_fast(text, true);
         let encoding = encoding
             .map_err(|error| BackendError::Embedding(format!("tokenizing failed: {error}")))?;
-        Ok(encoding.get_ids().to_vec())
+        match encoding.get_ids() {
+            // Only a tokenizer that puts nothing around a text can leave it without any.
+            [] => Err(BackendError::Embedding("a text has no tokens".to_owned())),
+            ids => Ok(ids.to_vec()),
+        }
     }
 }

@@ -8,6 +8,10 @@
 //! threshold are sampled more often than they are served. As they are wrong more often than higher
 //! ones, counting all samples alike overstates the share of wrong answers, never the reverse.
 //!
+//! Chance makes some windows of a few hundred requests worse than the whole. As soon as much of
+//! what a window may have wrong is known to be wrong in the latest one, only clearly higher scores
+//! are served until that has passed.
+//!
 //! And no score is served that is itself wrong much more often than is allowed on the whole: what
 //! is gained by it would be bought too dearly.
 
@@ -16,6 +20,7 @@ use std::collections::VecDeque;
 use farthing_core::limits::{
     SEMANTIC_LEVEL_SAMPLES_MIN, SEMANTIC_LEVELS_NEAR, SEMANTIC_LOOK_UPS_MAX, SEMANTIC_LOOK_UPS_MIN,
     SEMANTIC_RESAMPLED_MIN_PER_MILLE, SEMANTIC_RESAMPLED_SLOWDOWN, SEMANTIC_SAMPLES_MAX,
+    SEMANTIC_WINDOW,
 };
 
 use super::interval;
@@ -26,6 +31,11 @@ pub const CONFIDENCE: f64 = 0.95;
 
 /// How much more often than the stated share a score may be wrong by itself.
 const MARGINAL: f64 = 1.0;
+
+/// The share of a window's wrong answers that makes the route cautious, and by how many levels
+/// more: by one unit of log-odds.
+const CAUTIOUS_FROM: f64 = 0.4;
+const CAUTION_LEVELS: usize = 4;
 
 /// A stated bound: the largest share of a route's answers that may be wrong for the cache.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -69,6 +79,10 @@ pub struct RouteBound {
     looked_up: u32,
     found: [u32; LEVELS],
     threshold: Option<Level>,
+    /// Look-ups so far, and those whose answers were served and turned out to be wrong, of the
+    /// latest window.
+    look_ups: u64,
+    wrong_of_late: VecDeque<u64>,
 }
 
 // === impl RouteBound ===
@@ -86,6 +100,8 @@ impl RouteBound {
             looked_up: 0,
             found: [0; LEVELS],
             threshold: Some(calibrated),
+            look_ups: 0,
+            wrong_of_late: VecDeque::new(),
         }
     }
 
@@ -95,7 +111,19 @@ impl RouteBound {
     }
 
     pub fn serves(&self, level: Level) -> bool {
-        self.threshold.is_some_and(|threshold| level >= threshold)
+        let caution = if self.is_cautious() {
+            CAUTION_LEVELS
+        } else {
+            0
+        };
+        let serves = |threshold: Level| level.index() >= threshold.index() + caution;
+        self.threshold.is_some_and(serves)
+    }
+
+    /// Whether much of what the latest window may have wrong is known to be wrong.
+    fn is_cautious(&self) -> bool {
+        let allowed = self.max_wrong.share() * f64::from(SEMANTIC_WINDOW);
+        self.wrong_of_late.len() as f64 >= CAUTIOUS_FROM * allowed
     }
 
     /// Of a thousand answers that are served, how many to ask the model for again: all at first,
@@ -115,6 +143,11 @@ impl RouteBound {
     /// Counts a look-up, by the score of what it found if it found anything: how much of the route
     /// a threshold would serve.
     pub fn looked_up(&mut self, level: Option<Level>) {
+        self.look_ups += 1;
+        let passed = self.look_ups.saturating_sub(u64::from(SEMANTIC_WINDOW));
+        while self.wrong_of_late.front().is_some_and(|at| *at <= passed) {
+            self.wrong_of_late.pop_front();
+        }
         if self.looked_up >= SEMANTIC_LOOK_UPS_MAX {
             self.looked_up /= 2;
             self.found.iter_mut().for_each(|count| *count /= 2);
@@ -128,6 +161,12 @@ impl RouteBound {
     /// Learns from a sample and moves the threshold. The oldest sample is forgotten when there are
     /// `SEMANTIC_SAMPLES_MAX`: traffic changes.
     pub fn learn(&mut self, sample: Sample) {
+        if sample.verdict == Verdict::Wrong && self.serves(sample.level) {
+            self.wrong_of_late.push_back(self.look_ups);
+            if self.wrong_of_late.len() > SEMANTIC_WINDOW as usize {
+                self.wrong_of_late.pop_front();
+            }
+        }
         self.remember(sample);
         self.threshold = self.find_threshold();
     }

@@ -140,12 +140,14 @@ impl Asked {
         cosine: Option<f32>,
         is_known: Knows<'_>,
     ) -> Option<Setting> {
+        if self.context.is_none() && other.context.is_none() {
+            return Some(Setting::Alone);
+        }
         let need = self.need(is_known).max(other.need(is_known));
         let (ours, theirs) = match (&self.context, &other.context) {
-            (None, None) => return Some(Setting::Alone),
             _ if need == Need::Nothing => return Some(Setting::Alone),
             (Some(ours), Some(theirs)) => (ours, theirs),
-            (None, Some(_)) | (Some(_), None) => return None,
+            (None, _) | (_, None) => return None,
         };
         let near = cosine.is_some_and(|cosine| cosine >= TOPIC_COSINE_MIN);
         let answers_alike = need != Need::Reply || same_words(&ours.reply, &theirs.reply, is_known);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::conversation::{Asked, Setting};
+use super::conversation::Asked;
 use super::index::Quantized;
 use super::score::{self, Level, Witness};
 use super::signature::Signature;
@@ -49,32 +49,43 @@ impl Question {
 
     /// The likeliest answer among what is near, nearest first.
     pub fn judge(&self, near: &[Candidate], is_known: Knows<'_>) -> Option<Judged> {
-        let ours = Signature::read(&self.asked.question, is_known);
-        let alike = near.iter().filter_map(|candidate| {
+        let read = |asked: &Asked| Signature::read(&asked.question, is_known);
+        let theirs: Vec<Signature> = near
+            .iter()
+            .map(|candidate| read(&candidate.record.asked))
+            .collect();
+        self.judge_read(&read(&self.asked), near.iter().zip(&theirs), is_known)
+    }
+
+    /// The same where the signatures of all questions have been read before.
+    pub(super) fn judge_read<'a>(
+        &self,
+        ours: &Signature,
+        near: impl Iterator<Item = (&'a Candidate, &'a Signature)>,
+        is_known: Knows<'_>,
+    ) -> Option<Judged> {
+        let (mut alike, mut witnesses) = (Vec::new(), Vec::new());
+        for (candidate, theirs) in near {
             let record = &candidate.record;
             let contexts = (&self.context_vector, &record.context_vector);
             let cosine = match contexts {
                 (Some(ours), Some(theirs)) => Some(ours.cosine(theirs)),
                 _ => None,
             };
-            let setting = self
-                .asked
-                .continues_alike(&record.asked, cosine, is_known)?;
-            Some((candidate, setting))
-        });
-        let alike: Vec<(&Candidate, Setting)> = alike.collect();
-        let witness = |(candidate, setting): &(&Candidate, Setting)| Witness {
-            cosine: candidate.cosine,
-            setting: *setting,
-            comparison: ours.compare(&Signature::read(&candidate.record.asked.question, is_known)),
-            answer_id: candidate.record.answer_id,
-        };
-        let witnesses: Vec<Witness> = alike.iter().map(witness).collect();
+            let setting = self.asked.continues_alike(&record.asked, cosine, is_known);
+            let Some(setting) = setting else { continue };
+            witnesses.push(Witness {
+                cosine: candidate.cosine,
+                setting,
+                comparison: ours.compare(theirs),
+                answer_id: record.answer_id,
+            });
+            alike.push(record);
+        }
         let best = score::best(&witnesses)?;
-        let (chosen, _) = alike.get(best.witness)?;
         Some(Judged {
             level: best.level,
-            record: Arc::clone(&chosen.record),
+            record: Arc::clone(alike.get(best.witness)?),
         })
     }
 }

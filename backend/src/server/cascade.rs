@@ -188,7 +188,7 @@ enum Kept {
 impl Climb<'_> {
     async fn answer(mut self, keepers: Keepers) -> Result<Response<ReplyBody>, ApiError> {
         let cascade = &self.cascaded.cascade;
-        let mut tier = cascade.policy().start(&self.cascaded.priors);
+        let mut tier = self.start().await;
         while tier != cascade.plan.last() {
             let asked = match cascade.tiers.get(tier).ok_or_else(nobody)? {
                 TierModel::Own(model) => self.ask_own(tier, model).await,
@@ -217,6 +217,28 @@ impl Climb<'_> {
             }
         };
         Ok(self.tagged(tier, response))
+    }
+
+    /// The tier that is asked first.
+    async fn start(&self) -> usize {
+        let (cascaded, cascade) = (self.cascaded, &self.cascaded.cascade);
+        let policy = cascade.policy();
+        let first = policy.start(&cascaded.priors);
+        let last = cascaded.request.messages().last();
+        let (Some(router), Some(last)) = (&cascade.pre_router, last) else {
+            return first;
+        };
+        let prompt_tokens = (cascaded.prompt_bytes / BYTES_PER_TOKEN) as u64;
+        match router.expects(&last.content).await {
+            Some(expected)
+                if first != cascade.plan.last()
+                    && !policy.is_worth_asking(first, expected, prompt_tokens) =>
+            {
+                cascade.counts.pre_routed.fetch_add(1, Relaxed);
+                cascade.plan.last()
+            }
+            _ => first,
+        }
     }
 
     /// The prompt in the tokens of a model: those of a model before it, if they have the same.

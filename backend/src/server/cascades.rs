@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -15,9 +16,11 @@ use crate::cascade::calibration::CascadeCalibration;
 use crate::cascade::plan::{self, Plan};
 use crate::cascade::policy::{Money, Policy};
 use crate::config::{CascadeConfig, Config};
+use crate::embed::EmbedHandle;
 use crate::error::BackendError;
 use crate::metrics::{Page, escape_label};
 use crate::model::ModelInfo;
+use crate::pre_router::PreRouter;
 use crate::provider::{ProviderModel, Providers};
 
 /// Several models under one name.
@@ -28,9 +31,47 @@ pub struct Cascade {
     pub calibration: CascadeCalibration,
     pub money: Money,
     pub plan: Plan,
+    /// Whether the first model is worth asking, by the prompt alone.
+    pub pre_router: Option<PreRouting>,
     pub counts: Counts,
     /// Tells answers of this calibration from those of another.
     digest: [u8; 32],
+}
+
+/// A pre-router with the model that reads prompts for it.
+pub struct PreRouting {
+    router: PreRouter,
+    embedder: EmbedHandle,
+}
+
+impl PreRouting {
+    /// Loads the router of a configuration.
+    ///
+    /// # Errors
+    /// It cannot be loaded, or was made for another embedding model.
+    fn load(path: &Path, embedders: &[EmbedHandle], at: &str) -> Result<PreRouting, BackendError> {
+        let wrong = |message: String| BackendError::Config {
+            path: format!("{at}.pre_router"),
+            message,
+        };
+        let router = PreRouter::load(path).map_err(|error| wrong(error.to_string()))?;
+        let embedder = embedders.first().cloned();
+        let embedder = embedder.ok_or_else(|| wrong("an embedding model is needed".to_owned()))?;
+        Ok(PreRouting { router, embedder })
+    }
+
+    /// How likely the cheapest and the dearest model are right; none for a prompt that is unlike
+    /// all that is known.
+    pub async fn expects(&self, prompt: &str) -> Option<(f64, f64)> {
+        let embedded = self.embedder.embed(vec![prompt.to_owned()]).await.ok()?;
+        let vector = embedded.vectors.first()?;
+        if vector.len() != self.router.width() {
+            return None;
+        }
+        let gain = self.router.gain(prompt, vector);
+        let expected = (f64::from(gain.p_weak_right), f64::from(gain.p_strong_right));
+        gain.is_known.then_some(expected)
+    }
 }
 
 /// Who answers for a tier.
@@ -52,6 +93,8 @@ pub struct Counts {
     pub failed: Vec<AtomicU64>,
     /// What was paid for answers that no client got.
     pub wasted_nanousd: AtomicU64,
+    /// Requests whose first model was not asked, by what the pre-router expects.
+    pub pre_routed: AtomicU64,
 }
 
 impl Counts {
@@ -63,6 +106,7 @@ impl Counts {
             abandoned: zeros(),
             failed: zeros(),
             wasted_nanousd: AtomicU64::new(0),
+            pre_routed: AtomicU64::new(0),
         }
     }
 
@@ -90,11 +134,10 @@ impl Cascade {
     /// The first that cannot be, by the path of the field that is wrong.
     pub fn load_all(
         config: &Config,
-        own: &HashMap<String, Arc<ModelInfo>>,
-        providers: &Providers,
+        served: Served<'_>,
     ) -> Result<BTreeMap<String, Arc<Cascade>>, BackendError> {
         let load = |(name, cascade): (&String, &CascadeConfig)| {
-            let loaded = Cascade::load(name, cascade, config, (own, providers))?;
+            let loaded = Cascade::load(name, cascade, config, served)?;
             Ok((name.clone(), Arc::new(loaded)))
         };
         config.cascades.iter().map(load).collect()
@@ -104,7 +147,7 @@ impl Cascade {
         name: &str,
         cascade: &CascadeConfig,
         config: &Config,
-        (own, providers): (&HashMap<String, Arc<ModelInfo>>, &Providers),
+        (own, providers, embedders): Served<'_>,
     ) -> Result<Cascade, BackendError> {
         let at = format!("cascades.{name}");
         let wrong = |field: &str, message: String| BackendError::Config {
@@ -135,7 +178,11 @@ impl Cascade {
         let mut digest = Sha256::new();
         digest.update(calibration.encode());
         digest.update(cascade.worth_usd.0.0.to_le_bytes());
+        let pre_router = cascade.pre_router.as_ref();
+        let pre_router = pre_router.map(|path| PreRouting::load(path, embedders, &at));
+        let pre_router = pre_router.transpose()?;
         let loaded = Cascade {
+            pre_router,
             name: name.to_owned(),
             counts: Counts::of(tiers.len()),
             tiers,
@@ -199,6 +246,13 @@ impl Cascade {
     }
 }
 
+/// Models by who serves them: ours by their ids, those of providers, those that embed.
+pub type Served<'a> = (
+    &'a HashMap<String, Arc<ModelInfo>>,
+    &'a Providers,
+    &'a [EmbedHandle],
+);
+
 /// What a model costs, which a cascade has to know.
 fn price(config: &Config, id: &str) -> Result<Price, BackendError> {
     let own = config.models.iter().find(|model| model.id == id);
@@ -255,10 +309,22 @@ pub fn write_metrics(cascades: &BTreeMap<String, Arc<Cascade>>, page: &mut Page)
             }
         }
     }
-    let name = "farthing_cascade_wasted_nanousd_total";
-    page.family(name, "counter", "Cost of answers that no client got.");
-    for cascade in cascades.values() {
-        let wasted = cascade.counts.wasted_nanousd.load(Relaxed);
-        page.sample(name, &label(cascade), wasted);
+    let totals: [(&str, &str, fn(&Counts) -> &AtomicU64); 2] = [
+        (
+            "farthing_cascade_wasted_nanousd_total",
+            "Cost of answers that no client got.",
+            |counts| &counts.wasted_nanousd,
+        ),
+        (
+            "farthing_cascade_pre_routed_total",
+            "Requests that the pre-router sent to the dearest model at once.",
+            |counts| &counts.pre_routed,
+        ),
+    ];
+    for (name, help, value) in totals {
+        page.family(name, "counter", help);
+        for cascade in cascades.values() {
+            page.sample(name, &label(cascade), value(&cascade.counts).load(Relaxed));
+        }
     }
 }

@@ -110,7 +110,7 @@ impl State {
         let infos = chat.iter().map(|model| model.info.as_ref());
         let vocabularies = Vocabularies::load(infos, config.vocabularies_dir.as_deref())?;
         let salts = Salts::new()?;
-        let cascades = Cascade::load_all(&config, &infos_by_id(&chat), &providers)?;
+        let cascades = Cascade::load_all(&config, (&infos_by_id(&chat), &providers, &embedders))?;
         for (name, cascade) in &cascades {
             revisions.insert(name.clone(), cascade.revision(&revisions));
         }

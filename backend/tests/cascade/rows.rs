@@ -1,9 +1,9 @@
 //! Rows whose truth is known because it was made up: the same for the same seed.
 
-use farthing_backend::cascade::check::Check;
 use farthing_backend::cascade::outcomes::{Row, TierAnswer};
 use farthing_backend::cascade::signals::Token;
 use farthing_backend::engine::random::SplitMix64;
+use farthing_backend::labelled::check::Check;
 
 /// How a made-up tier behaves.
 #[derive(Debug, Clone, Copy)]

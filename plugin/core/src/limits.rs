@@ -402,6 +402,11 @@ pub const CASCADE_TIERS_MAX: usize = 6;
 pub const CASCADE_FILE_BYTES_MAX: u64 = 64 << 20;
 /// Rows that one model answers side by side.
 pub const CASCADE_SIDE_BY_SIDE: usize = 16;
+/// Bytes of a pre-router's file: an embedding of 384 bytes for each of half the rows that may be
+/// calibrated with, and some.
+pub const PRE_ROUTER_FILE_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one row of JSON Lines that it reads: a prompt and two answers.
+pub const CALIBRATION_LINE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a trace that `farthing replay` reads; Mooncake's longest has 6 MB.
 pub const REPLAY_BYTES_MAX: u64 = 256 << 20;
 /// Requests of one.
@@ -478,6 +483,9 @@ pub const EMBEDDING_RETRY_AFTER_S: u32 = 1;
 /// Bytes of a file of the embedding model's folder; MiniLM's weights have 91 MB.
 pub const EMBEDDING_FILE_BYTES_MAX: u64 = 2 << 30;
 
+/// Requests of a window in which no more answers should be wrong for the semantic cache than it
+/// states on the whole: what a user would notice.
+pub const SEMANTIC_WINDOW: u32 = 500;
 /// Entries of the semantic cache that are compared by all their numbers, after a sieve by their
 /// signs alone has left so many.
 pub const SEMANTIC_RESCORED: usize = 512;

@@ -2,7 +2,6 @@
 //! labelled questions, beside a cache that serves whatever has a cosine of 0.90.
 
 mod pairs;
-pub(crate) mod picture;
 mod report;
 mod rows;
 mod stream;
@@ -11,29 +10,26 @@ mod verify;
 pub use pairs::eval_pairs;
 pub use stream::eval_stream;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use farthing_core::limits::SEMANTIC_EVAL_BATCH;
 
 use super::conversation::Asked;
 use super::lookup::Question;
-use crate::embed::Embedder;
+use crate::embed::{self, Embedder};
 use crate::error::BackendError;
 
 /// The cosine above which the cache that ours is compared with serves: what most have by default.
 const BASELINE_COSINE: f32 = 0.90;
 
-/// Where `cargo xtask` puts the embedding model.
-const EMBEDDING_MODEL: &str = ".farthing/models/all-MiniLM-L6-v2";
-
 /// The embedding model of the command line, or the one that is fetched.
 fn embedder(given: Option<&Path>) -> Result<Embedder, BackendError> {
-    let folder = given.map_or_else(|| PathBuf::from(EMBEDDING_MODEL), Path::to_owned);
-    Embedder::load(&folder).map_err(|error| error.in_file(&folder))
+    let folder = given.unwrap_or(Path::new(embed::FETCHED));
+    Embedder::load(folder).map_err(|error| error.in_file(folder))
 }
 
 /// Questions with their vectors.
-fn embed(embedder: &Embedder, asked: Vec<Asked>) -> Result<Vec<Question>, BackendError> {
+fn questions(embedder: &Embedder, asked: Vec<Asked>) -> Result<Vec<Question>, BackendError> {
     let mut questions = Vec::with_capacity(asked.len());
     for some in asked.chunks(SEMANTIC_EVAL_BATCH) {
         let texts: Vec<Vec<String>> = some.iter().map(Question::texts).collect();

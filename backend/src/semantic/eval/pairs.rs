@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::picture::Curve;
 use super::report::{Metric, Share};
 use super::rows::{self, Pair};
 use super::verify::ModelVerifier;
-use super::{BASELINE_COSINE, embed, embedder, picture, report};
+use super::{BASELINE_COSINE, embedder, questions, report};
 use crate::cli::EvalCachePairsArgs;
 use crate::embed::Embedder;
 use crate::error::BackendError;
+use crate::picture::{self, Curve};
 use crate::semantic::bound::MaxWrong;
 use crate::semantic::conversation::Asked;
 use crate::semantic::freshness::Freshness;
@@ -112,7 +112,7 @@ fn outcomes(
         .collect();
     let take = |side: &[Option<Asked>]| fit.iter().filter_map(|at| side[*at].clone()).collect();
     let (a, b): (Vec<Asked>, Vec<Asked>) = (take(&a), take(&b));
-    let (a, b) = (embed(embedder, a)?, embed(embedder, b)?);
+    let (a, b) = (questions(embedder, a)?, questions(embedder, b)?);
     let is_known = |word: &str| embedder.is_known(word);
     let mut outcomes: Vec<Outcome> = pairs.iter().map(Outcome::unanswered).collect();
     for ((at, cached), asking) in fit.iter().zip(a).zip(b) {

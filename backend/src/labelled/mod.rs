@@ -1,4 +1,8 @@
-//! What labelled data calls a prompt: a text, or a list of messages.
+//! Labelled data: what it calls a prompt (a text, or a list of messages), and whether an answer is
+//! the one of the label.
+
+pub mod answer_span;
+pub mod check;
 
 use farthing_core::error::{ApiError, ErrorKind};
 use farthing_core::wire::{Message, Role};

@@ -27,7 +27,7 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 const RIGHT: f64 = 30.0;
 const BOTTOM: f64 = 60.0;
-const COLOURS: [&str; 2] = ["#1b6ca8", "#c0392b"];
+const COLOURS: [&str; 3] = ["#1b6ca8", "#c0392b", "#7f8c8d"];
 const LINES: usize = 5;
 
 /// Writes the picture to a file.
