@@ -14,6 +14,7 @@ pub mod model;
 pub mod perplexity;
 pub mod provider;
 pub mod quantize;
+pub mod remote;
 pub mod replay;
 pub mod semantic;
 pub mod server;
