@@ -18,6 +18,7 @@ mod picture;
 pub mod pre_router;
 pub mod provider;
 pub mod quantize;
+pub mod remote;
 pub mod replay;
 pub mod semantic;
 pub mod server;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use farthing_backend::cli::ServeArgs;
-use farthing_backend::config::{Config, ModelKind};
+use farthing_backend::config::{Config, ModelKind, Place};
 
 /// A folder with two files that look like models and one folder that does.
 fn models_dir(name: &str) -> PathBuf {
@@ -176,6 +176,108 @@ cascades: {auto: {calibration: a.cascade, worth_usd: 0.002, max_loss: 0.01}}
     let again = Config::parse(&printed, &ServeArgs::default()).expect("it reads back");
     assert_eq!(again.cascades, config.cascades);
     assert_eq!(again.models, config.models);
+}
+
+#[test]
+fn what_is_in_redis_needs_one_and_no_file() {
+    let with = |store: &str| format!("redis: {{url: 'redis://cache:6379/2'}}\n{store}");
+    check_refused("response_store: {in: redis}", "response_store.in: ");
+    check_refused(
+        "semantic_cache: {max_wrong: 0.01, in: redis}",
+        "semantic_cache.in: ",
+    );
+    check_refused("response_store: {in: memory}", "response_store.in: ");
+    for (store, path) in [
+        (
+            "response_store: {in: redis, path: a}",
+            "response_store.path: ",
+        ),
+        (
+            "response_store: {in: redis, bytes_max: 2000000}",
+            "response_store.bytes_max: ",
+        ),
+        (
+            "response_store: {in: redis, ttl_s: 0}",
+            "response_store.ttl_s: ",
+        ),
+        (
+            "semantic_cache: {max_wrong: 0.1, in: redis, path: a}",
+            "semantic_cache.path: ",
+        ),
+        (
+            "semantic_cache: {max_wrong: 0.5, in: redis}",
+            "semantic_cache.max_wrong: ",
+        ),
+        (
+            "semantic_cache: {max_wrong: 0.1, in: redis, index: a}",
+            "semantic_cache.index: ",
+        ),
+    ] {
+        check_refused(&with(store), path);
+    }
+    for (fields, path) in [
+        ("", "redis: missing field `url`"),
+        ("url: 'redis://a', db: 1", "redis.db: "),
+        ("url: 'redis://a', password: secret", "redis.password: "),
+        (
+            "url: 'redis://a', password: {file: a, env: A}",
+            "redis.password: ",
+        ),
+        ("url: 'redis://a', user: me", "redis.user: "),
+        (
+            "url: 'redis://a', user: 'a b', password: {env: A}",
+            "redis.user: ",
+        ),
+        ("url: 'redis://a', prefix: ''", "redis.prefix: "),
+        ("url: 'redis://a', prefix: 'a*'", "redis.prefix: "),
+        ("url: 'redis://a', timeout_ms: 0", "redis.timeout_ms: "),
+        ("url: 'redis://a', timeout_ms: 1001", "redis.timeout_ms: "),
+        ("url: 'redis://a', ca_file: a.pem", "redis.ca_file: "),
+    ] {
+        check_refused(&format!("redis: {{{fields}}}"), path);
+    }
+    for url in ["a", "http://a", "redis://", "redis://a:b", "redis://a:"] {
+        check_refused(
+            &format!("redis: {{url: '{url}'}}"),
+            "redis.url: redis: must be",
+        );
+    }
+    check_refused(
+        "redis: {url: 'redis://a/1024'}",
+        "redis.url: redis: its path",
+    );
+    check_refused("redis: {url: 'unix://a'}", "redis.url: redis: must be unix");
+    let secret = "redis: {url: 'redis://:hunter2@a'}";
+    check_refused(secret, "redis.url: redis: must name no user");
+    assert!(
+        !parse(secret, "refused")
+            .expect_err("refused")
+            .contains("hunter2")
+    );
+}
+
+#[test]
+fn redis_is_read_back_as_it_is_written() {
+    let yaml = "redis: {url: 'rediss://[::1]/3', user: me, password: {env: REDIS_PASSWORD}, \
+                ca_file: ca.pem, prefix: blue, timeout_ms: 20}\n\
+                response_store: {in: redis, ttl_s: 60}\n\
+                semantic_cache: {in: redis, max_wrong: 0.02}\n";
+    let config = parse(yaml, "in-redis").expect("it is one");
+    let store = config.response_store.as_ref().expect("a store");
+    assert_eq!(store.place, Place::Redis);
+    let redis = config.redis.as_ref().expect("it is named");
+    assert_eq!(redis.url.to_string(), "rediss://[::1]:6379/3");
+    assert_eq!(redis.timeout().as_millis(), 20);
+    let printed = config.to_yaml();
+    let again = parse(&printed, "in-redis").expect("it reads back what it writes");
+    assert_eq!(again.to_yaml(), printed);
+    let plain = parse("redis: {url: 'unix:///run/redis.sock'}", "in-redis").expect("it is one");
+    let redis = plain.redis.expect("it is named");
+    assert_eq!(
+        (redis.prefix.as_str(), redis.timeout_ms.get()),
+        ("farthing", 50)
+    );
+    assert_eq!(redis.url.to_string(), "unix:///run/redis.sock");
 }
 
 #[test]

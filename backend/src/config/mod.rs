@@ -6,9 +6,12 @@ mod base_url;
 mod cascade;
 mod http;
 mod models;
+mod place;
 mod price;
 mod provider_models;
 mod providers;
+mod redis;
+mod redis_url;
 mod semantic;
 mod speculative;
 mod store;
@@ -27,9 +30,12 @@ pub use base_url::BaseUrl;
 pub use cascade::CascadeConfig;
 pub use http::HttpConfig;
 pub use models::{ModelKind, ModelSource};
+pub use place::Place;
 pub use price::PriceConfig;
 pub use provider_models::ProviderModelConfig;
 pub use providers::{KeySource, ProviderConfig};
+pub use redis::RedisConfig;
+pub use redis_url::{RedisAddress, RedisUrl};
 pub use semantic::SemanticConfig;
 pub use speculative::SpeculativeConfig;
 pub use store::StoreConfig;
@@ -80,6 +86,9 @@ pub struct Config {
     /// Vocabulary files to serve beside those of the models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocabularies_dir: Option<PathBuf>,
+    /// What several backends share, for all that says `in: redis`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisConfig>,
     /// Where answers are kept beyond the life of the process; nowhere if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_store: Option<StoreConfig>,
@@ -107,8 +116,9 @@ struct RawConfig {
     max_tokens_default: NonZeroU32,
     http: HttpConfig,
     vocabularies_dir: Option<PathBuf>,
-    response_store: Option<StoreConfig>,
-    semantic_cache: Option<SemanticConfig>,
+    redis: Option<RedisConfig>,
+    response_store: Option<store::RawStore>,
+    semantic_cache: Option<semantic::RawSemantic>,
 }
 
 impl Default for RawConfig {
@@ -130,6 +140,7 @@ impl Default for RawConfig {
             max_tokens_default: nonzero_u32(1_024),
             http: HttpConfig::default(),
             vocabularies_dir: None,
+            redis: None,
             response_store: None,
             semantic_cache: None,
         }
@@ -164,6 +175,12 @@ impl Config {
         let named = raw.virtual_models;
         let virtual_models = models::check_virtual(named, &models, &provided, &raw.cascades)?;
         cascade::check(&raw.cascades, &virtual_models, &models, &provided)?;
+        let redis = raw.redis.as_ref();
+        redis.map_or(Ok(()), RedisConfig::check)?;
+        let response_store = raw.response_store.map(|store| store.check(redis));
+        let semantic_cache = raw.semantic_cache.map(|cache| cache.check(&models, redis));
+        let (response_store, semantic_cache) =
+            (response_store.transpose()?, semantic_cache.transpose()?);
         let config = Config {
             listen: args.listen.unwrap_or(raw.listen),
             models,
@@ -180,8 +197,9 @@ impl Config {
             max_tokens_default: raw.max_tokens_default,
             http: raw.http,
             vocabularies_dir: raw.vocabularies_dir,
-            response_store: raw.response_store,
-            semantic_cache: raw.semantic_cache,
+            redis: raw.redis,
+            response_store,
+            semantic_cache,
         };
         config.check_bounds()?;
         Ok(config)
@@ -220,12 +238,6 @@ impl Config {
             tokens.into(),
             limits::MAX_TOKENS_MAX.into(),
         )?;
-        if let Some(store) = &self.response_store {
-            store.check_bounds()?;
-        }
-        if let Some(cache) = &self.semantic_cache {
-            cache.check(&self.models)?;
-        }
         self.http.check_bounds()
     }
 

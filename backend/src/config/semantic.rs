@@ -6,59 +6,115 @@ use std::path::PathBuf;
 use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelKind, ModelSource, at_most, wrong};
+use super::place::{FileRules, Place, PlaceName, RawPlace};
+use super::{ModelKind, ModelSource, RedisConfig, at_most, wrong};
 use crate::error::BackendError;
 
 /// The semantic cache. `semantic_cache: {max_wrong: 0.01}` turns it on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(into = "RawSemantic")]
 pub struct SemanticConfig {
-    /// Largest share of all answers that may be wrong for it, held with 95 % confidence on samples
-    /// that are generated again, for each route by itself: above 0 and below 0.5.
+    /// Largest share of all answers that may be wrong for it.
     pub max_wrong: f64,
-    /// The file; it is made if it is not there.
-    #[serde(default = "path")]
-    pub path: PathBuf,
-    /// Bytes that all entries together take in the file and, without their answers, in memory;
-    /// those make room whose answers save least.
-    #[serde(default = "bytes_max")]
-    pub bytes_max: NonZeroU64,
-    /// How long an answer is kept that is as good tomorrow; one about prices, hours or versions a
-    /// twenty-fourth of that, and one that depends on the moment not at all.
-    #[serde(default = "ttl_s")]
+    /// Where it is.
+    pub place: Place,
+    /// How long an answer is kept that is as good tomorrow.
     pub ttl_s: NonZeroU32,
     /// The embedding model that compares questions; the first one if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding_model: Option<String>,
-    /// The chat model that is asked whether two questions are the same where the score is not
-    /// enough to say so; nobody is asked if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The chat model that is asked whether two questions are the same.
     pub verifier: Option<String>,
     /// How long a request waits for the verifier before it goes to its model.
-    #[serde(default = "verify_ms")]
     pub verify_ms: NonZeroU32,
 }
 
-impl SemanticConfig {
+/// As it is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSemantic {
+    /// Largest share of all answers that may be wrong for it, held with 95 % confidence on samples
+    /// that are generated again, for each route by itself: above 0 and below 0.5.
+    max_wrong: f64,
+    /// `file` or `redis`, which then needs to have vector search.
+    #[serde(default, rename = "in")]
+    place: PlaceName,
+    /// The file; it is made if it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    /// Bytes that all entries together take in the file and, without their answers, in memory;
+    /// those make room whose answers save least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_max: Option<NonZeroU64>,
+    /// How long an answer is kept that is as good tomorrow; one about prices, hours or versions a
+    /// twenty-fourth of that, and one that depends on the moment not at all.
+    #[serde(default = "ttl_s")]
+    ttl_s: NonZeroU32,
+    /// The embedding model that compares questions; the first one if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_model: Option<String>,
+    /// The chat model that is asked whether two questions are the same where the score is not
+    /// enough to say so; nobody is asked if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifier: Option<String>,
+    /// How long a request waits for the verifier before it goes to its model.
+    #[serde(default = "verify_ms")]
+    verify_ms: NonZeroU32,
+}
+
+impl RawSemantic {
     /// Refuses what is out of its bounds or names a model that is not there, by its path.
-    pub(super) fn check(&self, models: &[ModelSource]) -> Result<(), BackendError> {
+    pub(super) fn check(
+        self,
+        models: &[ModelSource],
+        redis: Option<&RedisConfig>,
+    ) -> Result<SemanticConfig, BackendError> {
+        let rules = FileRules {
+            store: "semantic_cache",
+            path: Some(path()),
+            bytes_max_default: bytes_max(),
+            bytes_min: limits::SEMANTIC_BYTES_MIN,
+            bytes_max: limits::SEMANTIC_BYTES_MAX,
+        };
+        let place = RawPlace {
+            name: self.place,
+            path: self.path,
+            bytes_max: self.bytes_max,
+        };
+        let config = SemanticConfig {
+            max_wrong: self.max_wrong,
+            place: place.check(rules, redis)?,
+            ttl_s: self.ttl_s,
+            embedding_model: self.embedding_model,
+            verifier: self.verifier,
+            verify_ms: self.verify_ms,
+        };
+        config.check(models)?;
+        Ok(config)
+    }
+}
+
+impl From<SemanticConfig> for RawSemantic {
+    fn from(semantic: SemanticConfig) -> RawSemantic {
+        let place = RawPlace::from(semantic.place);
+        RawSemantic {
+            max_wrong: semantic.max_wrong,
+            place: place.name,
+            path: place.path,
+            bytes_max: place.bytes_max,
+            ttl_s: semantic.ttl_s,
+            embedding_model: semantic.embedding_model,
+            verifier: semantic.verifier,
+            verify_ms: semantic.verify_ms,
+        }
+    }
+}
+
+impl SemanticConfig {
+    fn check(&self, models: &[ModelSource]) -> Result<(), BackendError> {
         if !(self.max_wrong > 0.0 && self.max_wrong < 0.5) {
             let reason = format!("{} is not above 0 and below 0.5", self.max_wrong);
             return Err(wrong("semantic_cache.max_wrong", reason));
         }
-        if self.path.as_os_str().is_empty() {
-            return Err(wrong("semantic_cache.path", "names no file"));
-        }
-        let min = limits::SEMANTIC_BYTES_MIN;
-        if self.bytes_max.get() < min {
-            let reason = format!("{} is under {min}", self.bytes_max);
-            return Err(wrong("semantic_cache.bytes_max", reason));
-        }
-        at_most(
-            "semantic_cache.bytes_max",
-            self.bytes_max.get(),
-            limits::SEMANTIC_BYTES_MAX,
-        )?;
         at_most(
             "semantic_cache.ttl_s",
             self.ttl_s.get().into(),

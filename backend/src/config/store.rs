@@ -6,45 +6,76 @@ use std::path::PathBuf;
 use farthing_core::limits;
 use serde::{Deserialize, Serialize};
 
-use super::{at_most, wrong};
+use super::place::{FileRules, Place, PlaceName, RawPlace};
+use super::{RedisConfig, at_most};
 use crate::error::BackendError;
 
 /// The response store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "RawStore")]
 pub struct StoreConfig {
-    /// The file; it is made if it is not there.
-    pub path: PathBuf,
-    /// Bytes that all answers together take in the file; the oldest make room. With what it keeps
-    /// free for the next ones the file has up to three times as many.
-    #[serde(default = "bytes_max")]
-    pub bytes_max: NonZeroU64,
+    /// Where it is.
+    pub place: Place,
     /// How long an answer is kept.
-    #[serde(default = "ttl_s")]
     pub ttl_s: NonZeroU32,
 }
 
-impl StoreConfig {
+/// As it is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    /// `file` or `redis`.
+    #[serde(default, rename = "in")]
+    place: PlaceName,
+    /// The file; it is made if it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    /// Bytes that all answers together take in the file; the oldest make room. With what it keeps
+    /// free for the next ones the file has up to three times as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_max: Option<NonZeroU64>,
+    /// How long an answer is kept.
+    #[serde(default = "ttl_s")]
+    ttl_s: NonZeroU32,
+}
+
+impl RawStore {
     /// Refuses what is out of its bounds, by its path.
-    pub(super) fn check_bounds(&self) -> Result<(), BackendError> {
-        if self.path.as_os_str().is_empty() {
-            return Err(wrong("response_store.path", "names no file"));
-        }
-        let min = limits::RESPONSE_STORE_BYTES_MIN;
-        if self.bytes_max.get() < min {
-            let reason = format!("{} is under {min}", self.bytes_max);
-            return Err(wrong("response_store.bytes_max", reason));
-        }
-        at_most(
-            "response_store.bytes_max",
-            self.bytes_max.get(),
-            limits::RESPONSE_STORE_BYTES_MAX,
-        )?;
+    pub(super) fn check(self, redis: Option<&RedisConfig>) -> Result<StoreConfig, BackendError> {
+        let place = RawPlace {
+            name: self.place,
+            path: self.path,
+            bytes_max: self.bytes_max,
+        };
+        let rules = FileRules {
+            store: "response_store",
+            path: None,
+            bytes_max_default: bytes_max(),
+            bytes_min: limits::RESPONSE_STORE_BYTES_MIN,
+            bytes_max: limits::RESPONSE_STORE_BYTES_MAX,
+        };
+        let place = place.check(rules, redis)?;
         at_most(
             "response_store.ttl_s",
             self.ttl_s.get().into(),
             limits::CACHE_TTL_S_MAX.into(),
-        )
+        )?;
+        Ok(StoreConfig {
+            place,
+            ttl_s: self.ttl_s,
+        })
+    }
+}
+
+impl From<StoreConfig> for RawStore {
+    fn from(store: StoreConfig) -> RawStore {
+        let place = RawPlace::from(store.place);
+        RawStore {
+            place: place.name,
+            path: place.path,
+            bytes_max: place.bytes_max,
+            ttl_s: store.ttl_s,
+        }
     }
 }
 

@@ -66,8 +66,12 @@ pub fn client(config: &ProviderConfig, at: &str) -> Result<Client, BackendError>
     Ok(builder.build(connector))
 }
 
-/// TLS 1.2 and 1.3. With a file of its own, only what that signs is trusted.
-fn tls(ca_file: Option<&Path>, at: &str) -> Result<ClientConfig, BackendError> {
+/// TLS 1.2 and 1.3. With a file of its own, only what that signs is trusted. `at` is the path of
+/// what has the field `ca_file`.
+///
+/// # Errors
+/// The file cannot be read or holds no certificate.
+pub fn tls(ca_file: Option<&Path>, at: &str) -> Result<ClientConfig, BackendError> {
     let roots = match ca_file {
         Some(file) => own_roots(file).map_err(|message| BackendError::Config {
             path: format!("{at}.ca_file"),

@@ -1,4 +1,5 @@
-//! A provider's key: read at start, shown to nobody, read again where it may have changed.
+//! A key, of a provider or to Redis: read at start, shown to nobody, read again where it may have
+//! changed.
 
 use std::fmt;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::error::BackendError;
 /// What is put in the place of a key that a provider repeats.
 const REDACTED: &str = "[key]";
 
-/// The key of one provider.
+/// The key of one provider, or the password to Redis.
 pub struct Key {
     source: KeySource,
     current: Mutex<Current>,
@@ -80,6 +81,12 @@ impl Key {
         let mut value = HeaderValue::from_str(&value).ok()?;
         value.set_sensitive(true);
         Some((name, value))
+    }
+
+    /// The key itself, for a protocol without headers. It goes nowhere but there.
+    pub fn reveal(&self) -> String {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.secret.0.clone()
     }
 
     /// Takes the key out of what a provider says.

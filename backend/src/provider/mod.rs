@@ -12,7 +12,7 @@ pub mod answered;
 mod ask;
 mod attempt;
 pub mod breaker;
-mod client;
+pub mod client;
 pub mod failure;
 pub mod hints;
 pub mod key;

@@ -140,17 +140,31 @@ impl SemanticCache {
     }
 
     /// Runs with the bound of a route, which begins with the samples that were kept of it. When
-    /// there are too many routes all begin anew from those.
+    /// there are too many routes all begin anew from those. While the store does not say whether it
+    /// has any, nothing is remembered that could take their place there.
     fn with<T>(&self, route: &RouteKey, run: impl FnOnce(&mut RouteBound) -> T) -> T {
+        let is_known = lock(&self.routes).contains_key(route);
+        // Asked for without the lock: the store may take its time, and others need not.
+        let begun = match is_known {
+            true => None,
+            false => self.store.samples(route).ok().map(|samples| {
+                let samples = samples.unwrap_or_default();
+                RouteBound::from_bytes(self.max_wrong, &samples)
+            }),
+        };
         let mut routes = lock(&self.routes);
-        if routes.len() >= SEMANTIC_ROUTES_MAX && !routes.contains_key(route) {
-            routes.clear();
+        if let Some(begun) = begun
+            && !routes.contains_key(route)
+        {
+            if routes.len() >= SEMANTIC_ROUTES_MAX {
+                routes.clear();
+            }
+            routes.insert(*route, begun);
         }
-        let bound = routes.entry(*route).or_insert_with(|| {
-            let samples = self.store.samples(route).unwrap_or_default();
-            RouteBound::from_bytes(self.max_wrong, &samples)
-        });
-        run(bound)
+        match routes.get_mut(route) {
+            Some(bound) => run(bound),
+            None => run(&mut RouteBound::new(self.max_wrong)),
+        }
     }
 
     /// Everything that is counted.
@@ -198,7 +212,7 @@ impl SemanticCache {
             row(
                 "farthing_semantic_bytes",
                 "gauge",
-                "Bytes of what is kept.",
+                "Bytes of what is kept here; Redis counts its own.",
                 &store.bytes,
             ),
             total(
@@ -208,18 +222,29 @@ impl SemanticCache {
             ),
             total(
                 "farthing_semantic_dropped_total",
-                "Entries not written because the disk could not keep up.",
+                "Entries not written because the disk or Redis could not keep up.",
                 &store.dropped,
             ),
             total(
                 "farthing_semantic_damaged_total",
-                "Places of the file that could not be read.",
+                "Entries that were not as they were written.",
                 &store.damaged,
             ),
             total(
                 "farthing_semantic_errors_total",
-                "Writes that failed.",
+                "Reads and writes that failed.",
                 &store.errors,
+            ),
+            total(
+                "farthing_semantic_written_total",
+                "Changes that are on the disk, or in Redis.",
+                &store.written,
+            ),
+            row(
+                "farthing_semantic_refused",
+                "gauge",
+                "1 while the cache is off because Redis has no vector search for it.",
+                &store.refused,
             ),
         ]
     }

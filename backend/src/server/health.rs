@@ -147,6 +147,10 @@ pub fn metrics(state: &State) -> Response<ReplyBody> {
         page.family(name, kind, help);
         page.sample(name, "", value);
     }
+    for (name, kind, help, value) in state.redis.iter().flat_map(|redis| redis.rows()) {
+        page.family(name, kind, help);
+        page.sample(name, "", value);
+    }
     state.providers.write_metrics(&mut page);
     cascades::write_metrics(&state.cascades, &mut page);
     let semantic = state

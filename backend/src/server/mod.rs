@@ -29,6 +29,7 @@ mod semantic;
 mod stall;
 mod state;
 mod stored;
+mod stores;
 mod stream;
 mod vocabularies;
 

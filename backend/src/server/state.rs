@@ -13,6 +13,7 @@ use super::cascades::Cascade;
 use super::identity::Salts;
 use super::log;
 use super::semantic::Semantic;
+use super::stores;
 use super::vocabularies::Vocabularies;
 use crate::config::{Config, ModelKind};
 use crate::embed::{self, EmbedHandle};
@@ -21,10 +22,8 @@ use crate::error::BackendError;
 use crate::metrics::Metrics;
 use crate::model::{LoadedModel, ModelInfo, ModelOptions, load_model};
 use crate::provider::{ProviderModel, Providers};
-use crate::semantic::bound::MaxWrong;
-use crate::semantic::cache::SemanticCache;
-use crate::semantic::store::EmbeddedStore;
-use crate::store::{self, DiskStore, ResponseStore};
+use crate::remote::Link;
+use crate::store::ResponseStore;
 
 /// Shared by all connections; nothing in it changes but counters.
 pub struct State {
@@ -42,6 +41,8 @@ pub struct State {
     pub prompt_places: Arc<Semaphore>,
     /// Cache salts and response ids.
     pub salts: Salts,
+    /// The Redis that keeps what is shared with other backends.
+    pub redis: Option<Arc<Link>>,
     /// Answers that outlive the process.
     pub store: Option<Arc<dyn ResponseStore>>,
     /// Answers to questions in other words.
@@ -72,7 +73,8 @@ impl State {
     /// The first model that cannot be loaded, by its file; a provider's key that is not there.
     pub fn load(config: Config) -> Result<State, BackendError> {
         let providers = Providers::load(&config)?;
-        let store = open_store(&config)?;
+        let redis = stores::open_redis(&config)?;
+        let store = stores::open_store(&config, redis.as_ref())?;
         let provided = providers.models().iter();
         let mut revisions: HashMap<String, String> = provided
             .map(|model| (model.id.clone(), model.revision()))
@@ -90,11 +92,7 @@ impl State {
                     };
                     chat.push(load_model(&source.id, &source.path, options)?);
                     if store.is_some() || config.semantic_cache.is_some() {
-                        let revision = store::revision(&source.path);
-                        let revision = revision.map_err(|source_error| BackendError::Io {
-                            what: source.path.display().to_string(),
-                            source: source_error,
-                        })?;
+                        let revision = stores::revision(&source.path, redis.as_ref())?;
                         revisions.insert(source.id.clone(), revision);
                     }
                 }
@@ -114,7 +112,7 @@ impl State {
         for (name, cascade) in &cascades {
             revisions.insert(name.clone(), cascade.revision(&revisions));
         }
-        let semantic = open_semantic(&config, &embedders, &salts)?;
+        let semantic = stores::open_semantic(&config, redis.as_ref(), &embedders, &salts)?;
         let engine = engine::start(chat, config.engine());
         let own = config.models.iter().map(|source| &source.id);
         let provided = config.provider_models.iter().map(|model| &model.id);
@@ -126,6 +124,7 @@ impl State {
             metrics,
             prompt_places: Arc::new(Semaphore::new(limits::PROMPT_QUEUE_MAX)),
             salts,
+            redis,
             store,
             semantic,
             vocabularies,
@@ -229,48 +228,6 @@ fn pair_drafts(config: &Config, chat: &mut [LoadedModel]) -> Result<(), BackendE
         }
     }
     Ok(())
-}
-
-fn open_store(config: &Config) -> Result<Option<Arc<dyn ResponseStore>>, BackendError> {
-    let Some(config) = &config.response_store else {
-        return Ok(None);
-    };
-    let store: Arc<dyn ResponseStore> = Arc::new(DiskStore::open(config)?);
-    Ok(Some(store))
-}
-
-fn open_semantic(
-    config: &Config,
-    embedders: &[EmbedHandle],
-    salts: &Salts,
-) -> Result<Option<Arc<Semantic>>, BackendError> {
-    let Some(semantic) = &config.semantic_cache else {
-        return Ok(None);
-    };
-    let id = semantic.embedding_model(&config.models);
-    let embedder = embedders
-        .iter()
-        .find(|embedder| Some(embedder.id.as_str()) == id);
-    // The configuration has been checked for both.
-    let (Some(embedder), Some(max_wrong)) = (embedder, MaxWrong::new(semantic.max_wrong)) else {
-        return Ok(None);
-    };
-    let store = EmbeddedStore::open(&semantic.path, semantic.bytes_max.get())?;
-    let damage = store.damage();
-    if damage.places > 0 {
-        let fields: [(&str, &dyn std::fmt::Display); 2] =
-            [("places", &damage.places), ("bytes", &damage.bytes)];
-        log::event("semantic_store_damaged", &fields);
-    }
-    let seed = salts
-        .fresh()
-        .iter()
-        .take(8)
-        .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-    Ok(Some(Arc::new(Semantic {
-        cache: SemanticCache::new(max_wrong, Arc::new(store), seed),
-        embedder: embedder.clone(),
-    })))
 }
 
 /// No model has this name. Names are printable ASCII (the parser saw to that), so it can be echoed.

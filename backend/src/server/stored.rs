@@ -105,7 +105,7 @@ pub struct Found {
     pub body: Vec<u8>,
 }
 
-/// Looks a request up; blocks on the disk.
+/// Looks a request up; blocks on the disk, or for Redis' deadline.
 pub fn look_up(state: &State, asker: &Asker, request: &Request, model: &str) -> LookedUp {
     let Some(place) = asker.place(state, request, model) else {
         return LookedUp::Missing(None);

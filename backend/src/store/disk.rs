@@ -19,7 +19,6 @@ use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
 
 use super::writer::{self, Put};
 use super::{Counts, ResponseStore};
-use crate::config::StoreConfig;
 use crate::error::BackendError;
 
 /// Key to its place in the order of arrival, and the sealed entry.
@@ -59,12 +58,11 @@ enum Unusable {
 }
 
 impl DiskStore {
-    /// Opens the file, or begins it.
+    /// Opens the file, or begins it; all answers together have so many bytes at most.
     ///
     /// # Errors
     /// `ResponseStore` if the file is not one of ours, is in use, or cannot be written.
-    pub fn open(config: &StoreConfig) -> Result<DiskStore, BackendError> {
-        let path = &config.path;
+    pub fn open(path: &Path, bytes_max: u64) -> Result<DiskStore, BackendError> {
         let failed = |reason: String| BackendError::ResponseStore {
             path: path.display().to_string(),
             reason,
@@ -87,12 +85,7 @@ impl DiskStore {
         let (database, counts) = (Arc::new(database), Arc::new(Counts::default()));
         counts.bytes.store(bytes, Relaxed);
         let (puts, queue) = sync_channel(RESPONSE_STORE_QUEUE_MAX);
-        let writer = writer::start(
-            Arc::clone(&database),
-            Arc::clone(&counts),
-            config.bytes_max.get(),
-            queue,
-        );
+        let writer = writer::start(Arc::clone(&database), Arc::clone(&counts), bytes_max, queue);
         let writer = writer.map_err(|error| failed(error.to_string()))?;
         Ok(DiskStore {
             database,
@@ -106,7 +99,7 @@ impl DiskStore {
         let transaction = self.database.begin_read()?;
         let answers = transaction.open_table(ANSWERS)?;
         let found = answers.get(&key.0)?;
-        Ok(found.and_then(|found| Entry::open(key, found.value().1)))
+        Ok(found.and_then(|found| self.counts.open(key, found.value().1)))
     }
 }
 
@@ -121,11 +114,7 @@ impl ResponseStore for DiskStore {
                 None
             }
         };
-        let counter = match found {
-            Some(_) => &self.counts.hits,
-            None => &self.counts.misses,
-        };
-        counter.fetch_add(1, Relaxed);
+        self.counts.looked_up(found.as_ref());
         found
     }
 

@@ -1,14 +1,16 @@
 //! The response store: complete answers that outlive the process, so that a repeat is answered
 //! without a model. It is the level behind the filter's cache, shared by all Envoys in front of
-//! this backend. Entries have the form of that cache's (version, full key, checksum), and what
+//! this backend, or of several that share a Redis. Entries have the form of that cache's (version, full key, checksum), and what
 //! does not open exactly is a miss.
 
 mod disk;
+mod redis;
 mod revision;
 mod writer;
 
 pub use disk::DiskStore;
-pub use revision::revision;
+pub use redis::RedisStore;
+pub use revision::{Told, revision};
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,6 +39,7 @@ pub struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
     errors: AtomicU64,
+    damaged: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -44,8 +47,26 @@ pub struct Counts {
 pub type CountRow = (&'static str, &'static str, &'static str, u64);
 
 impl Counts {
+    /// An answer as it was kept; none if it is damaged, which is counted.
+    fn open(&self, key: &CacheKey, sealed: &[u8]) -> Option<Entry> {
+        let opened = Entry::open(key, sealed);
+        if opened.is_none() {
+            self.damaged.fetch_add(1, Relaxed);
+        }
+        opened
+    }
+
+    /// What became of a look-up.
+    fn looked_up(&self, found: Option<&Entry>) {
+        let counter = match found {
+            Some(_) => &self.hits,
+            None => &self.misses,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
     /// Everything that is counted.
-    pub fn rows(&self) -> [CountRow; 6] {
+    pub fn rows(&self) -> [CountRow; 7] {
         let row = |name, kind, help, value: &AtomicU64| (name, kind, help, value.load(Relaxed));
         [
             row(
@@ -63,13 +84,13 @@ impl Counts {
             row(
                 "farthing_response_store_written_total",
                 "counter",
-                "Answers that are on the disk.",
+                "Answers that are on the disk, or in Redis.",
                 &self.written,
             ),
             row(
                 "farthing_response_store_dropped_total",
                 "counter",
-                "Answers not kept because the disk could not keep up.",
+                "Answers not kept because the disk or Redis could not keep up.",
                 &self.dropped,
             ),
             row(
@@ -79,9 +100,15 @@ impl Counts {
                 &self.errors,
             ),
             row(
+                "farthing_response_store_damaged_total",
+                "counter",
+                "Answers that were not as they were written.",
+                &self.damaged,
+            ),
+            row(
                 "farthing_response_store_bytes",
                 "gauge",
-                "Bytes of the answers that are kept.",
+                "Bytes of the answers in the file; Redis counts its own.",
                 &self.bytes,
             ),
         ]

@@ -8,8 +8,11 @@ mod decisions;
 mod embedding;
 mod eval;
 mod index;
+mod redis_store;
 #[allow(dead_code, reason = "the server's own tests use more of it")]
 #[path = "../http/server.rs"]
 mod server;
 mod serving;
 mod store;
+#[path = "../valkey/mod.rs"]
+mod valkey;

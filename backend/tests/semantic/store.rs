@@ -1,21 +1,61 @@
-//! The embedded store: what is put is found again, after any end of the process, and what is
-//! damaged is all that is lost.
+//! The store of the semantic cache: in both forms what is put is found again, in its scope and its
+//! time; in a file after any end of the process, and what is damaged is all that is lost.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use farthing_backend::remote::Link;
 use farthing_backend::semantic::conversation::Asked;
 use farthing_backend::semantic::index::Quantized;
 use farthing_backend::semantic::scope::{RouteKey, Scope};
-use farthing_backend::semantic::store::{Damage, EmbeddedStore, Record, SemanticStore};
+use farthing_backend::semantic::store::{
+    Damage, EmbeddedStore, Record, RedisSemanticStore, SemanticStore, Unanswered,
+};
+
+use super::valkey::{PATIENT_MS, Valkey, wait_until};
 
 const BYTES_MAX: u64 = 16 << 20;
 const NOW: u64 = 1_000;
 const LATER: u64 = u64::MAX - 1;
+
+/// Where a store is, which can be opened again and again.
+enum Form {
+    File(PathBuf),
+    Redis {
+        link: Arc<Link>,
+        /// It ends with the form.
+        _valkey: Valkey,
+    },
+}
+
+impl Form {
+    /// Both, empty.
+    fn each(name: &str) -> [Form; 2] {
+        let valkey = Valkey::with_search();
+        let link = valkey.link(PATIENT_MS);
+        let redis = Form::Redis {
+            link,
+            _valkey: valkey,
+        };
+        [Form::File(path(name)), redis]
+    }
+
+    fn open(&self) -> Box<dyn SemanticStore> {
+        match self {
+            Form::File(path) => Box::new(open(path)),
+            Form::Redis { link, .. } => Box::new(redis_store(link)),
+        }
+    }
+}
+
+pub fn redis_store(link: &Arc<Link>) -> RedisSemanticStore {
+    RedisSemanticStore::start(link, "farthing", "a model").expect("it starts")
+}
 
 fn path(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("semantic-{name}"));
@@ -28,7 +68,7 @@ fn open(path: &Path) -> EmbeddedStore {
 }
 
 /// A vector that is no other one's neighbour.
-fn vector(number: usize) -> Quantized {
+pub fn vector(number: usize) -> Quantized {
     let mut numbers = vec![0.0; 384];
     numbers[number % 384] = 1.0;
     numbers[(number / 384) % 384] += 0.5;
@@ -36,7 +76,7 @@ fn vector(number: usize) -> Quantized {
     Quantized::of(&numbers.iter().map(|x| x / length).collect::<Vec<_>>())
 }
 
-fn record(scope: u8, number: usize, answer_bytes: usize) -> Record {
+pub fn record(scope: u8, number: usize, answer_bytes: usize) -> Record {
     Record {
         scope: Scope([scope; 32]),
         asked: Asked {
@@ -54,7 +94,7 @@ fn record(scope: u8, number: usize, answer_bytes: usize) -> Record {
 }
 
 /// Whether a record is found by its vector.
-fn has(store: &EmbeddedStore, scope: u8, number: usize) -> bool {
+pub fn has(store: &dyn SemanticStore, scope: u8, number: usize) -> bool {
     let found = store.nearest(&Scope([scope; 32]), &vector(number), 1, NOW);
     found
         .first()
@@ -63,36 +103,116 @@ fn has(store: &EmbeddedStore, scope: u8, number: usize) -> bool {
 
 #[test]
 fn what_is_put_outlives_the_store() {
-    let path = path("outlives");
-    let store = open(&path);
-    for number in 0..50 {
-        store.put(record(1, number, 100));
+    for form in Form::each("outlives") {
+        let store = form.open();
+        for number in 0..50 {
+            store.put(record(1, number, 100));
+        }
+        store.put(record(1, 7, 200));
+        store.remove(&record(1, 8, 0));
+        let route = RouteKey([9; 32]);
+        store.keep_samples(&route, vec![1, 2, 3]);
+        drop(store);
+        let store = form.open();
+        wait_until("it is indexed", || has(&*store, 1, 49));
+        assert!(
+            (0..50)
+                .filter(|number| *number != 8)
+                .all(|number| has(&*store, 1, number))
+        );
+        assert!(!has(&*store, 1, 8) && !has(&*store, 2, 7));
+        let again = store.nearest(&Scope([1; 32]), &vector(7), 1, NOW);
+        assert_eq!(again[0].record.answer.len(), 200, "asked twice, kept once");
+        let entries = || store.counts().entries.load(Relaxed);
+        wait_until("they are counted", || entries() == 49);
+        assert_eq!(store.samples(&route), Ok(Some(vec![1, 2, 3])));
+        assert_eq!(store.samples(&RouteKey([8; 32])), Ok(None));
+        let late = store.nearest(&Scope([1; 32]), &vector(7), 4, LATER);
+        assert!(late.is_empty(), "expired");
+        let counted = [&store.counts().errors, &store.counts().damaged];
+        assert_eq!(counted.map(|counter| counter.load(Relaxed)), [0, 0]);
     }
-    store.put(record(1, 7, 200));
-    store.remove(&record(1, 8, 0));
-    let route = RouteKey([9; 32]);
-    store.keep_samples(&route, vec![1, 2, 3]);
+}
+
+/// Numbers that look random, and are the same each time.
+fn drawn(seed: usize) -> impl Iterator<Item = f32> {
+    let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    })
+}
+
+/// A vector of length 1, near those of its topic.
+fn topical(topic: usize, number: usize) -> Quantized {
+    let own = drawn(1_000 + number).map(|x| x * 0.6);
+    let numbers: Vec<f32> = drawn(topic)
+        .zip(own)
+        .skip(8)
+        .take(384)
+        .map(|(a, b)| a + b)
+        .collect();
+    let length = numbers.iter().map(|x| x * x).sum::<f32>().sqrt();
+    Quantized::of(&numbers.iter().map(|x| x / length).collect::<Vec<_>>())
+}
+
+/// What decides about an answer is the same in both forms, to the last bit.
+#[test]
+fn both_forms_give_the_same_candidates_with_the_same_cosines() {
+    let forms = Form::each("same");
+    let stores = forms.each_ref().map(Form::open);
+    let (scopes, each) = (3, 300);
+    for number in 0..scopes * each {
+        let record = Record {
+            vector: topical(number % 20, number),
+            ..record((number % scopes) as u8, number, 100)
+        };
+        stores.iter().for_each(|store| store.put(record.clone()));
+        // The queue is bounded and drops; here nothing may be.
+        let written = |store: &dyn SemanticStore| store.counts().written.load(Relaxed);
+        wait_until("they are written", || {
+            stores
+                .iter()
+                .all(|store| written(&**store) + 32 > number as u64)
+        });
+    }
+    let all = (scopes * each) as u64;
+    wait_until("they are counted", || {
+        let entries = |store: &dyn SemanticStore| store.counts().entries.load(Relaxed);
+        stores.iter().all(|store| entries(&**store) == all)
+    });
+    for query in 0..60 {
+        let vector = topical(query % 20, 10_000 + query);
+        let scope = Scope([(query % scopes) as u8; 32]);
+        let [file, redis] = stores.each_ref().map(|store| {
+            let near = store.nearest(&scope, &vector, 16, NOW);
+            let near = near.iter().map(|near| (near.cosine, near.record.answer_id));
+            near.collect::<Vec<_>>()
+        });
+        assert_eq!(file.len(), 16, "query {query}");
+        assert_eq!(file, redis, "query {query}");
+    }
+}
+
+#[test]
+fn a_file_is_its_owner_s_only_and_whole() {
+    let path = path("owner");
+    let store = open(&path);
+    store.put(record(1, 1, 100));
     drop(store);
     let mode = fs::metadata(&path).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "questions are nobody else's");
-    let store = open(&path);
-    assert_eq!(store.damage(), Damage::default());
-    assert!(
-        (0..50)
-            .filter(|number| *number != 8)
-            .all(|number| has(&store, 1, number))
-    );
-    assert!(!has(&store, 1, 8) && !has(&store, 2, 7));
-    let again = store.nearest(&Scope([1; 32]), &vector(7), 1, NOW);
-    assert_eq!(again[0].record.answer.len(), 200, "asked twice, kept once");
-    assert_eq!(store.counts().entries.load(Relaxed), 49);
-    assert_eq!(store.samples(&route), Some(vec![1, 2, 3]));
-    assert!(
-        store
-            .nearest(&Scope([1; 32]), &vector(7), 4, LATER)
-            .is_empty(),
-        "expired"
-    );
+    assert_eq!(open(&path).damage(), Damage::default());
+}
+
+#[test]
+fn a_store_that_does_not_answer_says_so_of_samples() {
+    let valkey = Valkey::absent(&[]);
+    let link = Link::start(&valkey.config(PATIENT_MS)).expect("it starts");
+    let store = redis_store(&Arc::new(link));
+    assert_eq!(store.samples(&RouteKey([9; 32])), Err(Unanswered));
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Fetch Envoy, the models and the wasm target, where they are missing
+    /// Fetch Envoy, the models, what tests run and the wasm target, where they are missing
     Fetch(FetchOptions),
     /// Build the backend and the filter
     Build(BuildOptions),

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
     match command {
         Command::Fetch(options) => {
-            fetch::everything(interrupt)?;
+            fetch::for_tests(interrupt)?;
             if options.large {
                 fetch::large_model(interrupt)?;
             }

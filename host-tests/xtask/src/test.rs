@@ -29,7 +29,7 @@ struct Tally {
 
 /// Runs everything, even after a failure, and ends with one line of counts.
 pub fn run(interrupt: &Interrupt) -> Result<(), XtaskError> {
-    fetch::everything(interrupt)?;
+    fetch::for_tests(interrupt)?;
     let packages = fetch::client_packages(interrupt)?;
     // Before the builds, which have the kernels inside.
     kernels::run(interrupt)?;

@@ -186,6 +186,49 @@ pub const HTTP_CONNECTIONS_MAX: u32 = 1 << 16;
 /// Largest timeout under `http` that a configuration may ask for, one hour: a longer one is none.
 pub const HTTP_TIMEOUT_MS_MAX: u64 = 60 * 60 * 1_000;
 
+/// Longest `redis.timeout_ms`: whoever waits longer for a cache had better ask a model.
+pub const REDIS_TIMEOUT_MS_MAX: u64 = 1_000;
+/// Bytes of `redis.url`, and of `redis.prefix` and `redis.user`, which is in the name of each key.
+pub const REDIS_URL_BYTES_MAX: usize = 512;
+pub const REDIS_NAME_BYTES_MAX: usize = 64;
+/// Largest number of a database: a Redis has 16 unless told otherwise.
+pub const REDIS_DATABASE_MAX: u16 = 1_023;
+/// To find Redis' address, connect, agree on TLS, log in and get an answer to a ping; nobody waits
+/// for it. A Redis that takes longer is of no use for look-ups of 50 ms.
+pub const REDIS_CONNECT_MS: u64 = 1_000;
+/// How long the answer to a write is waited for. It is in nobody's way, but a store that never
+/// answers must not hold what comes next.
+pub const REDIS_WRITE_MS: u64 = 1_000;
+/// First and longest pause before Redis is tried again: a restart is noticed at once, and a Redis
+/// that is gone costs a connection every few seconds.
+pub const REDIS_BACKOFF_MS_MIN: u64 = 50;
+pub const REDIS_BACKOFF_MS_MAX: u64 = 5_000;
+/// Commands that wait for the connection; a further one is a miss. There are fewer threads that
+/// look anything up.
+pub const REDIS_COMMANDS_MAX: usize = 64;
+/// A store whose look-ups in Redis fail is left alone, though others get their answers: after so
+/// many in this window, if half of them failed, for this long, and twice as long each time until
+/// the last.
+pub const REDIS_BREAKER_LOOK_UPS_MIN: u32 = 4;
+pub const REDIS_BREAKER_WINDOW_MS: u64 = 10_000;
+pub const REDIS_BREAKER_OPEN_MS: u64 = 1_000;
+pub const REDIS_BREAKER_OPEN_MS_MAX: u64 = 30_000;
+/// How often the writer to Redis looks after its index when there is nothing to write.
+pub const REDIS_LOOK_AFTER_MS: u64 = 250;
+/// How often it asks there how many entries are kept.
+pub const REDIS_COUNT_MS: u64 = 5_000;
+/// Neighbours of each vector in Redis' index, how many are looked at to find them when one comes,
+/// and how many of them a look-up compares: with 64 it finds 16 as an exact one does nearly always.
+pub const REDIS_INDEX_LINKS: usize = 16;
+pub const REDIS_INDEX_BUILD_SEEN: usize = 200;
+pub const REDIS_INDEX_SEEN: usize = 64;
+/// How long Redis keeps the samples of a route that nobody learns of any more, 30 days.
+pub const REDIS_SAMPLES_TTL_S: u64 = 30 * 24 * 60 * 60;
+/// Pieces of a model file that tell it from another where its time cannot, for each machine has its
+/// own copy: so many of so many bytes, evenly spread.
+pub const MODEL_REVISION_PIECES: u64 = 256;
+pub const MODEL_REVISION_PIECE_BYTES: u64 = 64 << 10;
+
 /// Smallest and largest `response_store.bytes_max`.
 pub const RESPONSE_STORE_BYTES_MIN: u64 = 1 << 20;
 pub const RESPONSE_STORE_BYTES_MAX: u64 = 1 << 40;

@@ -13,7 +13,7 @@ use farthing_core::limits::{SEMANTIC_LOG_SLACK_BYTES, SEMANTIC_QUEUE_MAX};
 
 use super::log::{self, Damage, Event, FILE_MAGIC};
 use super::memory::Memory;
-use super::{Candidate, Record, RecordId, SemanticStore, StoreCounts};
+use super::{Candidate, Record, RecordId, SemanticStore, StoreCounts, Unanswered};
 use crate::error::BackendError;
 use crate::semantic::index::Quantized;
 use crate::semantic::scope::{RouteKey, Scope};
@@ -142,8 +142,8 @@ impl SemanticStore for EmbeddedStore {
         }
     }
 
-    fn samples(&self, route: &RouteKey) -> Option<Vec<u8>> {
-        lock(&self.memory).samples(route).cloned()
+    fn samples(&self, route: &RouteKey) -> Result<Option<Vec<u8>>, Unanswered> {
+        Ok(lock(&self.memory).samples(route).cloned())
     }
 
     fn keep_samples(&self, route: &RouteKey, samples: Vec<u8>) {
@@ -173,14 +173,18 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Event>) {
         while let Ok(first) = queue.recv() {
             let batch = std::iter::once(first).chain(queue.try_iter().take(SEMANTIC_QUEUE_MAX));
-            let frames: Vec<u8> = batch
-                .filter_map(|event| log::frame(&event))
-                .flatten()
-                .collect();
-            if let Err(error) = self.append(&frames) {
-                StoreCounts::add(&self.counts.errors, 1);
-                let reason: &dyn std::fmt::Display = &error;
-                crate::server::log::event("semantic_store_write_failed", &[("reason", reason)]);
+            let (mut frames, mut events) = (Vec::new(), 0);
+            for frame in batch.filter_map(|event| log::frame(&event)) {
+                frames.extend(frame);
+                events += 1;
+            }
+            match self.append(&frames) {
+                Ok(()) => StoreCounts::add(&self.counts.written, events),
+                Err(error) => {
+                    StoreCounts::add(&self.counts.errors, 1);
+                    let reason: &dyn std::fmt::Display = &error;
+                    crate::server::log::event("semantic_store_write_failed", &[("reason", reason)]);
+                }
             }
             self.count();
         }

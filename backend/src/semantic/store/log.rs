@@ -53,6 +53,17 @@ pub(super) fn frame(event: &Event) -> Option<Vec<u8>> {
     Some(frame)
 }
 
+/// An event by itself: what a file of it alone would be.
+pub(super) fn seal(event: &Event) -> Option<Vec<u8>> {
+    Some([FILE_MAGIC.as_slice(), &frame(event)?].concat())
+}
+
+/// What was sealed; nothing if it is not exactly that.
+pub(super) fn open(sealed: &[u8]) -> Option<Event> {
+    let (event, rest) = first(sealed.strip_prefix(&FILE_MAGIC)?)?;
+    rest.is_empty().then_some(event)
+}
+
 /// Everything of a file behind its magic that can be read, in order, and what could not.
 pub(super) fn scan(mut bytes: &[u8], mut take: impl FnMut(Event)) -> Damage {
     let mut damage = Damage::default();

@@ -2,12 +2,14 @@
 //! given; what may be answered with it is decided elsewhere ([`super::lookup`]).
 
 mod embedded;
-mod log;
+pub(in crate::semantic::store) mod log;
 mod memory;
+mod redis;
 mod worth;
 
 pub use embedded::EmbeddedStore;
 pub use log::Damage;
+pub use redis::RedisSemanticStore;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -50,6 +52,10 @@ pub struct Candidate {
     pub record: Arc<Record>,
 }
 
+/// A store did not say whether it has something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered;
+
 /// Questions with their answers, and the samples of each route.
 pub trait SemanticStore: Send + Sync {
     /// The entries of a scope nearest to a vector that have not expired, nearest first, `count` at
@@ -71,8 +77,11 @@ pub trait SemanticStore: Send + Sync {
     /// Forgets a record: its answer was wrong.
     fn remove(&self, record: &Record);
 
-    /// The samples of a route that were kept last.
-    fn samples(&self, route: &RouteKey) -> Option<Vec<u8>>;
+    /// The samples of a route that were kept last, if any were.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    fn samples(&self, route: &RouteKey) -> Result<Option<Vec<u8>>, Unanswered>;
 
     /// Keeps the samples of a route, soon.
     fn keep_samples(&self, route: &RouteKey, samples: Vec<u8>);
@@ -90,6 +99,9 @@ pub struct StoreCounts {
     pub dropped: AtomicU64,
     pub damaged: AtomicU64,
     pub errors: AtomicU64,
+    pub written: AtomicU64,
+    /// 1 while the store cannot be used at all.
+    pub refused: AtomicU64,
 }
 
 impl StoreCounts {

@@ -4,34 +4,23 @@
 mod answer;
 mod ledger;
 mod report;
+mod setting;
 mod workload;
 
 use crate::cli::DemoOptions;
 use crate::error::XtaskError;
 use crate::machine::Machine;
 use crate::signals::Interrupt;
-use crate::stack::{Stack, StackOptions};
+use crate::stack::Stack;
 use crate::{build, fetch};
 use answer::Answer;
 use farthing_host_tests::client;
 use report::{Line, Summary};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::time::Instant;
 use workload::Row;
 
 pub use report::quantile;
-
-/// The demo's tenants, each known by the credential `demo-NAME`.
-const TENANTS: [&str; 4] = ["acme", "globex", "free-tier", UNCACHED];
-/// The tenant without a cache at the edge, whose repeats the backend's response store answers.
-const UNCACHED: &str = "initech";
-/// Enough for one short answer of the large model, and not for two: its price is 600 nano-dollars
-/// a completion token.
-const FREE_TIER_USD: &str = "0.00003";
-/// Nobody else meets a limit.
-const BUDGET_USD: &str = "1";
-const BUDGET_WINDOW_S: u64 = 3_600;
 
 /// Fetches, builds, starts, sends, adds up.
 pub fn run(options: &DemoOptions, interrupt: &Interrupt) -> Result<(), XtaskError> {
@@ -55,7 +44,7 @@ pub fn send(options: &DemoOptions, interrupt: &Interrupt) -> Result<(), XtaskErr
 fn send_all(interrupt: &Interrupt) -> Result<Vec<Line>, XtaskError> {
     let rows = workload::rows()?;
     let started = Instant::now();
-    let mut stack = Stack::start(stack_options()?, interrupt)?;
+    let mut stack = Stack::start(setting::stack_options()?, interrupt)?;
     eprintln!(
         "demo: backend and Envoy serve on {} ({:.1} s)\n",
         stack.address(),
@@ -83,51 +72,6 @@ fn send_all(interrupt: &Interrupt) -> Result<Vec<Line>, XtaskError> {
     Ok(lines)
 }
 
-/// The shipped configuration, with the demo's tenants and budgets.
-fn stack_options() -> Result<StackOptions, XtaskError> {
-    let names: Vec<serde_json::Value> = TENANTS
-        .iter()
-        .map(|name| {
-            let digest = Sha256::digest(credential(name).as_bytes());
-            let credential_sha256 = fetch::hexadecimal(&digest);
-            serde_json::json!({"name": name, "credential_sha256": credential_sha256})
-        })
-        .collect();
-    let fields = [
-        (
-            "tenant",
-            serde_json::json!({"source": "credential", "names": names}),
-        ),
-        (
-            "budget",
-            serde_json::json!({
-                "window_s": BUDGET_WINDOW_S,
-                "usd": BUDGET_USD,
-                "tenants": {"free-tier": FREE_TIER_USD},
-            }),
-        ),
-        (
-            "routes",
-            serde_json::json!([{
-                "name": "response-store",
-                "match": {"tenants": [UNCACHED]},
-                "cache": {"enabled": false},
-            }]),
-        ),
-    ];
-    let mut options = StackOptions::new();
-    for (name, json) in fields {
-        let value = serde_yaml_ng::to_value(json)
-            .map_err(|error| XtaskError::Unexpected(format!("demo configuration: {error}")))?;
-        options.filter_fields.push((name.to_string(), value));
-    }
-    Ok(options)
-}
-
-fn credential(tenant: &str) -> String {
-    format!("demo-{tenant}")
-}
-
 /// Sends one row; the answer, or what is malformed about it, and the time to its last byte.
 fn send_one(
     stack: &Stack,
@@ -136,7 +80,7 @@ fn send_one(
 ) -> Result<(Result<Answer, String>, f64), XtaskError> {
     let address = stack.address();
     let body = row.bytes()?;
-    let authorization = format!("Bearer {}", credential(&row.tenant));
+    let authorization = format!("Bearer {}", setting::credential(&row.tenant));
     let path = row.path.clone();
     let own_headers = row.headers.clone();
     let started = Instant::now();

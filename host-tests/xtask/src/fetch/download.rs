@@ -1,7 +1,7 @@
 //! Downloads that resume. What has arrived lies in a `.part` file; a later attempt, in this run or
 //! the next, asks for the rest. Only a whole file that has been checked gets its final name.
 
-use super::pins::Artifact;
+use super::pins::{Artifact, Kind};
 use super::progress::Progress;
 use super::stamp;
 use crate::error::XtaskError;
@@ -207,7 +207,7 @@ pub fn install(artifact: &Artifact, whole: &Path) -> Result<(), XtaskError> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder).map_err(XtaskError::file("make", folder))?;
     }
-    if artifact.kind == super::pins::Kind::Program {
+    if matches!(artifact.kind, Kind::Program | Kind::TestProgram) {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(whole, mode).map_err(XtaskError::file("mark", whole))?;

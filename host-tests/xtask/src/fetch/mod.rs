@@ -31,15 +31,23 @@ pub use stamp::hexadecimal;
 /// Fetches Envoy, every model that the demo and the tests need, and the wasm target.
 pub fn everything(interrupt: &Interrupt) -> Result<(), XtaskError> {
     wasm_target(interrupt)?;
-    artifacts(interrupt, |artifact| artifact.kind != Kind::LargeModel)?;
+    artifacts(interrupt, |artifact| {
+        !matches!(artifact.kind, Kind::LargeModel | Kind::TestProgram)
+    })?;
     vocabulary::make()
+}
+
+/// Fetches that, and what only tests run.
+pub fn for_tests(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    artifacts(interrupt, |artifact| artifact.kind == Kind::TestProgram)?;
+    everything(interrupt)
 }
 
 /// Fetches the wasm target and Envoy, for a stack whose models lie elsewhere.
 pub fn without_models(interrupt: &Interrupt) -> Result<(), XtaskError> {
     wasm_target(interrupt)?;
     artifacts(interrupt, |artifact| {
-        !matches!(artifact.kind, Kind::Model | Kind::LargeModel)
+        matches!(artifact.kind, Kind::Program | Kind::Vocabulary)
     })
 }
 
@@ -97,22 +105,34 @@ fn provided(artifact: &Artifact) -> bool {
     let variable = match artifact.kind {
         Kind::Program => "FARTHING_ENVOY",
         Kind::Model => "FARTHING_MODELS",
-        Kind::Vocabulary | Kind::LargeModel => return false,
+        Kind::Vocabulary | Kind::LargeModel | Kind::TestProgram => return false,
     };
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
 fn fetch(artifact: &Artifact, downloader: &mut Downloader<'_>) -> Result<(), XtaskError> {
-    if artifact.kind == Kind::Program && !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+    let is_here = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+    let advice = match artifact.kind {
+        Kind::Program => format!(
+            "; name your own build in FARTHING_ENVOY (it must be Envoy {})",
+            paths::ENVOY_VERSION
+        ),
+        Kind::TestProgram => String::new(),
+        Kind::Model | Kind::LargeModel | Kind::Vocabulary => {
+            return from_sources(artifact, downloader);
+        }
+    };
+    if !is_here {
         return Err(XtaskError::Fetch {
             artifact: artifact.name.to_string(),
-            reasons: format!(
-                "  it is pinned for x86_64 Linux only; name your own build in FARTHING_ENVOY \
-                 (it must be Envoy {})",
-                paths::ENVOY_VERSION
-            ),
+            reasons: format!("  it is pinned for x86_64 Linux only{advice}"),
         });
     }
+    from_sources(artifact, downloader)
+}
+
+/// Tries one source after the other.
+fn from_sources(artifact: &Artifact, downloader: &mut Downloader<'_>) -> Result<(), XtaskError> {
     let mut reasons = Vec::new();
     for source in artifact.sources {
         let attempt = match source {

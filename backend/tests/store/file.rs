@@ -1,20 +1,17 @@
-//! The response store as a file: what is kept comes back unharmed or not at all, for its key, in
-//! its time, within its bounds.
+//! The response store as a file: what is damaged is lost or set aside, and its bounds hold.
 
-use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use farthing_backend::config::StoreConfig;
 use farthing_backend::store::{DiskStore, ResponseStore};
-use farthing_core::cache::{Bytes, Entry};
-use farthing_core::cache_key::CacheKey;
+use farthing_core::cache::Entry;
 
-const NOW_UNIX_S: u64 = 4_000_000_000;
+use super::forms::{NOW_UNIX_S, entry, key, row};
+
 const BYTES_MAX: u64 = 1 << 20;
 
 /// A path of a file that is not there.
-fn fresh(name: &str) -> PathBuf {
+pub fn fresh(name: &str) -> PathBuf {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("store");
     std::fs::create_dir_all(&dir).expect("the target folder is writable");
     for suffix in ["", ".damaged"] {
@@ -24,37 +21,12 @@ fn fresh(name: &str) -> PathBuf {
 }
 
 fn try_open(path: &Path) -> Result<DiskStore, String> {
-    let config = StoreConfig {
-        path: path.to_owned(),
-        bytes_max: NonZeroU64::new(BYTES_MAX).expect("not zero"),
-        ttl_s: NonZeroU32::MIN,
-    };
-    DiskStore::open(&config).map_err(|error| error.to_string())
+    DiskStore::open(path, BYTES_MAX).map_err(|error| error.to_string())
 }
 
 #[track_caller]
-fn open(path: &Path) -> DiskStore {
+pub fn open(path: &Path) -> DiskStore {
     try_open(path).expect("the store opens")
-}
-
-fn key(number: u64) -> CacheKey {
-    let mut key = [3; 32];
-    key[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    CacheKey(key)
-}
-
-/// An answer that no other number has.
-fn entry(number: u64, bytes: usize) -> Entry {
-    let mut answer = number.to_le_bytes().to_vec();
-    answer.resize(bytes, number as u8);
-    Entry {
-        created_unix_s: NOW_UNIX_S,
-        expires_unix_s: NOW_UNIX_S + 60,
-        prompt_tokens: number,
-        completion_tokens: 1,
-        cost_nanousd: 0,
-        answer: Bytes(answer),
-    }
 }
 
 /// Fills a file with so many answers, numbered from 0, and closes it.
@@ -72,45 +44,12 @@ fn filled(name: &str, count: u64, bytes: usize) -> PathBuf {
     path
 }
 
-fn row(store: &DiskStore, what: &str) -> u64 {
-    let name = format!("farthing_response_store_{what}");
-    let rows = store.counts().rows();
-    let found = rows.into_iter().find(|(row, ..)| row.starts_with(&name));
-    found.expect("a row of that name").3
-}
-
 #[test]
-fn answers_outlive_the_process_until_they_expire() {
-    let path = filled("outlive", 10, 500);
-    let mode = std::fs::metadata(&path)
-        .expect("the file")
-        .permissions()
-        .mode();
+fn the_file_is_its_owner_s_only() {
+    let path = filled("owner", 1, 500);
+    let metadata = std::fs::metadata(&path).expect("the file");
+    let mode = metadata.permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "others may read answers");
-    let store = open(&path);
-    for number in 0..10 {
-        assert_eq!(
-            store.get(&key(number), NOW_UNIX_S + 59),
-            Some(entry(number, 500))
-        );
-        assert_eq!(store.get(&key(number), NOW_UNIX_S + 60), None);
-    }
-    assert_eq!(store.get(&key(10), NOW_UNIX_S), None);
-    let counted = ["hits", "misses", "errors"].map(|what| row(&store, what));
-    assert_eq!(counted, [10, 11, 0]);
-}
-
-#[test]
-fn a_key_has_one_answer_the_last() {
-    let path = fresh("last");
-    let store = open(&path);
-    for number in 0..50 {
-        store.put(key(1), entry(number, 30_000));
-    }
-    drop(store);
-    let store = open(&path);
-    assert_eq!(store.get(&key(1), NOW_UNIX_S), Some(entry(49, 30_000)));
-    assert!(row(&store, "bytes") < 33_000, "{}", row(&store, "bytes"));
 }
 
 #[test]
