@@ -38,16 +38,16 @@ impl HeldHeaders {
 
     /// Replaces every value of a header.
     pub fn set(&mut self, name: &'static str, value: String) {
-        let waiting = self.changes.iter_mut().find(|change| change.name() == name);
-        match waiting {
-            Some(change) => *change = Change::Set(name, value),
-            None => self.changes.push(Change::Set(name, value)),
-        }
+        // One that waits to be removed still is: a client may have sent it more than once.
+        let is_set = |change: &Change| matches!(change, Change::Set(set, _) if *set == name);
+        self.changes.retain(|change| !is_set(change));
+        self.changes.push(Change::Set(name, value));
     }
 
     /// Removes a header, if it is there.
     pub fn remove(&mut self, name: String) {
-        self.changes.retain(|change| change.name() != name);
+        let is_set = |change: &Change| matches!(change, Change::Set(set, _) if *set == name);
+        self.changes.retain(|change| !is_set(change));
         let came = self.entries.iter().any(|(there, _)| *there == name);
         if came || self.set.iter().any(|set| *set == name) {
             self.changes.push(Change::Remove(name));
@@ -64,15 +64,6 @@ impl HeldHeaders {
                 }
                 Change::Remove(name) => host::remove_header(self.message, &name),
             }
-        }
-    }
-}
-
-impl Change {
-    fn name(&self) -> &str {
-        match self {
-            Change::Set(name, _) => name,
-            Change::Remove(name) => name,
         }
     }
 }

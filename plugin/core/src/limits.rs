@@ -327,7 +327,7 @@ pub const REPEAT_SLOTS: usize = 1_024;
 /// quicker than hashing, by which it knows all others.
 pub const REPEAT_BYTES_MAX: usize = 4 << 20;
 pub const REPEAT_BODY_BYTES_MAX: usize = 64 << 10;
-/// Credentials of which one worker remembers whether the configuration names them, at 48 bytes each.
+/// Credentials of which one worker remembers whether the configuration names them, 48 bytes each.
 pub const KNOWN_CREDENTIALS: usize = 1_024;
 /// Bytes of a request's canonical form that are gathered before they are hashed.
 pub const CACHE_KEY_RUN_BYTES: usize = 16 << 10;

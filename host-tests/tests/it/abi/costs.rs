@@ -21,27 +21,27 @@ struct Way {
 const WAYS: [Way; 5] = [
     Way {
         name: "miss, 4 KiB",
-        instructions_max: 1_000_000,
+        instructions_max: 540_000,
         go: |proxy, number| miss(proxy, &chat(4 << 10, number, "")),
     },
     Way {
         name: "hit, 4 KiB",
-        instructions_max: 1_000_000,
+        instructions_max: 90_000,
         go: |proxy, _| hit(proxy, &chat(4 << 10, 0, "")),
     },
     Way {
         name: "miss, 256 KiB",
-        instructions_max: 100_000_000,
+        instructions_max: 23_000_000,
         go: |proxy, number| miss(proxy, &chat(256 << 10, number, "")),
     },
     Way {
         name: "streamed miss without events",
-        instructions_max: 1_000_000,
+        instructions_max: 620_000,
         go: |proxy, number| streamed(proxy, number, 0),
     },
     Way {
         name: "streamed miss of 100 events",
-        instructions_max: 10_000_000,
+        instructions_max: 1_100_000,
         go: |proxy, number| streamed(proxy, number, 100),
     },
 ];

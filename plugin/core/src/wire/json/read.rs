@@ -126,7 +126,7 @@ struct Reader<'t> {
     values: usize,
     layout: Layout,
     /// Memory for strings with escapes.
-    unescaped: String,
+    unescaped: Vec<u8>,
 }
 
 impl<'t> Reader<'t> {
@@ -137,7 +137,7 @@ impl<'t> Reader<'t> {
             depth: 0,
             values: 0,
             layout: Layout::default(),
-            unescaped: String::new(),
+            unescaped: Vec::new(),
         }
     }
 
@@ -299,40 +299,36 @@ impl<'t> Reader<'t> {
         // Put together elsewhere, so that it takes what it needs and is moved once.
         let mut text = std::mem::take(&mut self.unescaped);
         text.clear();
-        text.push_str(plain);
+        text.extend_from_slice(plain.as_bytes());
+        self.string_with_escapes(&mut text)?;
+        // All that was put in were whole characters.
+        let whole = std::str::from_utf8(&text)
+            .map_err(|_| Stop::Syntax)?
+            .to_owned();
+        self.unescaped = text;
+        Ok(whole)
+    }
+
+    /// Appends the rest of a string, which goes on with an escape, and takes its quote.
+    fn string_with_escapes(&mut self, text: &mut Vec<u8>) -> Result<(), Stop> {
         loop {
-            match self.peek() {
-                Some(b'"') => {
-                    self.advance(1)?;
-                    let whole = text.as_str().to_owned();
-                    self.unescaped = text;
-                    return Ok(whole);
+            match self.rest.as_bytes() {
+                [b'"', ..] => return self.advance(1).map(|_| ()),
+                [b'\\', b'u', ..] => {
+                    self.advance(2)?;
+                    let character = self.escaped_unit()?;
+                    text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
                 }
-                Some(b'\\') => {
-                    self.advance(1)?;
-                    text.push(self.escaped()?);
+                [b'\\', mark, ..] => {
+                    text.push(escaped(*mark).ok_or(Stop::Syntax)?);
+                    self.advance(2)?;
                 }
                 // A control character, or the end.
                 _ => return Err(Stop::Syntax),
             }
-            text.push_str(self.advance(plain_bytes(self.rest.as_bytes()))?);
+            let plain = self.advance(plain_bytes(self.rest.as_bytes()))?;
+            text.extend_from_slice(plain.as_bytes());
         }
-    }
-
-    /// What stands behind a backslash.
-    fn escaped(&mut self) -> Result<char, Stop> {
-        let mark = self.peek().ok_or(Stop::Syntax)?;
-        self.advance(1)?;
-        Ok(match mark {
-            b'"' | b'\\' | b'/' => char::from(mark),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => return self.escaped_unit(),
-            _ => return Err(Stop::Syntax),
-        })
     }
 
     /// Four digits of `\u`, or twice four of a pair: a surrogate without its other is no character.
@@ -372,6 +368,19 @@ impl<'t> Reader<'t> {
             Some(number) => Ok(Json::Number(number)),
             None => double(text),
         }
+    }
+}
+
+/// What a backslash before this stands for; all but `\u`.
+fn escaped(mark: u8) -> Option<u8> {
+    match mark {
+        b'"' | b'\\' | b'/' => Some(mark),
+        b'b' => Some(0x08),
+        b'f' => Some(0x0c),
+        b'n' => Some(b'\n'),
+        b'r' => Some(b'\r'),
+        b't' => Some(b'\t'),
+        _ => None,
     }
 }
 
