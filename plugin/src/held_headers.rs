@@ -38,10 +38,14 @@ impl HeldHeaders {
 
     /// Replaces every value of a header.
     pub fn set(&mut self, name: &'static str, value: String) {
-        // One that waits to be removed still is: a client may have sent it more than once.
-        let is_set = |change: &Change| matches!(change, Change::Set(set, _) if *set == name);
-        self.changes.retain(|change| !is_set(change));
-        self.changes.push(Change::Set(name, value));
+        let waiting = self.changes.iter_mut().find_map(|change| match change {
+            Change::Set(set, value) if *set == name => Some(value),
+            _ => None,
+        });
+        match waiting {
+            Some(waiting) => *waiting = value,
+            None => self.changes.push(Change::Set(name, value)),
+        }
     }
 
     /// Removes a header, if it is there.
