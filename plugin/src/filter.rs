@@ -5,7 +5,7 @@ use crate::effects::{Held, Outcome};
 use crate::held_headers::HeldHeaders;
 use crate::host::{self, Message};
 use crate::worker::{SharedExchange, Worker};
-use farthing_core::exchange::{BodyNeed, EndOfStream, Exchange, Flow, Headers, Step};
+use farthing_core::exchange::{BodyNeed, EndOfStream, Env, Exchange, Flow, Headers, Step, Vm};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::cell::RefCell;
@@ -146,9 +146,12 @@ impl Filter {
 
     fn look_at_response(&mut self, worker: &Worker, end: EndOfStream, held: Held) -> Flow {
         let body = host::body(Message::Response, self.response.body_bytes());
-        let step = worker.decide(&self.exchange, |x, vm, env| {
-            x.on_response_body(vm, env, &body, end)
-        });
+        let look =
+            |x: &mut Exchange, vm: &mut Vm, env: &Env<'_>| x.on_response_body(vm, env, &body, end);
+        let step = match end {
+            EndOfStream::Yes => worker.decide(&self.exchange, look),
+            EndOfStream::No => worker.decide_part(&self.exchange, look),
+        };
         self.apply(worker, step, held)
     }
 
@@ -158,6 +161,9 @@ impl Filter {
             return;
         };
         worker.unwatch(self.context_id);
+        if !self.exchange.try_borrow().is_ok_and(|x| x.is_open()) {
+            return;
+        }
         let effects = worker.decide(&self.exchange, |x, vm, env| x.on_done(vm, env));
         worker.apply(effects.unwrap_or_default(), Held::NoBody, None);
     }

@@ -64,15 +64,6 @@ pub fn headers(message: Message) -> Vec<(String, Vec<u8>)> {
     hostcalls::get_map_bytes(message.map()).unwrap_or_default()
 }
 
-/// Replaces all headers of a message. Only while they are held.
-pub fn set_headers(message: Message, headers: &[(String, Vec<u8>)]) {
-    let headers = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_slice()))
-        .collect();
-    let _ = hostcalls::set_map_bytes(message.map(), headers);
-}
-
 /// Replaces every value of a header. Only while the message's headers are held.
 pub fn set_header(message: Message, name: &str, value: &str) {
     let _ = hostcalls::set_map_value(message.map(), name, Some(value));

@@ -30,6 +30,8 @@ pub struct Worker {
     watched: RefCell<BTreeMap<u32, Watched>>,
     /// The interval of the tick that the host was last told; 0 is none.
     tick_ms: Cell<u64>,
+    /// The time when it was last asked for.
+    now_unix_ns: Cell<u64>,
     /// Which vocabulary each callout is for: as many at most as there are vocabularies.
     callouts: RefCell<BTreeMap<u32, usize>>,
 }
@@ -51,6 +53,7 @@ impl Worker {
             telemetry,
             watched: RefCell::default(),
             tick_ms: Cell::new(0),
+            now_unix_ns: Cell::new(0),
             callouts: RefCell::default(),
         }
     }
@@ -62,17 +65,26 @@ impl Worker {
         exchange: &SharedExchange,
         decide: impl FnOnce(&mut Exchange, &mut Vm, &Env<'_>) -> T,
     ) -> Option<T> {
-        let decided = {
-            let mut exchange = exchange.try_borrow_mut().ok()?;
-            let mut vm = self.vm.try_borrow_mut().ok()?;
-            let env = Env {
-                store: &SharedData,
-                now_unix_ns: host::now_unix_ns(),
-            };
-            decide(&mut exchange, &mut vm, &env)
-        };
+        self.now_unix_ns.set(host::now_unix_ns());
+        let decided = self.decide_part(exchange, decide);
         self.set_tick();
-        Some(decided)
+        decided
+    }
+
+    /// The same for a part in the middle of a message: nothing about it depends on the time, so the
+    /// host is not asked for that, and nothing that it changes is waited for.
+    pub fn decide_part<T>(
+        &self,
+        exchange: &SharedExchange,
+        decide: impl FnOnce(&mut Exchange, &mut Vm, &Env<'_>) -> T,
+    ) -> Option<T> {
+        let mut exchange = exchange.try_borrow_mut().ok()?;
+        let mut vm = self.vm.try_borrow_mut().ok()?;
+        let env = Env {
+            store: &SharedData,
+            now_unix_ns: self.now_unix_ns.get(),
+        };
+        Some(decide(&mut exchange, &mut vm, &env))
     }
 
     /// Applies effects and says whether the stream was answered. Changes of headers wait in

@@ -11,7 +11,7 @@
 
 use crate::config::{Model, Secret};
 use crate::exchange::Headers;
-use crate::keyed_hash::{KeyedHash, Purpose};
+use crate::keyed_hash::{HashKeys, KeyedHash, Purpose};
 use crate::limits::CACHE_KEY_RUN_BYTES;
 use crate::tenant::TenantId;
 use crate::wire::{Endpoint, Json, Number, Request};
@@ -44,7 +44,7 @@ impl CacheKey {
         head: &RequestHead,
         request: &Request,
     ) -> CacheKey {
-        let mut encoder = Encoder::new(KeyedHash::new(secret.hash_keys(), Purpose::ExactCache));
+        let mut encoder = Encoder::new(secret.hash_keys());
         encoder.bytes(b't', &tenant.0);
         encoder.bytes(b'e', endpoint_name(request.endpoint));
         encoder.bytes(b'm', id.as_bytes());
@@ -66,7 +66,7 @@ const NAMED: [&str; 5] = [
 ];
 
 /// What of a request's head travels upstream and may change the answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
     /// The raw query string, from its `?` on; empty without one.
     query: Vec<u8>,
@@ -112,22 +112,42 @@ fn tagged(tag: u8, number: u64, out: &mut Vec<u8>) {
 }
 
 /// Encoded bytes are hashed in long runs: the hash takes several blocks at once.
-struct Encoder {
-    hash: KeyedHash,
+struct Encoder<'a> {
+    keys: &'a HashKeys,
+    /// Of the runs before; most requests are one.
+    hash: Option<KeyedHash>,
     encoded: Vec<u8>,
 }
 
-impl Encoder {
-    fn new(hash: KeyedHash) -> Encoder {
+impl Encoder<'_> {
+    fn new(keys: &HashKeys) -> Encoder<'_> {
         Encoder {
-            hash,
+            keys,
+            hash: None,
             encoded: Vec::with_capacity(CACHE_KEY_RUN_BYTES),
         }
     }
 
     fn finish(mut self) -> [u8; 32] {
-        self.hash.raw(&self.encoded);
-        self.hash.finish()
+        match self.hash.take() {
+            None => KeyedHash::once(self.keys, Purpose::ExactCache, &self.encoded),
+            Some(mut hash) => {
+                hash.raw(&self.encoded);
+                hash.finish()
+            }
+        }
+    }
+
+    /// The hash of what comes before.
+    fn begun(&mut self) -> &mut KeyedHash {
+        (self.hash).get_or_insert_with(|| KeyedHash::new(self.keys, Purpose::ExactCache))
+    }
+
+    fn flush(&mut self) {
+        let encoded = std::mem::take(&mut self.encoded);
+        self.begun().raw(&encoded);
+        self.encoded = encoded;
+        self.encoded.clear();
     }
 
     fn tag(&mut self, tag: u8) {
@@ -141,11 +161,10 @@ impl Encoder {
     fn bytes(&mut self, tag: u8, bytes: &[u8]) {
         self.tagged(tag, bytes.len() as u64);
         if self.encoded.len().saturating_add(bytes.len()) > CACHE_KEY_RUN_BYTES {
-            self.hash.raw(&self.encoded);
-            self.encoded.clear();
+            self.flush();
         }
         if bytes.len() > CACHE_KEY_RUN_BYTES {
-            self.hash.raw(bytes);
+            self.begun().raw(bytes);
         } else {
             self.encoded.extend_from_slice(bytes);
         }
@@ -171,7 +190,9 @@ impl Encoder {
 
     fn object<'a>(&mut self, fields: impl Iterator<Item = &'a (String, Json)>) {
         let mut fields: Vec<&(String, Json)> = fields.collect();
-        fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        if !fields.is_sorted_by_key(|(name, _)| name) {
+            fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        }
         self.tagged(b'o', fields.len() as u64);
         for (name, value) in fields {
             self.bytes(b'k', name.as_bytes());

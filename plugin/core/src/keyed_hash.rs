@@ -19,7 +19,7 @@ pub(crate) enum Purpose {
 const PURPOSES: [(Purpose, &str); 7] = [
     (Purpose::Tenant, "farthing 2026 tenant id 2"),
     (Purpose::ExactCache, "farthing 2026 exact cache key 3"),
-    (Purpose::RawRequest, "farthing 2026 raw request 1"),
+    (Purpose::RawRequest, "farthing 2026 raw request 2"),
     (Purpose::Prefix, "farthing 2026 prefix 2"),
     (Purpose::Conversation, "farthing 2026 conversation 1"),
     (Purpose::RequestId, "farthing 2026 request id 2"),
@@ -61,6 +61,11 @@ impl HashKeys {
 pub(crate) struct KeyedHash(blake3::Hasher);
 
 impl KeyedHash {
+    /// The hash of bytes that are all there: less work than to begin with a hash in the making.
+    pub(crate) fn once(keys: &HashKeys, purpose: Purpose, bytes: &[u8]) -> [u8; 32] {
+        blake3::keyed_hash(keys.of(purpose), bytes).into()
+    }
+
     pub(crate) fn new(keys: &HashKeys, purpose: Purpose) -> KeyedHash {
         KeyedHash(blake3::Hasher::new_keyed(keys.of(purpose)))
     }
@@ -68,12 +73,6 @@ impl KeyedHash {
     /// Bytes as they are: the caller sees to it that no two inputs give the same ones.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
-    }
-
-    /// A part of any length, which is hashed with it.
-    pub(crate) fn part(&mut self, bytes: &[u8]) {
-        self.raw(&(bytes.len() as u64).to_le_bytes());
-        self.raw(bytes);
     }
 
     pub(crate) fn finish(self) -> [u8; 32] {

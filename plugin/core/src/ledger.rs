@@ -4,12 +4,17 @@
 
 use serde::Serialize;
 
+use crate::digits::Digits;
 use crate::money::{Nanousd, NanousdDelta};
 use crate::price::{Price, ServiceTier, Tokens};
+use crate::wire::json::write_string;
+
+/// What a line usually takes, and what `x-farthing-saved-by` does.
+const LEDGER_LINE_BYTES: usize = 1_024;
+const SAVED_BY_BYTES: usize = 128;
 
 /// Where an answer came from, as in `x-farthing-source`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     EdgeCache,
     ResponseStore,
@@ -144,7 +149,7 @@ impl Sums {
 }
 
 /// How much each decision saved, in nano-dollars.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SavedBy {
     /// Of any level; `source` says which.
     pub cache_nanousd: i64,
@@ -169,12 +174,17 @@ impl SavedBy {
 
     /// `cache=0.00012;route=0;cap=0;compaction=0;single_flight=0`, in dollars.
     pub fn to_header(&self) -> String {
-        let part = |(name, amount): (&str, NanousdDelta)| {
-            let usd = amount.to_string();
-            let usd = usd.trim_end_matches('0').trim_end_matches('.');
-            format!("{name}={usd}")
-        };
-        self.parts().map(part).join(";")
+        let mut header = String::with_capacity(SAVED_BY_BYTES);
+        for (name, amount) in self.parts() {
+            if !header.is_empty() {
+                header.push(';');
+            }
+            header.push_str(name);
+            header.push('=');
+            amount.push_usd(&mut header);
+            header.truncate(header.trim_end_matches('0').trim_end_matches('.').len());
+        }
+        header
     }
 }
 
@@ -247,7 +257,7 @@ impl Shadow {
 }
 
 /// One line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Line<'a> {
     pub request_id: &'a str,
     /// Opaque; absent without an identity.
@@ -288,19 +298,132 @@ pub struct Line<'a> {
     /// Is the model's price the configured default?
     pub price_default: bool,
     /// The group whose tenants share the cached answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sharing_group: Option<&'a str>,
     /// The arm of a split that sent the request to this model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub arm: Option<&'a str>,
-    #[serde(skip_serializing_if = "Shadow::is_empty")]
     pub shadow: Shadow,
+}
+
+/// `,"name":`, for any field but the first.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
 }
 
 impl Line<'_> {
     /// A JSON object without a line break.
     pub fn to_json(&self) -> String {
-        // Plain fields cannot fail to serialize; an empty line would only be a missing one.
-        serde_json::to_string(self).unwrap_or_default()
+        let mut json = Writer::begin("{\"request_id\":", self.request_id);
+        json.optional(key!("tenant"), self.tenant.as_deref());
+        json.text(key!("endpoint"), self.endpoint);
+        json.optional(key!("model_asked"), self.model_asked);
+        json.optional(key!("model"), self.model);
+        json.optional(key!("tier"), self.tier);
+        json.optional(key!("route"), self.route);
+        json.value(key!("complexity"), &self.complexity);
+        json.text(key!("source"), self.source.as_str());
+        json.number(key!("status"), u64::from(self.status));
+        json.optional(key!("error"), self.error);
+        json.flag(key!("stream"), self.stream);
+        json.flag(key!("aborted"), self.aborted);
+        json.number(key!("prompt_tokens"), self.prompt_tokens);
+        json.number(key!("cache_read_tokens"), self.cache_read_tokens);
+        json.number(key!("cache_write_tokens"), self.cache_write_tokens);
+        json.number(key!("completion_tokens"), self.completion_tokens);
+        json.text(key!("service_tier"), self.service_tier);
+        json.flag(key!("estimated"), self.estimated);
+        self.write_sums(&mut json);
+        json.flag(key!("capped"), self.capped);
+        json.flag(key!("price_default"), self.price_default);
+        if let Some(group) = self.sharing_group {
+            json.text(key!("sharing_group"), group);
+        }
+        if let Some(arm) = self.arm {
+            json.text(key!("arm"), arm);
+        }
+        if !self.shadow.is_empty() {
+            json.value(key!("shadow"), &self.shadow);
+        }
+        json.finish()
+    }
+
+    fn write_sums(&self, json: &mut Writer) {
+        json.number(key!("reserved_nanousd"), self.reserved_nanousd);
+        json.number(key!("reserved_tokens"), self.reserved_tokens);
+        json.number(key!("cost_nanousd"), self.cost_nanousd);
+        json.number(key!("as_asked_nanousd"), self.as_asked_nanousd);
+        json.signed(key!("saved_nanousd"), self.saved_nanousd);
+        let saved_by = &self.saved_by;
+        json.signed(
+            concat!(key!("saved_by"), "{\"cache_nanousd\":"),
+            saved_by.cache_nanousd,
+        );
+        json.signed(key!("route_nanousd"), saved_by.route_nanousd);
+        json.signed(key!("cap_nanousd"), saved_by.cap_nanousd);
+        json.signed(key!("compaction_nanousd"), saved_by.compaction_nanousd);
+        json.signed(
+            key!("single_flight_nanousd"),
+            saved_by.single_flight_nanousd,
+        );
+        json.0.push(b'}');
+    }
+}
+
+/// Writes a line field by field: every request has one, of some thirty fields.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn begin(key: &'static str, text: &str) -> Writer {
+        let mut json = Writer(Vec::with_capacity(LEDGER_LINE_BYTES));
+        json.text(key, text);
+        json
+    }
+
+    fn text(&mut self, key: &'static str, text: &str) {
+        self.0.extend_from_slice(key.as_bytes());
+        write_string(text, &mut self.0);
+    }
+
+    fn optional(&mut self, key: &'static str, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(key, text),
+            None => self.word(key, "null"),
+        }
+    }
+
+    fn number(&mut self, key: &'static str, number: u64) {
+        self.word(key, Digits::of(number).as_str());
+    }
+
+    fn signed(&mut self, key: &'static str, number: i64) {
+        self.0.extend_from_slice(key.as_bytes());
+        if number < 0 {
+            self.0.push(b'-');
+        }
+        let digits = Digits::of(number.unsigned_abs());
+        self.0.extend_from_slice(digits.as_bytes());
+    }
+
+    fn flag(&mut self, key: &'static str, flag: bool) {
+        self.word(key, if flag { "true" } else { "false" });
+    }
+
+    fn word(&mut self, key: &'static str, word: &str) {
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(word.as_bytes());
+    }
+
+    /// What needs a serializer.
+    fn value(&mut self, key: &'static str, value: &impl Serialize) {
+        self.0.extend_from_slice(key.as_bytes());
+        // Plain fields cannot fail to serialize, nor memory to be written.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+
+    fn finish(mut self) -> String {
+        self.0.push(b'}');
+        // All of it was text; an empty line would only be a missing one.
+        String::from_utf8(self.0).unwrap_or_default()
     }
 }

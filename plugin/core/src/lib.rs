@@ -11,6 +11,7 @@ pub mod cache;
 pub mod cache_key;
 pub mod compaction;
 pub mod config;
+mod digits;
 pub mod error;
 pub mod exchange;
 mod keyed_hash;

@@ -366,6 +366,12 @@ pub const STICKY_SLOTS: u32 = 4_096;
 pub const STICKY_TTL_S_MAX: u32 = 24 * 60 * 60;
 /// Requests whose bytes one worker remembers to answer their repeats sooner.
 pub const REPEAT_SLOTS: usize = 1_024;
+/// Bytes of requests that one worker keeps for that, all together, and of one of them: comparing is
+/// quicker than hashing, by which it knows all others.
+pub const REPEAT_BYTES_MAX: usize = 4 << 20;
+pub const REPEAT_BODY_BYTES_MAX: usize = 64 << 10;
+/// Credentials of which one worker remembers whether the configuration names them, 48 bytes each.
+pub const KNOWN_CREDENTIALS: usize = 1_024;
 /// Bytes of a request's canonical form that are gathered before they are hashed.
 pub const CACHE_KEY_RUN_BYTES: usize = 16 << 10;
 /// Slots that a cached answer may lie in.

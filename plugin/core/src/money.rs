@@ -1,12 +1,15 @@
 //! Money in integer nano-dollars (10^-9 USD): sums are exact, and the cheapest real price (a few
 //! cents per million tokens) is still tens of nano-dollars a token.
 
+use crate::digits::Digits;
 use std::fmt;
 use std::ops::AddAssign;
 
 /// Nano-dollars in one dollar, and the decimals of a dollar amount.
 pub const NANOUSD_PER_USD: u64 = 1_000_000_000;
 const USD_DECIMALS: usize = 9;
+/// Characters of an amount below ten dollars, sign included.
+const USD_CHARS: usize = 12;
 
 /// An amount of money. Arithmetic saturates: an absurd amount stays absurd instead of wrapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +29,20 @@ impl Nanousd {
     #[must_use]
     pub fn saturating_sub(self, other: Nanousd) -> Nanousd {
         Nanousd(self.0.saturating_sub(other.0))
+    }
+
+    /// Dollars with all nine decimals: `0.000012345`.
+    pub fn to_usd(self) -> String {
+        let mut usd = String::with_capacity(USD_CHARS);
+        self.push_usd(&mut usd);
+        usd
+    }
+
+    fn push_usd(self, out: &mut String) {
+        let fraction = Digits::padded(self.0 % NANOUSD_PER_USD, USD_DECIMALS);
+        out.push_str(Digits::of(self.0 / NANOUSD_PER_USD).as_str());
+        out.push('.');
+        out.push_str(fraction.as_str());
     }
 
     /// Parses dollars from decimal digits such as `12`, `0.02` or `.5`: no sign, at most nine
@@ -93,6 +110,20 @@ impl NanousdDelta {
         NanousdDelta(signed(before).saturating_sub(signed(after)))
     }
 
+    /// Dollars with all nine decimals: `-0.000012345`.
+    pub fn to_usd(self) -> String {
+        let mut usd = String::with_capacity(USD_CHARS);
+        self.push_usd(&mut usd);
+        usd
+    }
+
+    pub(crate) fn push_usd(self, out: &mut String) {
+        if self.0 < 0 {
+            out.push('-');
+        }
+        Nanousd(self.0.unsigned_abs()).push_usd(out);
+    }
+
     /// What was saved, if anything was.
     pub fn gain(self) -> u64 {
         u64::try_from(self.0).unwrap_or(0)
@@ -107,8 +138,7 @@ impl NanousdDelta {
 /// Dollars with all nine decimals: `-0.000012345`.
 impl fmt::Display for NanousdDelta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        write!(f, "{sign}{}", Nanousd(self.0.unsigned_abs()))
+        f.write_str(&self.to_usd())
     }
 }
 
@@ -121,12 +151,7 @@ impl AddAssign for Nanousd {
 /// Dollars with all nine decimals: `0.000012345`.
 impl fmt::Display for Nanousd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:09}",
-            self.0 / NANOUSD_PER_USD,
-            self.0 % NANOUSD_PER_USD
-        )
+        f.write_str(&self.to_usd())
     }
 }
 

@@ -3,11 +3,23 @@
 //! same `vm_id`. So our keys carry a prefix, the number of keys is bounded by construction, and a
 //! value is believed only if it was [`seal`]ed by us.
 
+use crate::digits::Digits;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// Every key starts with this: the namespace is shared with other plugins, and on Istio always.
 pub const KEY_PREFIX: &str = "farthing/1/";
+
+/// The key of one of many values of a kind.
+pub(crate) fn numbered_key(kind: &str, number: u32) -> String {
+    [
+        KEY_PREFIX,
+        kind,
+        "/",
+        Digits::of(u64::from(number)).as_str(),
+    ]
+    .concat()
+}
 
 /// A compare-and-swap number that no stored value carries. The host ignores the number when the key
 /// is absent and compares it when the key is there, so a `set` with this one creates and never

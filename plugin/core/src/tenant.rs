@@ -8,9 +8,10 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::config::{Config, NamedCredential, Secret, TenantSource};
+use crate::digits;
 use crate::exchange::Headers;
 use crate::keyed_hash::{KeyedHash, Purpose};
-use crate::limits::TENANT_BYTES_MAX;
+use crate::limits::{KNOWN_CREDENTIALS, TENANT_BYTES_MAX};
 
 /// An opaque id: the keyed hash of an identity. Says nothing about it without the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,8 +98,42 @@ impl fmt::Debug for CredentialDigest {
     }
 }
 
+/// Which credentials the configuration names, by the ids that they have without a name: finding out
+/// takes a hash of another kind, and most requests come from somebody who was here before.
+///
+/// A direct-mapped table of fixed size.
+#[derive(Debug, Default)]
+pub struct KnownCredentials(Vec<Option<(TenantId, Option<usize>)>>);
+
+impl KnownCredentials {
+    /// The place in the configuration of this credential's name; `find` looks for it.
+    fn place(&mut self, id: TenantId, find: impl FnOnce() -> Option<usize>) -> Option<usize> {
+        self.0.resize(KNOWN_CREDENTIALS, None);
+        let [low, high, ..] = id.0;
+        let slot = usize::from(u16::from_le_bytes([low, high])) % KNOWN_CREDENTIALS;
+        let known = self.0.get_mut(slot)?;
+        match known {
+            Some((known, place)) if *known == id => *place,
+            _ => {
+                let place = find();
+                *known = Some((id, place));
+                place
+            }
+        }
+    }
+}
+
 /// Finds the tenant of a request.
 pub fn identify(config: &Config, headers: &Headers<'_>) -> Tenant {
+    identify_known(config, &mut KnownCredentials::default(), headers)
+}
+
+/// The same for whoever remembers the credentials of requests before.
+pub(crate) fn identify_known(
+    config: &Config,
+    known: &mut KnownCredentials,
+    headers: &Headers<'_>,
+) -> Tenant {
     match &config.tenant.source {
         TenantSource::Header(header) => {
             // A repeated header is an identity nobody vouches for as a whole.
@@ -116,7 +151,7 @@ pub fn identify(config: &Config, headers: &Headers<'_>) -> Tenant {
         }
         TenantSource::Credential => match credentials(headers).as_slice() {
             [] => Tenant::Anonymous,
-            [credential] => by_credential(config, credential),
+            [credential] => by_credential(config, known, credential),
             several => Tenant::Known {
                 id: keyed_id(&config.secret, "credentials", several),
                 name: None,
@@ -125,13 +160,21 @@ pub fn identify(config: &Config, headers: &Headers<'_>) -> Tenant {
     }
 }
 
-fn named<'a>(config: &'a Config, credential: &[u8]) -> Option<&'a NamedCredential> {
+fn named<'a>(
+    config: &'a Config,
+    known: &mut KnownCredentials,
+    id: TenantId,
+    credential: &[u8],
+) -> Option<&'a NamedCredential> {
     let names = &config.tenant.names;
     if names.is_empty() {
         return None;
     }
-    let digest = CredentialDigest::of(credential);
-    names.iter().find(|named| named.digest == digest)
+    let place = known.place(id, || {
+        let digest = CredentialDigest::of(credential);
+        names.iter().position(|named| named.digest == digest)
+    });
+    names.get(place?)
 }
 
 /// Can this be a tenant's name in a header? Not empty, bounded, no control characters.
@@ -139,17 +182,15 @@ pub fn is_tenant_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= TENANT_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
-fn by_credential(config: &Config, credential: &[u8]) -> Tenant {
-    match named(config, credential) {
+fn by_credential(config: &Config, known: &mut KnownCredentials, credential: &[u8]) -> Tenant {
+    let id = keyed_id(&config.secret, "credential", &[credential]);
+    match named(config, known, id, credential) {
         // The credentials of one name are one tenant.
         Some(named) => Tenant::Known {
             id: keyed_id(&config.secret, "name", &[named.name.as_bytes()]),
             name: Some(named.name.clone()),
         },
-        None => Tenant::Known {
-            id: keyed_id(&config.secret, "credential", &[credential]),
-            name: None,
-        },
+        None => Tenant::Known { id, name: None },
     }
 }
 
@@ -192,24 +233,15 @@ pub fn sharing_group_id(secret: &Secret, group: &str) -> TenantId {
 
 /// An id keyed by the deployment's secret; `kind` keeps identities of different origin apart.
 fn keyed_id(secret: &Secret, kind: &str, identity: &[&[u8]]) -> TenantId {
-    let mut hash = KeyedHash::new(secret.hash_keys(), Purpose::Tenant);
-    hash.part(kind.as_bytes());
-    for part in identity {
-        hash.part(part);
+    let mut bytes = Vec::with_capacity(TENANT_BYTES_MAX);
+    for part in [kind.as_bytes()].iter().chain(identity) {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
     }
-    TenantId(hash.finish())
+    TenantId(KeyedHash::once(secret.hash_keys(), Purpose::Tenant, &bytes))
 }
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 0x0f])
-        .filter_map(|nibble| DIGITS.get(usize::from(nibble)));
-    let mut hex = String::with_capacity(bytes.len().saturating_mul(2));
-    hex.extend(digits);
-    hex
+    digits::hex(bytes)
 }

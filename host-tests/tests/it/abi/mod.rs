@@ -3,6 +3,7 @@
 
 mod bounds;
 mod case;
+mod costs;
 pub mod counting;
 pub mod golden;
 mod open_streams;

@@ -14,6 +14,7 @@ pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
         MODULE,
         "proxy_get_log_level",
         |mut guest: Guest<'_>, at: i32| {
+            guest.data_mut().called("proxy_get_log_level");
             write_u32(&mut guest, at, LOG_LEVEL_TRACE);
             Status::Ok as i32
         },
@@ -22,6 +23,9 @@ pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
         MODULE,
         "proxy_get_current_time_nanoseconds",
         |mut guest: Guest<'_>, at: i32| {
+            guest
+                .data_mut()
+                .called("proxy_get_current_time_nanoseconds");
             let now = guest.data().now_unix_ns;
             write(&mut guest, at, &now.to_le_bytes());
             Status::Ok as i32
@@ -51,6 +55,7 @@ pub fn define(linker: &mut Linker<HostState>) -> Result<()> {
 }
 
 fn log(mut guest: Guest<'_>, level: i32, address: i32, size: i32) -> i32 {
+    guest.data_mut().called("proxy_log");
     let message = read_text(&mut guest, address, size);
     guest.data_mut().events.push(Event::Log {
         level: level as u32,
@@ -60,6 +65,9 @@ fn log(mut guest: Guest<'_>, level: i32, address: i32, size: i32) -> i32 {
 }
 
 fn set_tick_period(mut guest: Guest<'_>, milliseconds: i32) -> i32 {
+    guest
+        .data_mut()
+        .called("proxy_set_tick_period_milliseconds");
     let milliseconds = milliseconds as u32;
     let state = guest.data_mut();
     state.tick_period_ms = milliseconds;
@@ -75,6 +83,7 @@ fn buffer_bytes(
     address_at: i32,
     size_at: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_get_buffer_bytes");
     let Some(bytes) = guest.data_mut().buffer(buffer) else {
         return Status::NotFound as i32;
     };
@@ -93,6 +102,7 @@ fn set_buffer_bytes(
     address: i32,
     new_size: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_set_buffer_bytes");
     let new = read(&mut guest, address, new_size);
     // Envoy knows three forms (prepend, append, replace all); the filter only ever replaces all.
     match guest.data_mut().buffer(buffer) {
@@ -105,6 +115,7 @@ fn set_buffer_bytes(
 }
 
 fn header_map_pairs(mut guest: Guest<'_>, map: i32, address_at: i32, size_at: i32) -> i32 {
+    guest.data_mut().called("proxy_get_header_map_pairs");
     let Some(map) = guest.data_mut().map(map) else {
         return Status::BadArgument as i32;
     };
@@ -114,6 +125,7 @@ fn header_map_pairs(mut guest: Guest<'_>, map: i32, address_at: i32, size_at: i3
 }
 
 fn set_header_map_pairs(mut guest: Guest<'_>, map: i32, address: i32, size: i32) -> i32 {
+    guest.data_mut().called("proxy_set_header_map_pairs");
     let new = guest::decode_map(&read(&mut guest, address, size));
     let Some(map) = guest.data_mut().map(map) else {
         return Status::BadArgument as i32;
@@ -130,6 +142,7 @@ fn replace_header(
     value: i32,
     value_size: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_replace_header_map_value");
     let name = read_text(&mut guest, name, name_size);
     let value = read(&mut guest, value, value_size);
     let Some(map) = guest.data_mut().map(map) else {
@@ -150,6 +163,7 @@ fn replace_header(
 }
 
 fn remove_header(mut guest: Guest<'_>, map: i32, name: i32, name_size: i32) -> i32 {
+    guest.data_mut().called("proxy_remove_header_map_value");
     let name = read_text(&mut guest, name, name_size);
     let Some(map) = guest.data_mut().map(map) else {
         return Status::BadArgument as i32;
@@ -166,6 +180,7 @@ fn shared_data(
     size_at: i32,
     cas_at: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_get_shared_data");
     let key = read(&mut guest, key, key_size);
     let Some((value, cas)) = guest.data().shared.get(&key) else {
         return Status::NotFound as i32;
@@ -183,6 +198,7 @@ fn set_shared_data(
     value_size: i32,
     cas: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_set_shared_data");
     let key = read(&mut guest, key, key_size);
     let value = read(&mut guest, value, value_size);
     match guest.data().shared.set(&key, value, cas as u32) {
@@ -193,6 +209,7 @@ fn set_shared_data(
 
 /// Envoy keeps a property with its stream; a call about none is refused.
 fn set_property(mut guest: Guest<'_>, path: i32, path_size: i32, value: i32, size: i32) -> i32 {
+    guest.data_mut().called("proxy_set_property");
     let path = read_text(&mut guest, path, path_size);
     let value = read_text(&mut guest, value, size);
     let state = guest.data_mut();
@@ -216,6 +233,7 @@ fn send_local_response(
     headers_size: i32,
     _grpc_status: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_send_local_response");
     let body = read(&mut guest, body, body_size);
     let headers = guest::decode_map(&read(&mut guest, headers, headers_size));
     let state = guest.data_mut();
@@ -236,6 +254,7 @@ fn send_local_response(
 }
 
 fn continue_stream(mut guest: Guest<'_>, _stream_type: i32) -> i32 {
+    guest.data_mut().called("proxy_continue_stream");
     let state = guest.data_mut();
     let stream = state.effective_context;
     state.events.push(Event::Resume { stream });
@@ -243,6 +262,7 @@ fn continue_stream(mut guest: Guest<'_>, _stream_type: i32) -> i32 {
 }
 
 fn set_effective_context(mut guest: Guest<'_>, context: i32) -> i32 {
+    guest.data_mut().called("proxy_set_effective_context");
     let state = guest.data_mut();
     let context = context as u32;
     if context != state.root && !state.streams.contains_key(&context) {
@@ -253,6 +273,7 @@ fn set_effective_context(mut guest: Guest<'_>, context: i32) -> i32 {
 }
 
 fn define_metric(mut guest: Guest<'_>, _kind: i32, name: i32, size: i32, id_at: i32) -> i32 {
+    guest.data_mut().called("proxy_define_metric");
     let name = read_text(&mut guest, name, size);
     let metrics = &mut guest.data_mut().metrics;
     let id = metrics
@@ -267,6 +288,7 @@ fn define_metric(mut guest: Guest<'_>, _kind: i32, name: i32, size: i32, id_at: 
 }
 
 fn increment_metric(mut guest: Guest<'_>, id: i32, amount: i64) -> i32 {
+    guest.data_mut().called("proxy_increment_metric");
     let state = guest.data_mut();
     let Some(metric) = state.metrics.get_mut(id as u32 as usize) else {
         return Status::NotFound as i32;
@@ -278,6 +300,7 @@ fn increment_metric(mut guest: Guest<'_>, id: i32, amount: i64) -> i32 {
 }
 
 fn record_metric(mut guest: Guest<'_>, id: i32, value: i64) -> i32 {
+    guest.data_mut().called("proxy_record_metric");
     let state = guest.data_mut();
     let Some(metric) = state.metrics.get_mut(id as u32 as usize) else {
         return Status::NotFound as i32;

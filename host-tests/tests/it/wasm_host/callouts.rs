@@ -35,6 +35,7 @@ fn http_call(
     timeout_ms: i32,
     callout_at: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_http_call");
     let cluster = read_text(&mut guest, cluster, cluster_size);
     if cluster == UNKNOWN_CLUSTER {
         return Status::BadArgument as i32;
@@ -70,6 +71,7 @@ fn header_map_value(
     address_at: i32,
     size_at: i32,
 ) -> i32 {
+    guest.data_mut().called("proxy_get_header_map_value");
     let name = read_text(&mut guest, name, name_size);
     let Some(map) = guest.data_mut().map(map) else {
         return Status::BadArgument as i32;

@@ -15,8 +15,11 @@ pub use state::{CalloutAnswer, Event, HeaderMap, Stream};
 
 use farthing_host_tests::paths;
 use state::HostState;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use wasmtime::{Engine, Instance, InstancePre, Linker, Module, Store, WasmParams, WasmResults};
+use wasmtime::{
+    Config, Engine, Instance, InstancePre, Linker, Module, Store, WasmParams, WasmResults,
+};
 
 /// The root context of every VM.
 const ROOT: u32 = 1;
@@ -48,6 +51,9 @@ impl Vm {
         let module = module();
         let state = HostState::new(shared.clone(), now_unix_ns, ROOT);
         let mut store = Store::new(module.module().engine(), state);
+        store
+            .set_fuel(u64::MAX)
+            .expect("the engine counts instructions");
         let instance = module
             .instantiate(&mut store)
             .expect("the module instantiates");
@@ -161,6 +167,17 @@ impl Vm {
             .data_size(&self.store)
     }
 
+    /// Instructions so far, as wasmtime counts them: one for most.
+    pub fn instructions(&mut self) -> u64 {
+        let left = self.store.get_fuel();
+        u64::MAX - left.expect("the engine counts instructions")
+    }
+
+    /// How often each import was called so far.
+    pub fn host_calls(&self) -> &BTreeMap<&'static str, u64> {
+        &self.store.data().calls
+    }
+
     fn stream_call(&mut self, callback: &str, id: u32, size: usize, end: End) -> Action {
         let end = i32::from(end == End::Yes);
         action(self.call::<(i32, i32, i32), i32>(callback, id, (id as i32, size as i32, end)))
@@ -199,7 +216,9 @@ fn module() -> &'static InstancePre<HostState> {
     static MODULE: OnceLock<InstancePre<HostState>> = OnceLock::new();
     MODULE.get_or_init(|| {
         let path = paths::require("the filter", paths::wasm()).unwrap_or_else(|e| panic!("{e}"));
-        let engine = Engine::default();
+        let mut metered = Config::new();
+        metered.consume_fuel(true);
+        let engine = Engine::new(&metered).expect("an engine that counts instructions");
         let module = Module::from_file(&engine, &path).expect("the module compiles");
         let mut linker = Linker::new(&engine);
         abi::define(&mut linker)

@@ -94,6 +94,8 @@ pub struct HostState {
     pub last_callout: u32,
     /// While its callback runs.
     pub callout_answer: Option<CalloutAnswer>,
+    /// How often each import was called.
+    pub calls: BTreeMap<&'static str, u64>,
 }
 
 impl HostState {
@@ -113,7 +115,13 @@ impl HostState {
             callouts_refused: 0,
             last_callout: 0,
             callout_answer: None,
+            calls: BTreeMap::new(),
         }
+    }
+
+    /// The filter calls this import.
+    pub fn called(&mut self, import: &'static str) {
+        *self.calls.entry(import).or_default() += 1;
     }
 
     /// The stream that calls are about, if they are about one.

@@ -23,12 +23,13 @@ impl Place {
     pub fn find(store: &dyn SharedStore, window: Window, account: Account, unit: Unit) -> Place {
         let own = match account {
             Account::Fixed(tenant) => {
-                let key = format!("{}budget/fixed/{}", store::KEY_PREFIX, tenant.to_hex());
+                let key = [store::KEY_PREFIX, "budget/fixed/", &tenant.to_hex()].concat();
                 return Place::read(store, key, tenant);
             }
             Account::Table(tenant) => Place::read(store, bucket_key(tenant), tenant),
         };
-        if own.bucket.get(window, own.tenant, unit).is_some() {
+        let has_room = own.bucket.records.len() < BUDGET_BUCKET_RECORDS_MAX;
+        if has_room || own.bucket.get(window, own.tenant, unit).is_some() {
             return own;
         }
         let mut bucket = own.bucket.clone();
@@ -57,5 +58,5 @@ impl Place {
 fn bucket_key(tenant: TenantId) -> String {
     let [a, b, c, d, ..] = tenant.0;
     let bucket = u32::from_le_bytes([a, b, c, d]) % BUDGET_BUCKETS;
-    format!("{}budget/table/{bucket}", store::KEY_PREFIX)
+    store::numbered_key("budget/table", bucket)
 }

@@ -146,5 +146,5 @@ fn homes(key: &CacheKey, slots: u32) -> impl Iterator<Item = u32> {
 }
 
 fn slot_key(slot: u32) -> String {
-    format!("{}cache/{slot}", store::KEY_PREFIX)
+    store::numbered_key("cache", slot)
 }

@@ -74,7 +74,8 @@ impl Plan {
     /// looked up in the cache.
     pub fn apply(&self, request: Request) -> Request {
         if self.is_empty() && !request.has_null_fields() {
-            let is_compacted = request.spacing == Spacing::Loose && !has_cache_mark(&request);
+            let is_compacted =
+                request.layout.spacing == Spacing::Loose && !has_cache_mark(&request);
             return Request {
                 is_compacted,
                 ..request

@@ -3,8 +3,7 @@
 use super::{BodyNeed, EndOfStream, Flow};
 use crate::ledger::Source;
 use crate::limits::{RESPONSE_HOLD_BYTES_MAX, RESPONSE_TAIL_BYTES};
-use crate::wire::meter::StreamMeter;
-use crate::wire::{Endpoint, StreamCollector, Usage, UsageStripper};
+use crate::wire::{PassingStream, Usage};
 
 /// Bytes of an answer that count as one token when we cannot look inside.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -19,7 +18,10 @@ pub(super) enum Answer {
     /// Something that passes unread but for its end.
     Unread { head: Head, tail: Tail },
     /// Server-sent events, passing as they come.
-    Stream { head: Head, stream: Box<Stream> },
+    Stream {
+        head: Head,
+        stream: Box<PassingStream>,
+    },
     /// Settled: nothing of it concerns us any more.
     Settled,
 }
@@ -60,7 +62,8 @@ impl Answer {
             }
             Answer::Unread { head, tail } => Some((*head, tail.usage(), tail.generated_tokens())),
             Answer::Stream { head, stream } => {
-                Some((*head, stream.meter.usage(), stream.meter.generated_tokens()))
+                let meter = stream.meter();
+                Some((*head, meter.usage(), meter.generated_tokens()))
             }
         }
     }
@@ -91,44 +94,5 @@ impl Tail {
 
     pub(super) fn generated_tokens(&self) -> u64 {
         self.total / BYTES_PER_TOKEN
-    }
-}
-
-/// A stream on its way to the client.
-#[derive(Debug)]
-pub(super) struct Stream {
-    pub meter: StreamMeter,
-    /// Takes out the usage event that only we asked for.
-    stripper: Option<UsageStripper>,
-    /// Rebuilds the answer for the cache.
-    pub collector: Option<StreamCollector>,
-}
-
-impl Stream {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        stripper: Option<UsageStripper>,
-        collector: Option<StreamCollector>,
-    ) -> Stream {
-        Stream {
-            meter: StreamMeter::new(endpoint),
-            stripper,
-            collector,
-        }
-    }
-
-    /// Takes the next bytes; returns what the client gets in their place, if that differs.
-    pub(super) fn push(&mut self, chunk: &[u8], end: EndOfStream) -> Option<Vec<u8>> {
-        self.meter.push(chunk);
-        if let Some(collector) = &mut self.collector {
-            collector.push(chunk);
-        }
-        let stripper = self.stripper.as_mut()?;
-        let mut passed = Vec::with_capacity(chunk.len());
-        stripper.push(chunk, &mut passed);
-        if end == EndOfStream::Yes {
-            stripper.finish(&mut passed);
-        }
-        (passed != chunk).then_some(passed)
     }
 }

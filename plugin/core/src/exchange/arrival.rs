@@ -190,10 +190,9 @@ pub(super) fn request_id(
     match headers.text("x-request-id").filter(harmless) {
         Some(id) => id.to_owned(),
         None => {
-            let mut made = KeyedHash::new(secret.hash_keys(), Purpose::RequestId);
-            made.part(&now_unix_ns.to_le_bytes());
-            made.part(&sequence.to_le_bytes());
-            let made = made.finish();
+            let parts = [8, now_unix_ns, 8, sequence].map(u64::to_le_bytes);
+            let made =
+                KeyedHash::once(secret.hash_keys(), Purpose::RequestId, parts.as_flattened());
             to_hex(made.get(..16).unwrap_or_default())
         }
     }

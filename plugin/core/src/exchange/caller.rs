@@ -32,7 +32,7 @@ impl Caller {
         let sequence = vm.next_sequence();
         Caller {
             request_id: request_id(&vm.config.secret, headers, env.now_unix_ns, sequence),
-            tenant: tenant::identify(&vm.config, headers),
+            tenant: tenant::identify_known(&vm.config, &mut vm.credentials, headers),
             control: CacheControl::read(headers),
             head: RequestHead::read(headers),
         }

@@ -10,6 +10,7 @@ use crate::cache::Place;
 use crate::cache::flight::{Flights, Landing, Leader};
 use crate::cache_key::CacheKey;
 use crate::config::{Config, Model};
+use crate::digits;
 use crate::ledger::Shadow;
 use crate::metrics::Metric;
 use crate::route::Route;
@@ -119,9 +120,16 @@ pub(super) fn pass_through(config: &Config, caller: &Caller, effects: &mut Vec<E
     );
 }
 
+/// Who sends a request, and its body, if that is still at hand.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub caller: &'a Caller,
+    pub body: Option<&'a [u8]>,
+}
+
 /// Sends a judged request on its way.
 pub(super) fn forward(
-    caller: &Caller,
+    Origin { caller, body }: Origin<'_>,
     config: &Config,
     request: Request,
     in_flight: &InFlight,
@@ -141,7 +149,7 @@ pub(super) fn forward(
     set(
         effects,
         "x-farthing-prompt-tokens",
-        route.prompt_tokens.to_string(),
+        digits::text(route.prompt_tokens),
     );
     if let Tenant::Known { id, .. } = &caller.tenant {
         set(
@@ -152,7 +160,9 @@ pub(super) fn forward(
     }
     let rewrite = rewrite(model, &request, in_flight);
     if request.is_compacted || !rewrite.is_empty() {
-        effects.push(Effect::ReplaceRequestBody(rewrite.apply(request.json)));
+        let spliced = body.and_then(|body| rewrite.splice(&request, body));
+        let body = spliced.unwrap_or_else(|| rewrite.apply(request.json));
+        effects.push(Effect::ReplaceRequestBody(body));
     }
 }
 

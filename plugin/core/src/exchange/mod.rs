@@ -55,6 +55,9 @@ use crate::limits::REQUEST_BODY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::wire::Endpoint;
 
+/// Effects that a request usually has.
+const EFFECTS: usize = 20;
+
 /// One request's state.
 #[derive(Debug, Default)]
 pub struct Exchange {
@@ -185,6 +188,14 @@ impl Exchange {
         })
     }
 
+    /// Would [`Exchange::on_done`] have anything to do?
+    pub fn is_open(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Held { .. } | Phase::Waiting(_) | Phase::Upstream(_)
+        )
+    }
+
     /// The stream is gone: settles or refunds what is still open. The effects can only count, log
     /// and write the ledger. Calling it again does nothing.
     pub fn on_done(&mut self, vm: &mut Vm, env: &Env<'_>) -> Vec<Effect> {
@@ -268,6 +279,7 @@ impl Exchange {
         mut effects: Vec<Effect>,
     ) -> Step {
         self.phase = Phase::Over;
+        effects.reserve(EFFECTS);
         let decision = request::decide(&self.caller, vm, env, endpoint, body, &mut effects);
         self.conclude(decision, effects)
     }

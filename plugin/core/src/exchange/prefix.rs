@@ -90,8 +90,6 @@ impl Parts {
     }
 
     fn hash(&self, secret: &Secret, purpose: Purpose) -> [u8; 32] {
-        let mut hash = KeyedHash::new(secret.hash_keys(), purpose);
-        hash.raw(&self.0);
-        hash.finish()
+        KeyedHash::once(secret.hash_keys(), purpose, &self.0)
     }
 }

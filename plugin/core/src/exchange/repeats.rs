@@ -1,27 +1,26 @@
-//! Requests that come again byte for byte: their cache key is remembered by a hash of the raw
-//! bytes, so that a repeat is answered without being parsed, counted and routed once more. It was
-//! judged when it first came, and what it is judged by lives as long as this memory does.
+//! Requests that come again byte for byte: their cache key is remembered with the bytes, or with a
+//! hash of them where they are many, so that a repeat is answered without being parsed, counted and
+//! routed once more. It was judged when it first came, and what it is judged by lives as long as
+//! this memory does.
 //!
 //! A table of fixed size. Only requests that were answered from the cache get in, so that those
-//! which never repeat neither fill it nor are hashed for it.
+//! which never repeat do not fill it.
 
 use super::asked::Asked;
 use crate::cache_key::{CacheKey, RequestHead};
 use crate::config::Secret;
 use crate::keyed_hash::{KeyedHash, Purpose};
-use crate::limits::REPEAT_SLOTS;
+use crate::limits::{REPEAT_BODY_BYTES_MAX, REPEAT_BYTES_MAX, REPEAT_SLOTS};
 use crate::route::Route;
 use crate::tenant::TenantId;
-
-/// What all but the body usually takes.
-const RAW_REST_BYTES: usize = 160;
+use crate::wire::{Endpoint, is_same};
 
 /// Where the bytes came from and what they are.
 #[derive(Clone, Copy)]
 pub(super) struct RawRequest<'a> {
     pub tenant: TenantId,
     pub head: &'a RequestHead,
-    pub path: &'a str,
+    pub endpoint: Endpoint,
     pub body: &'a [u8],
 }
 
@@ -29,23 +28,56 @@ pub(super) struct RawRequest<'a> {
 #[derive(Debug)]
 pub(super) struct Repeat {
     sample: u64,
-    raw: [u8; 32],
+    tenant: TenantId,
+    head: RequestHead,
+    body: Body,
     pub key: CacheKey,
     pub route: Route,
     pub asked: Asked,
 }
 
+/// What a body is known by.
+#[derive(Debug)]
+enum Body {
+    Bytes(Box<[u8]>),
+    Hash([u8; 32]),
+}
+
+impl Body {
+    fn is(&self, secret: &Secret, body: &[u8]) -> bool {
+        match self {
+            Body::Bytes(bytes) => is_same(bytes, body),
+            Body::Hash(known) => *known == hash(secret, body),
+        }
+    }
+
+    /// Bytes that are kept.
+    fn bytes(&self) -> usize {
+        match self {
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Hash(_) => 0,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     slots: Vec<Option<Box<Repeat>>>,
+    /// Bytes that are kept in all.
+    bytes: usize,
 }
 
 impl Repeats {
     pub(super) fn find(&self, secret: &Secret, request: RawRequest<'_>) -> Option<&Repeat> {
         let sample = sample(request.body);
         let repeat = self.slots.get(slot(sample))?.as_deref()?;
-        // The sample only spares the hash; the hash decides.
-        (repeat.sample == sample && repeat.raw == request.hash(secret)).then_some(repeat)
+        // The sample only spares the comparison.
+        let is_same = repeat.sample == sample
+            && repeat.asked.endpoint == request.endpoint
+            && repeat.tenant == request.tenant
+            && repeat.head == *request.head
+            && repeat.body.is(secret, request.body);
+        is_same.then_some(repeat)
     }
 
     /// Remembers a request; one that was in its slot is forgotten.
@@ -59,34 +91,32 @@ impl Repeats {
     ) {
         let sample = sample(request.body);
         self.slots.resize_with(REPEAT_SLOTS, || None);
-        if let Some(place) = self.slots.get_mut(slot(sample)) {
-            *place = Some(Box::new(Repeat {
-                sample,
-                raw: request.hash(secret),
-                key,
-                route,
-                asked,
-            }));
-        }
+        let Some(place) = self.slots.get_mut(slot(sample)) else {
+            return;
+        };
+        let before = place.take().map_or(0, |repeat| repeat.body.bytes());
+        self.bytes = self.bytes.saturating_sub(before);
+        let bytes = request.body.len();
+        let fits = bytes <= REPEAT_BODY_BYTES_MAX && self.bytes + bytes <= REPEAT_BYTES_MAX;
+        let body = match fits {
+            true => Body::Bytes(request.body.into()),
+            false => Body::Hash(hash(secret, request.body)),
+        };
+        self.bytes += body.bytes();
+        *place = Some(Box::new(Repeat {
+            sample,
+            tenant: request.tenant,
+            head: request.head.clone(),
+            body,
+            key,
+            route,
+            asked,
+        }));
     }
 }
 
-impl RawRequest<'_> {
-    fn hash(&self, secret: &Secret) -> [u8; 32] {
-        let mut hash = KeyedHash::new(secret.hash_keys(), Purpose::RawRequest);
-        // The lengths of the parts stand at the end, where their place is known.
-        hash.raw(self.body);
-        let mut rest = Vec::with_capacity(RAW_REST_BYTES);
-        self.head.encode(&mut rest);
-        let head_bytes = rest.len() as u64;
-        rest.extend_from_slice(self.path.as_bytes());
-        rest.extend_from_slice(&self.tenant.0);
-        for bytes in [self.body.len() as u64, head_bytes, self.path.len() as u64] {
-            rest.extend_from_slice(&bytes.to_le_bytes());
-        }
-        hash.raw(&rest);
-        hash.finish()
-    }
+fn hash(secret: &Secret, body: &[u8]) -> [u8; 32] {
+    KeyedHash::once(secret.hash_keys(), Purpose::RawRequest, body)
 }
 
 fn slot(sample: u64) -> usize {

@@ -4,6 +4,7 @@ use super::{Asked, Caller, Effect, LocalReply};
 use crate::budget::Unit;
 use crate::cache::Entry;
 use crate::config::{Config, Model, PriceOrigin};
+use crate::digits;
 use crate::error::{ApiError, ErrorKind, ErrorShape};
 use crate::ledger::{Bill, Generation, Line, SavedBy, Shadow, Source, Sums};
 use crate::metrics::Metric;
@@ -171,7 +172,7 @@ pub(super) fn hit(
     };
     let mut headers = vec![
         ("content-type", content_type.to_owned()),
-        ("age", hit.age_s.to_string()),
+        ("age", digits::text(hit.age_s)),
     ];
     headers.extend(describe(
         caller,
@@ -201,7 +202,7 @@ pub(super) fn describe(
         ("x-farthing-source", source.as_str().to_owned()),
         ("x-farthing-model", model.id.clone()),
         ("x-farthing-tier", model.tier.clone()),
-        ("x-farthing-prompt-tokens", prompt_tokens.to_string()),
+        ("x-farthing-prompt-tokens", digits::text(prompt_tokens)),
         ("x-farthing-tokens", tokens_basis.to_owned()),
         ("x-farthing-request-id", caller.request_id.clone()),
     ]
@@ -210,8 +211,8 @@ pub(super) fn describe(
 /// Response headers that are known when the answer is.
 pub(super) fn price_tags(sums: &Sums) -> [(&'static str, String); 3] {
     [
-        ("x-farthing-cost-usd", sums.cost.to_string()),
-        ("x-farthing-saved-usd", sums.saved().to_string()),
+        ("x-farthing-cost-usd", sums.cost.to_usd()),
+        ("x-farthing-saved-usd", sums.saved().to_usd()),
         ("x-farthing-saved-by", sums.saved_by.to_header()),
     ]
 }

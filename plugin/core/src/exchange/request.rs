@@ -2,7 +2,7 @@
 //! own, a request that waits for another's answer, or one to send.
 
 use super::cached::{CacheUse, Serving, find, look_up};
-use super::forward::InFlight;
+use super::forward::{InFlight, Origin};
 use super::plan::{Plan, Planner};
 use super::repeats::RawRequest;
 use super::reply::Hit;
@@ -153,7 +153,10 @@ fn judge(
             effects.push(Effect::count(Metric::SingleFlightWaits));
             Ok(Decision::Wait(Box::new(Waiting { judged, ticket })))
         }
-        None => send::send(caller, vm, env, judged, None, effects),
+        None => {
+            let body = Some(body);
+            send::send(Origin { caller, body }, vm, env, judged, None, effects)
+        }
     }
 }
 
@@ -191,7 +194,7 @@ fn raw_request<'a>(caller: &'a Caller, endpoint: Endpoint, body: &'a [u8]) -> Ra
     RawRequest {
         tenant: caller.tenant.id(),
         head: &caller.head,
-        path: endpoint.path(),
+        endpoint,
         body,
     }
 }

@@ -1,6 +1,6 @@
 //! The answer of an upstream: how it is read on its way, and how it ends.
 
-use super::answer::{Answer, Head, Stream, Tail};
+use super::answer::{Answer, Head, Tail};
 use super::arrival::{is_event_stream, is_json};
 use super::forward::InFlight;
 use super::settle::{self, Ending, Outcome};
@@ -9,7 +9,9 @@ use crate::cache;
 use crate::cache::flight::Landing;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
-use crate::wire::{Completed, Endpoint, Json, StreamCollector, Usage, UsageStripper, meter};
+use crate::wire::{
+    Completed, Endpoint, Json, More, PassingStream, StreamCollector, Usage, UsageStripper, meter,
+};
 
 /// What counts when a host hands over no status: never taken for success.
 const STATUS_UNKNOWN: u16 = 502;
@@ -106,7 +108,7 @@ fn begin(in_flight: &InFlight, head: Head, headers: &Headers<'_>) -> Answer {
             .map(|_| StreamCollector::new(endpoint));
         return Answer::Stream {
             head,
-            stream: Box::new(Stream::new(endpoint, stripper, collector)),
+            stream: Box::new(PassingStream::new(endpoint, stripper, collector)),
         };
     }
     if is_json(content_type) {
@@ -153,7 +155,11 @@ pub(super) fn on_body(
         }
         Answer::Stream { head, stream } => {
             let head = *head;
-            let replaced = stream.push(body, end).map(Effect::ReplaceResponseBody);
+            let more = match end {
+                EndOfStream::Yes => More::Ended,
+                EndOfStream::No => More::Follows,
+            };
+            let replaced = stream.push(body, more).map(Effect::ReplaceResponseBody);
             let mut effects = Vec::from_iter(replaced);
             if end == EndOfStream::Yes {
                 effects.extend(end_stream(in_flight, caller, vm, env, head));
@@ -228,14 +234,15 @@ fn end_stream(
     let Answer::Stream { stream, .. } = &mut in_flight.answer else {
         return Vec::new();
     };
-    let (usage, generated) = (stream.meter.usage(), stream.meter.generated_tokens());
+    let meter = stream.meter();
+    let (usage, generated) = (meter.usage(), meter.generated_tokens());
     // Without [DONE] the upstream was cut off, however politely.
-    let ending = if stream.meter.is_done() {
+    let ending = if meter.is_done() {
         Ending::Complete
     } else {
         Ending::Aborted
     };
-    let completed = stream.collector.take().and_then(StreamCollector::finish);
+    let completed = stream.take_completed();
     let outcome = outcome(in_flight, head, usage, generated, ending);
     if let Some(completed) = completed
         && is_repeatable(in_flight, &completed)

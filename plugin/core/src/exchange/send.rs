@@ -3,7 +3,7 @@
 
 use super::admission::Admission;
 use super::cached::{Serving, look_up};
-use super::forward::{self, InFlight};
+use super::forward::{self, InFlight, Origin};
 use super::plan::{Plan, Planner};
 use super::request::{Decision, Judged};
 use super::{Asked, Caller, Effect, Env, Vm, reply};
@@ -16,16 +16,16 @@ use crate::wire::Request;
 
 /// Sends a judged request upstream, or refuses it where its budget does not cover it.
 pub(super) fn send_or_refuse(
-    caller: &Caller,
+    origin: Origin<'_>,
     vm: &mut Vm,
     env: &Env<'_>,
     judged: Judged,
     leads: Option<Leader>,
     effects: &mut Vec<Effect>,
 ) -> Decision {
-    send(caller, vm, env, judged, leads, effects).unwrap_or_else(|(request, error)| {
+    send(origin, vm, env, judged, leads, effects).unwrap_or_else(|(request, error)| {
         reply::refuse(
-            caller,
+            origin.caller,
             Some(request.endpoint),
             Some(&request),
             &error,
@@ -37,13 +37,14 @@ pub(super) fn send_or_refuse(
 
 /// `leads` is given to a request that takes over from another; any other leads if nobody does.
 pub(super) fn send(
-    caller: &Caller,
+    origin: Origin<'_>,
     vm: &mut Vm,
     env: &Env<'_>,
     mut judged: Judged,
     mut leads: Option<Leader>,
     effects: &mut Vec<Effect>,
 ) -> Result<Decision, (Box<Request>, ApiError)> {
+    let caller = origin.caller;
     let looked_up = judged.cache.is_some() && !caller.control.no_cache;
     let missed = match looked_up {
         true => Effect::count(Metric::Misses),
@@ -89,7 +90,7 @@ pub(super) fn send(
                 if let Some(conversation) = &judged.terms.conversation {
                     conversation.remember(&vm.config, env, &plan.route);
                 }
-                return Ok(go(caller, vm, judged, plan, reservation, leads, effects));
+                return Ok(go(origin, vm, judged, plan, reservation, leads, effects));
             }
         }
     }
@@ -99,7 +100,7 @@ pub(super) fn send(
 }
 
 fn go(
-    caller: &Caller,
+    origin: Origin<'_>,
     vm: &mut Vm,
     judged: Judged,
     plan: Plan,
@@ -107,7 +108,7 @@ fn go(
     leads: Option<Leader>,
     effects: &mut Vec<Effect>,
 ) -> Decision {
-    let cache = plan.cache.filter(|_| !caller.control.no_store);
+    let cache = plan.cache.filter(|_| !origin.caller.control.no_store);
     let acting = cache
         .as_ref()
         .filter(|cache| cache.serving == Serving::Acts);
@@ -126,7 +127,7 @@ fn go(
         shadow: judged.shadow,
         ..InFlight::new(asked, plan.route, basis)
     };
-    forward::forward(caller, &vm.config, judged.request, &in_flight, effects);
+    forward::forward(origin, &vm.config, judged.request, &in_flight, effects);
     Decision::Forward(Box::new(in_flight))
 }
 

@@ -11,6 +11,7 @@ use crate::budget::Settled;
 use crate::cache::flight::Landing;
 use crate::cache::{Bytes, Entry, Levels};
 use crate::config::{Model, PriceOrigin};
+use crate::digits;
 use crate::ledger::{Bill, Generation, Line, Shadow, Source, Sums};
 use crate::metrics::Metric;
 use crate::money::Nanousd;
@@ -143,7 +144,7 @@ pub(super) fn response_headers(in_flight: &InFlight, vm: &Vm, outcome: &Outcome)
     let sums = outcome.sums(in_flight, vm);
     let prompt_tokens = (
         "x-farthing-prompt-tokens",
-        outcome.tokens.prompt.to_string(),
+        digits::text(outcome.tokens.prompt),
     );
     std::iter::once(prompt_tokens)
         .chain(reply::price_tags(&sums))

@@ -10,7 +10,7 @@ use crate::config::{Config, Model, ModelIndex, VirtualModel};
 use crate::limits::STICKY_SLOTS;
 use crate::price::Tokens;
 use crate::route::Route;
-use crate::store::{self, KEY_PREFIX};
+use crate::store;
 use crate::tenant::Tenant;
 use crate::wire::{Request, Role};
 
@@ -143,5 +143,5 @@ fn name_hash(model: &Model) -> u64 {
 
 fn key(id: &[u8; 32]) -> String {
     let number = id.first_chunk().copied().map_or(0, u32::from_le_bytes);
-    format!("{KEY_PREFIX}sticky/{}", number % STICKY_SLOTS)
+    store::numbered_key("sticky", number % STICKY_SLOTS)
 }

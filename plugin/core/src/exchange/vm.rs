@@ -10,6 +10,7 @@ use crate::config::{Config, ModelIndex};
 use crate::limits::{
     CACHE_PER_VM_BYTES_MAX, FLIGHT_TICK_MS, FLIGHT_WAKE_MS, SELF_CHECK_TICK_MS, VOCABULARY_TICK_MS,
 };
+use crate::tenant::KnownCredentials;
 use crate::tokens::{Calibration, Count};
 use crate::vocabulary::loading::{Embedded, Vocabularies};
 
@@ -24,6 +25,7 @@ pub struct Vm {
     /// For each model what was learned when this worker last looked.
     calibrations: Vec<Option<Calibration>>,
     pub(super) repeats: Repeats,
+    pub(super) credentials: KnownCredentials,
     /// What prompts are counted with.
     pub vocabularies: Vocabularies,
     /// Requests so far, to tell those without an id apart.
@@ -50,6 +52,7 @@ impl Vm {
             self_check: SelfCheck::default(),
             calibrations,
             repeats: Repeats::default(),
+            credentials: KnownCredentials::default(),
             vocabularies,
             sequence: 0,
         }

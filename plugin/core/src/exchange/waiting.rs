@@ -1,6 +1,7 @@
 //! A request that waits for the answer to an identical one ([`crate::cache::flight`]).
 
 use super::cached::Serving;
+use super::forward::Origin;
 use super::reply::{self, Hit};
 use super::request::{Decision, Judged};
 use super::send;
@@ -64,5 +65,6 @@ pub(super) fn resume(
         Verdict::Lead(leader) => Some(leader),
         Verdict::Alone => None,
     };
-    send::send_or_refuse(caller, vm, env, judged, leads, effects)
+    let origin = Origin { caller, body: None };
+    send::send_or_refuse(origin, vm, env, judged, leads, effects)
 }

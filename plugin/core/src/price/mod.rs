@@ -16,7 +16,7 @@ pub use catalogue::{Catalogue, CatalogueError};
 
 use crate::money::Nanousd;
 
-const TOKENS_PER_MTOK: u128 = 1_000_000;
+const TOKENS_PER_MTOK: u64 = 1_000_000;
 
 /// Tokens of one answer, by what they cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,13 +137,17 @@ impl Rates {
 
 /// Two factors of 64 bits always fit.
 fn product(tokens: u64, rate: u64) -> u128 {
-    u128::from(tokens).saturating_mul(u128::from(rate))
+    u128::from(tokens) * u128::from(rate)
 }
 
 /// Up, so that no request is free by rounding.
 fn rounded(sum: u128) -> Nanousd {
-    let nanousd = sum.div_ceil(TOKENS_PER_MTOK);
-    u64::try_from(nanousd).map_or(Nanousd::MAX, |amount| Nanousd(amount).min(Nanousd::MAX))
+    let nanousd = match u64::try_from(sum) {
+        // Wasm divides no more bits than this by itself.
+        Ok(sum) => sum.div_ceil(TOKENS_PER_MTOK),
+        Err(_) => u64::try_from(sum.div_ceil(u128::from(TOKENS_PER_MTOK))).unwrap_or(u64::MAX),
+    };
+    Nanousd(nanousd).min(Nanousd::MAX)
 }
 
 /// Rates that replace a model's usual ones.

@@ -51,23 +51,16 @@ impl Sums {
             white: u64::MAX,
             ..Masks::default()
         };
-        // The byte before the block, and the block.
-        let mut window = [0; 1 + BLOCK_BYTES];
-        for chunk in text.chunks(BLOCK_BYTES) {
-            let [last, block @ ..] = &mut window;
-            match chunk.first_chunk() {
-                Some(whole) => *block = *whole,
-                None => block
-                    .iter_mut()
-                    .zip(chunk)
-                    .for_each(|(to, from)| *to = *from),
-            }
-            let next = chunk.last().copied().unwrap_or(*last);
-            let masks = Masks::of(&window, chunk.len());
+        let mut at = 0_usize;
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            let behind = at.checked_sub(1).and_then(|at| text.get(at..));
+            let masks = match (rest.first_chunk(), behind.and_then(<[u8]>::first_chunk)) {
+                (Some(block), Some(shifted)) => Masks::of(block, shifted, BLOCK_BYTES),
+                _ => Masks::at_an_end(rest, behind),
+            };
             sums.add(&masks, &before);
             before = masks;
-            let [last, ..] = &mut window;
-            *last = next;
+            at += BLOCK_BYTES;
         }
         sums
     }
@@ -141,22 +134,44 @@ struct Masks {
 }
 
 impl Masks {
-    /// Of the first `bytes` of the block in the window.
-    fn of(window: &[u8; 1 + BLOCK_BYTES], bytes: usize) -> Masks {
-        let [first, rest @ ..] = window;
-        let block = Block::of(rest);
-        let mut shifted = [*first; BLOCK_BYTES];
-        let behind = shifted.iter_mut().skip(1).zip(rest);
-        behind.for_each(|(to, from)| *to = *from);
+    /// Of the first block of a text, which has no byte before it, or the last, which may be short.
+    fn at_an_end(rest: &[u8], behind: Option<&[u8]>) -> Masks {
+        let bytes = rest.len().min(BLOCK_BYTES);
+        let mut window = [0; 1 + BLOCK_BYTES];
+        let [first, block @ ..] = &mut window;
+        *first = behind.and_then(<[u8]>::first).copied().unwrap_or(0);
+        if let (Some(to), Some(from)) = (block.get_mut(..bytes), rest.get(..bytes)) {
+            to.copy_from_slice(from);
+        }
+        match (window.last_chunk(), window.first_chunk()) {
+            (Some(block), Some(shifted)) => Masks::of(block, shifted, bytes),
+            _ => Masks::default(),
+        }
+    }
+
+    /// Of the first `bytes` of a block; `shifted` is one byte behind it.
+    fn of(block: &[u8; BLOCK_BYTES], shifted: &[u8; BLOCK_BYTES], bytes: usize) -> Masks {
+        let block = Block::of(block);
         let there = u64::MAX >> (BLOCK_BYTES - bytes.clamp(1, BLOCK_BYTES));
-        let line_break = block.within(b'\n', 1) & there;
-        let space =
-            (block.within(b' ', 1) | block.within(b'\t', 1) | block.within(b'\r', 1)) & there;
-        let form_feed = block.within(0x0c, 1) & there;
-        let low = (block.within(0x00, 0x20) | block.within(0x7f, 1)) & there;
+        let blank = block.within(b' ', 1) & there;
+        let below = block.within(0x00, 0x20) & there;
+        // Most blocks hold none of the characters that these are.
+        let (line_break, space, form_feed) = match below {
+            0 => (0, blank, 0),
+            _ => (
+                block.within(b'\n', 1) & there,
+                blank | (block.within(b'\t', 1) | block.within(b'\r', 1)) & there,
+                block.within(0x0c, 1) & there,
+            ),
+        };
+        let above = block.within(0x7f, 0x81) & there;
+        let high = match above {
+            0 => 0,
+            _ => block.within(0x80, 0x80) & there,
+        };
+        let low = below | above & !high;
         let letter = block.with(0x20).within(b'a', 26) & there;
         let digit = block.within(b'0', 10) & there;
-        let high = block.within(0x80, 0x80) & there;
         let ascii = Masks {
             letter,
             capital: letter & block.within(b'A', 26),
@@ -166,7 +181,7 @@ impl Masks {
             space,
             white: space | line_break | form_feed,
             control: low & !(line_break | space),
-            repeat: block.equals(Block::of(&shifted)) & there,
+            repeat: block.equals(Block::of(shifted)) & there,
             ..Masks::default()
         };
         if high == 0 {

@@ -6,6 +6,8 @@
 mod choice;
 
 use self::choice::PartialChoice;
+pub(super) use self::choice::TEXTS;
+use super::alike::Alike;
 use super::completed::Completed;
 use super::endpoint::Endpoint;
 use super::json::Json;
@@ -28,7 +30,7 @@ const HEAD: [&str; 5] = [
 ];
 
 /// Random padding that OpenAI adds to events against traffic analysis.
-const PADDING: &str = "obfuscation";
+pub(super) const PADDING: &str = "obfuscation";
 
 /// Takes a stream as it passes by and keeps what it adds up to.
 #[derive(Debug)]
@@ -115,6 +117,16 @@ impl StreamCollector {
         self.answer = fit.then_some(answer);
     }
 
+    /// Takes an event like one before it, but for this text of a choice; `other_bytes` is what all
+    /// else in it adds. False if that cannot be done: the event is still to be pushed.
+    pub(super) fn push_alike(&mut self, event: &Alike, text: &str) -> bool {
+        match &mut self.answer {
+            None => true,
+            Some(Partial::Choices(choices)) if !self.done => choices.append(event, text),
+            Some(_) => false,
+        }
+    }
+
     /// Whether the stream may still turn out fit for the cache.
     pub fn is_collecting(&self) -> bool {
         self.answer.is_some()
@@ -169,6 +181,17 @@ impl PartialChoices {
             }
         }
         (self.bytes <= STREAM_COLLECT_BYTES_MAX).then_some(())
+    }
+
+    fn append(&mut self, event: &Alike, text: &str) -> bool {
+        let bytes = self.bytes.saturating_add(text.len() + event.other_bytes);
+        let choice = (self.choices.iter_mut()).find(|choice| choice.index() == event.index);
+        let fits = bytes <= STREAM_COLLECT_BYTES_MAX
+            && choice.is_some_and(|choice| choice.append(event.field, text));
+        if fits {
+            self.bytes = bytes;
+        }
+        fits
     }
 
     fn absorb_choice(

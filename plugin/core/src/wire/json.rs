@@ -6,10 +6,13 @@
 //! guessed at.
 
 mod read;
-mod scan;
+pub(super) mod scan;
 
 use crate::error::ApiError;
 use crate::limits::ERROR_ECHO_CHARS_MAX;
+
+/// What is set aside for a tree that is written: most are small.
+const WRITTEN_BYTES: usize = 256;
 
 /// A JSON value. Objects keep the order of their keys and hold no key twice.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,24 @@ pub enum Spacing {
     Loose,
 }
 
+/// How a document is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    pub spacing: Spacing,
+    /// Where the entries stand, if it is an object.
+    pub members: Vec<Member>,
+}
+
+/// Where an entry of an object stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The quote before its key, and its value.
+    pub key_from: usize,
+    pub value_from: usize,
+    /// What follows it.
+    pub to: usize,
+}
+
 impl Json {
     /// Reads one document and nothing after it.
     ///
@@ -59,8 +80,8 @@ impl Json {
         read::read(bytes).map(|(tree, _)| tree)
     }
 
-    /// [`Json::parse`], with what stands between its values.
-    pub(super) fn parse_spaced(bytes: &[u8]) -> Result<(Self, Spacing), ApiError> {
+    /// [`Json::parse`], with what can be told of how it is written.
+    pub(super) fn parse_laid_out(bytes: &[u8]) -> Result<(Self, Layout), ApiError> {
         read::read(bytes)
     }
 
@@ -173,7 +194,7 @@ impl Json {
 
     /// [`Json::write`] into a new buffer.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(WRITTEN_BYTES);
         self.write(&mut out);
         out
     }
@@ -256,6 +277,11 @@ fn write_byte(byte: u8, out: &mut Vec<u8>) {
         _ => return out.push(byte),
     };
     out.extend_from_slice(&[b'\\', short]);
+}
+
+/// What the inside of a JSON string says, escapes resolved; `None` if it is none.
+pub(super) fn unescaped(text: &str) -> Option<String> {
+    read::unescaped(text)
 }
 
 /// A client's own word as an error message may repeat it: short, and with nothing that could break

@@ -6,6 +6,8 @@ use super::json::Json;
 use super::sse::{DONE_DATA, SseDecoder, SseEvent};
 use super::usage::Usage;
 use crate::tokens::{Calibration, Count};
+use memchr::{memchr, memchr2, memmem};
+use std::ops::Range;
 
 /// Names of the strings that a model wrote, in whole answers and in events of a stream.
 const GENERATED: [&[u8]; 6] = [
@@ -63,6 +65,16 @@ impl StreamMeter {
         });
     }
 
+    /// Takes an event that says this and nothing else.
+    pub(super) fn push_alike(&mut self, text: &[u8]) {
+        self.generated.text(text);
+    }
+
+    /// Does an event begin with the next byte, whatever that is?
+    pub(super) fn is_between_events(&self) -> bool {
+        self.decoder.is_between_events()
+    }
+
     /// The last usage seen.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
@@ -90,10 +102,7 @@ fn in_streams_of(endpoint: Endpoint) -> (&'static [&'static [u8]], &'static [&'s
 }
 
 fn is_end(data: &[u8], ends: &[&str]) -> bool {
-    let named = |end: &&str| {
-        data.windows(end.len())
-            .any(|window| window == end.as_bytes())
-    };
+    let named = |end: &&str| memmem::find(data, end.as_bytes()).is_some();
     // Text may name an event; only the type at the top is one.
     ends.iter().any(named)
         && Json::parse(data).is_ok_and(|event| {
@@ -109,10 +118,29 @@ pub fn generated_tokens(body: &[u8]) -> u64 {
     Calibration::default().tokens(&count)
 }
 
-/// Counts the strings under these names, by a scan: an estimate does not deserve a parse.
+/// Counts the strings under these names.
 fn count_generated(data: &[u8], names: &[&[u8]], count: &mut Count) {
+    each_generated(data, names, |text| {
+        count.text(data.get(text).unwrap_or_default());
+    });
+}
+
+/// Where the one text stands that a model wrote in an event of chat or completions; `None` if there
+/// are none or several.
+pub(super) fn only_text(data: &[u8]) -> Option<Range<usize>> {
+    let mut found = 0_usize;
+    let mut only = None;
+    each_generated(data, &GENERATED, |text| {
+        found += 1;
+        only = Some(text);
+    });
+    only.filter(|_| found == 1)
+}
+
+/// Finds the strings under these names, by a scan: an estimate does not deserve a parse.
+fn each_generated(data: &[u8], names: &[&[u8]], mut found: impl FnMut(Range<usize>)) {
     let mut rest = data;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'"') {
+    while let Some(at) = memchr(b'"', rest) {
         let (_, from_quote) = rest.split_at_checked(at).unwrap_or((rest, b""));
         let name = names.iter().find(|name| from_quote.starts_with(name));
         let Some(value) = name.and_then(|name| from_quote.get(name.len()..)) else {
@@ -123,27 +151,25 @@ fn count_generated(data: &[u8], names: &[&[u8]], count: &mut Count) {
         rest = value;
         if value.first() == Some(&b'"') {
             rest = after_string(value);
-            let length = value.len().saturating_sub(rest.len());
-            let text = value.get(1..length.saturating_sub(1)).unwrap_or_default();
-            count.text(text);
+            // Between its quotes.
+            let from = data.len().saturating_sub(value.len()).saturating_add(1);
+            let to = data.len().saturating_sub(rest.len()).saturating_sub(1);
+            found(from..to.max(from));
         }
     }
 }
 
 /// What follows the JSON string that begins here.
 fn after_string(from_quote: &[u8]) -> &[u8] {
-    let mut escaped = false;
-    for (index, byte) in from_quote.iter().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => {
-                return from_quote
-                    .get(index.saturating_add(1)..)
-                    .unwrap_or_default();
-            }
-            _ => {}
+    let mut rest = from_quote.get(1..).unwrap_or_default();
+    while let Some(at) = memchr2(b'"', b'\\', rest) {
+        let Some((mark, behind)) = rest.get(at..).and_then(<[u8]>::split_first) else {
+            break;
+        };
+        if *mark == b'"' {
+            return behind;
         }
+        rest = behind.get(1..).unwrap_or_default();
     }
     &[]
 }

@@ -10,10 +10,12 @@
 //! cache, [`collect`] rebuilds one from a stream, [`replay`] sends it again.
 //!
 //! Streams: [`sse`] cuts bytes into events, [`strip`] takes out the usage event that the client did
-//! not ask for, [`meter`] watches them go by.
+//! not ask for, [`meter`] watches them go by, [`passing`] does all that with one, and reads no
+//! event twice that is like those before it.
 //!
 //! Other providers: [`provider`] writes requests in their words and reads what they answer.
 
+mod alike;
 pub mod answer_form;
 pub mod chat;
 pub mod collect;
@@ -30,6 +32,7 @@ mod messages;
 pub mod meter;
 pub mod models;
 mod parts;
+pub mod passing;
 pub mod provider;
 pub mod replay;
 pub mod request;
@@ -50,8 +53,10 @@ pub use completions::Prompt;
 pub use embeddings::{EmbeddingsRequest, EncodingFormat, parse_embeddings};
 pub use endpoint::Endpoint;
 pub use images::{ImageSource, Images};
+pub(crate) use json::scan::is_same;
 pub use json::{Json, Number};
 pub use logprobs::{TokenConfidence, TokenLogprob};
+pub use passing::{More, PassingStream};
 pub use replay::{UsageEvent, replay_json, replay_sse};
 pub use request::{PromptExtent, Request, Reuse, parse};
 pub use response::{AnswerHead, Choice, FinishReason};

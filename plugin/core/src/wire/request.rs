@@ -6,7 +6,7 @@ use super::completions::{self, Prompt};
 use super::endpoint::Endpoint;
 use super::fields::{Fields, Path, check_count, invalid_value, wrong_type};
 use super::images::{ImageSource, Images};
-use super::json::{Json, Spacing, echo};
+use super::json::{Json, Layout, echo};
 use super::sampling::{self, Sampling};
 use super::{embeddings, messages, responses};
 use crate::error::ApiError;
@@ -50,8 +50,8 @@ pub struct Request {
     pub extent: PromptExtent,
     /// Whether an answer to this request may answer the next one like it.
     pub reuse: Reuse,
-    /// Of the body as it came.
-    pub spacing: Spacing,
+    /// Of the body as it came; of nothing, if `json` has been changed since.
+    pub layout: Layout,
     /// Whether `json` is to travel in the place of what was sent: it is less, or takes fewer bytes.
     pub is_compacted: bool,
 }
@@ -96,7 +96,7 @@ impl Request {
             images: Images::default(),
             extent: PromptExtent::default(),
             reuse: Reuse::default(),
-            spacing: Spacing::default(),
+            layout: Layout::default(),
             is_compacted: false,
         }
     }
@@ -164,9 +164,9 @@ impl Request {
 /// Everything [`Json::parse`] refuses, and every field that is missing, of a wrong type or out of
 /// its range, with `param` naming its path.
 pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Request, ApiError> {
-    let (json, spacing) = Json::parse_spaced(body)?;
+    let (json, layout) = Json::parse_laid_out(body)?;
     let request = from_json(endpoint, json)?;
-    Ok(Request { spacing, ..request })
+    Ok(Request { layout, ..request })
 }
 
 /// [`parse`] of a body that has been read.

@@ -1,9 +1,14 @@
 //! Changes to a request on its way upstream. Everything that is not named here travels as it came.
 
 use super::endpoint::Endpoint;
-use super::json::{Json, Number};
+use super::json::{Json, Number, write_string};
 use super::request::Request;
 use crate::config::MaxTokensField;
+
+/// What all changes together usually take.
+const CHANGES_BYTES: usize = 256;
+
+const STREAM_OPTIONS: &str = "stream_options";
 
 /// What must read differently upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,6 +81,69 @@ impl Rewrite {
         *self == Self::default()
     }
 
+    /// The body to send, made of the body that came: all but what changes goes on as it is spelled.
+    /// `None` if `request` is not what that body says.
+    pub fn splice(&self, request: &Request, body: &[u8]) -> Option<Vec<u8>> {
+        let (entries, members) = (request.json.as_object()?, &request.layout.members);
+        if request.is_compacted || entries.len() != members.len() || members.is_empty() {
+            return None;
+        }
+        let changes = self.changes(&request.json);
+        let mut out = Vec::with_capacity(body.len().saturating_add(CHANGES_BYTES));
+        for ((key, _), member) in entries.iter().zip(members) {
+            let change = changes.iter().find(|(name, _)| name == key);
+            let spelled_to = match change {
+                None => member.to,
+                Some((_, Some(_))) => member.value_from,
+                Some((_, None)) => continue,
+            };
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            out.extend_from_slice(body.get(member.key_from..spelled_to)?);
+            if let Some((_, Some(value))) = change {
+                value.write(&mut out);
+            }
+        }
+        let is_new = |name: &str| entries.iter().all(|(key, _)| key != name);
+        for (name, value) in changes {
+            if let Some(value) = value.filter(|_| is_new(name)) {
+                out.push(if out.is_empty() { b'{' } else { b',' });
+                write_string(name, &mut out);
+                out.push(b':');
+                value.write(&mut out);
+            }
+        }
+        out.push(b'}');
+        Some(out)
+    }
+
+    /// The fields that change, in the order in which those that are new come; without a value they
+    /// go.
+    fn changes(&self, json: &Json) -> Vec<(&'static str, Option<Json>)> {
+        let mut changes = Vec::new();
+        if let Some(model) = &self.model {
+            changes.push(("model", Some(Json::String(model.clone()))));
+        }
+        if let Some(MaxTokensRewrite { value, set, remove }) = &self.max_tokens {
+            changes.extend(remove.map(|name| (name, None)));
+            let tokens = || Some(Json::unsigned(u64::from(*value)));
+            changes.extend(set.iter().map(|name| (*name, tokens())));
+        }
+        if self.include_usage {
+            let options = match json.get("stream_options") {
+                Some(options @ Json::Object(_)) => options.clone(),
+                _ => Json::Object(Vec::new()),
+            };
+            let mut options = vec![("stream_options".to_owned(), options)];
+            include_usage(&mut options);
+            changes.extend(
+                options
+                    .pop()
+                    .map(|(_, options)| (STREAM_OPTIONS, Some(options))),
+            );
+        }
+        changes
+    }
+
     /// The whole body to send, made of the whole body that came.
     pub fn apply(&self, mut json: Json) -> Vec<u8> {
         if let Json::Object(entries) = &mut json {
@@ -95,12 +163,12 @@ impl Rewrite {
 
 fn include_usage(entries: &mut Vec<(String, Json)>) {
     let asked = Json::Bool(true);
-    let options = entries.iter_mut().find(|(key, _)| key == "stream_options");
+    let options = entries.iter_mut().find(|(key, _)| key == STREAM_OPTIONS);
     match options {
         Some((_, Json::Object(options))) => set(options, "include_usage", asked),
         _ => {
             let options = Json::Object(vec![("include_usage".to_owned(), asked)]);
-            set(entries, "stream_options", options);
+            set(entries, STREAM_OPTIONS, options);
         }
     }
 }
@@ -121,9 +189,30 @@ mod tests {
     #[track_caller]
     fn check(body: &str, rewrite: Rewrite, expected: &str) {
         let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
+        let spliced = rewrite.splice(&request, body.as_bytes()).unwrap();
+        assert_eq!(Json::parse(&spliced), Json::parse(expected.as_bytes()));
         assert_eq!(
             String::from_utf8(rewrite.apply(request.json)).unwrap(),
             expected
+        );
+    }
+
+    #[test]
+    fn what_does_not_change_is_spelled_as_it_came() {
+        let body = "{ \"messages\" : [{\"role\":\"user\",\"content\":\"\\u00b2\"} ],\n\
+            \"temperature\":1.50 , \"mod\\u0065l\":\"a\", \"max_tokens\":null}";
+        let request = parse(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
+        let rewrite = Rewrite {
+            model: Some("b".to_owned()),
+            include_usage: true,
+            ..limit(body, None, 7)
+        };
+        let spliced = rewrite.splice(&request, body.as_bytes()).unwrap();
+        assert_eq!(
+            String::from_utf8(spliced).unwrap(),
+            "{\"messages\" : [{\"role\":\"user\",\"content\":\"\\u00b2\"} ],\
+             \"temperature\":1.50,\"mod\\u0065l\":\"b\",\"max_tokens\":7,\
+             \"stream_options\":{\"include_usage\":true}}"
         );
     }
 

@@ -5,6 +5,7 @@
 //! look-ahead: the same bytes give the same events however they were split.
 
 use crate::limits::SSE_EVENT_BYTES_MAX;
+use memchr::memchr2;
 use std::borrow::Cow;
 
 /// Data of the event that ends a stream of OpenAI's.
@@ -87,6 +88,11 @@ impl SseDecoder {
         self.too_long || !self.held.is_empty()
     }
 
+    /// Does an event begin with the next byte, whatever that is?
+    pub(super) fn is_between_events(&self) -> bool {
+        !self.is_mid_event() && self.boundary.is_between_events()
+    }
+
     fn hold(&mut self, part: &[u8]) {
         if self.too_long || self.held.len() + part.len() > SSE_EVENT_BYTES_MAX {
             self.too_long = true;
@@ -118,13 +124,18 @@ impl SseDecoder {
 impl EventBoundary {
     /// Splits after the end of the event under way; `None` when these bytes do not end it.
     pub(super) fn split<'a>(&mut self, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        for (index, byte) in bytes.iter().enumerate() {
-            if !matches!(byte, b'\n' | b'\r') {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let line_end = memchr2(b'\n', b'\r', rest);
+            if line_end.unwrap_or(rest.len()) > 0 {
                 self.line_has_bytes = true;
                 self.last = LastByte::Other;
-                continue;
             }
-            if *byte == b'\n' && self.last == LastByte::Cr {
+            let line_end = line_end?;
+            let byte = *rest.get(line_end)?;
+            at += line_end + 1;
+            if byte == b'\n' && self.last == LastByte::Cr {
                 self.last = LastByte::Other;
                 continue;
             }
@@ -135,10 +146,14 @@ impl EventBoundary {
                 _ => LastByte::Other,
             };
             if ends_event {
-                return bytes.split_at_checked(index + 1);
+                return bytes.split_at_checked(at);
             }
         }
-        None
+    }
+
+    /// Does an event begin with the next byte, whatever that is?
+    pub(super) fn is_between_events(&self) -> bool {
+        !self.line_has_bytes && self.last == LastByte::Other
     }
 
     /// What follows the LF of a CRLF whose CR has already ended an event; `None` when `bytes` do
@@ -158,7 +173,7 @@ impl EventBoundary {
 pub(super) fn event_data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
     let mut data: Option<Cow<'_, [u8]>> = None;
-    for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
+    for line in Lines(Some(event)) {
         let Some(value) = data_of_line(line) else {
             continue;
         };
@@ -172,6 +187,22 @@ pub(super) fn event_data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
         }
     }
     data
+}
+
+/// The lines of a text, however they end. An LF after a CR ends an empty line, which says nothing.
+struct Lines<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.0.take()?;
+        let Some(end) = memchr2(b'\n', b'\r', rest) else {
+            return Some(rest);
+        };
+        self.0 = rest.get(end.saturating_add(1)..);
+        rest.get(..end)
+    }
 }
 
 fn data_of_line(line: &[u8]) -> Option<&[u8]> {

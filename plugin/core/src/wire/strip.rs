@@ -42,6 +42,11 @@ impl UsageStripper {
         self.complete(&[], out);
     }
 
+    /// Does an event begin with the next byte, whatever that is?
+    pub(super) fn is_between_events(&self) -> bool {
+        !self.passing && self.held.is_empty() && self.boundary.is_between_events()
+    }
+
     /// The last usage seen, in whatever event.
     pub fn usage(&self) -> Option<Usage> {
         self.usage

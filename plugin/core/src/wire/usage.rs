@@ -3,6 +3,7 @@
 use super::json::Json;
 use crate::limits::USAGE_BYTES_MAX;
 use crate::price::{ServiceTier, Tokens};
+use memchr::memmem;
 use serde::{Serialize, Serializer};
 
 /// What an answer of any of the APIs reports of itself, as far as money depends on it. The names
@@ -182,7 +183,7 @@ fn detail(usage: &Json, of: &str, key: &str) -> Option<u64> {
 
 /// Is there a `usage` that is an object? A quote inside a JSON string is escaped, so what a model
 /// wrote is never taken for the key.
-fn has_usage_object(data: &[u8]) -> bool {
+pub(super) fn has_usage_object(data: &[u8]) -> bool {
     let mut rest = data;
     while let Some(at) = find_key(rest) {
         rest = rest.get(at.saturating_add(KEY.len())..).unwrap_or_default();
@@ -195,11 +196,11 @@ fn has_usage_object(data: &[u8]) -> bool {
 }
 
 fn find_key(data: &[u8]) -> Option<usize> {
-    data.windows(KEY.len()).position(|window| window == KEY)
+    memmem::find(data, KEY)
 }
 
 fn rfind_key(data: &[u8]) -> Option<usize> {
-    data.windows(KEY.len()).rposition(|window| window == KEY)
+    memmem::rfind(data, KEY)
 }
 
 /// The object that follows `"usage":`; it holds at most one more level (the details), so its end is

@@ -12,6 +12,7 @@
 mod answers;
 mod forms;
 mod json;
+mod passing;
 mod requests;
 mod streams;
 

@@ -6,7 +6,7 @@ use crate::wire::endpoint::Endpoint;
 use crate::wire::json::Json;
 
 /// Fields of a delta whose texts are appended. The last two are how vLLM and others send reasoning.
-const TEXTS: [&str; 5] = [
+pub(in crate::wire) const TEXTS: [&str; 5] = [
     "content",
     "refusal",
     "text",
@@ -82,6 +82,12 @@ impl PartialChoice {
             }
         }
         Some(bytes)
+    }
+
+    /// Appends to a text that there is already; says whether there was.
+    pub(super) fn append(&mut self, field: &str, text: &str) -> bool {
+        let known = self.texts.iter_mut().find(|(name, _)| name == field);
+        known.map(|(_, whole)| whole.push_str(text)).is_some()
     }
 
     /// Merges one field of a delta and says how many bytes that added.

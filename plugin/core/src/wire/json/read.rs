@@ -2,7 +2,7 @@
 //! what is JSON but could be read in two ways is refused in ours.
 
 use super::scan::plain_bytes;
-use super::{Json, Number, Spacing, echo};
+use super::{Json, Layout, Member, Number, Spacing, echo};
 use crate::error::{ApiError, ErrorKind};
 use crate::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX};
 use serde::de::IgnoredAny;
@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 /// Objects up to this many keys look for a duplicate by a scan, larger ones by sorting.
 const KEYS_SCANNED_MAX: usize = 16;
 
-/// [`Json::parse_spaced`].
-pub(super) fn read(bytes: &[u8]) -> Result<(Json, Spacing), ApiError> {
+/// [`Json::parse_laid_out`].
+pub(super) fn read(bytes: &[u8]) -> Result<(Json, Layout), ApiError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         invalid(format!(
@@ -26,17 +26,20 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Json, Spacing), ApiError> {
     if text.trim_ascii().is_empty() {
         return Err(invalid("the body is empty"));
     }
-    let mut reader = Reader {
-        rest: text,
-        depth: 0,
-        values: 0,
-        spacing: Spacing::None,
-    };
+    let mut reader = Reader::of(text);
     let tree = reader.document().map_err(|stop| match stop {
         Stop::Syntax => invalid(format!("the body is not valid JSON: {}", complaint(text))),
         Stop::Refused(fault) => fault.into_api_error(),
     })?;
-    Ok((tree, reader.spacing))
+    Ok((tree, reader.layout))
+}
+
+/// What stands between the quotes of a string, escapes resolved.
+pub(super) fn unescaped(text: &str) -> Option<String> {
+    let quoted = ["\"", text, "\""].concat();
+    let mut reader = Reader::of(&quoted);
+    let said = reader.string().ok()?;
+    reader.rest.is_empty().then_some(said)
 }
 
 fn invalid(message: impl Into<String>) -> ApiError {
@@ -117,12 +120,32 @@ impl Fault {
 /// What is still to be read, and how much was.
 struct Reader<'t> {
     rest: &'t str,
+    /// Bytes of the whole text.
+    bytes: usize,
     depth: usize,
     values: usize,
-    spacing: Spacing,
+    layout: Layout,
+    /// Memory for strings with escapes.
+    unescaped: Vec<u8>,
 }
 
 impl<'t> Reader<'t> {
+    fn of(text: &'t str) -> Reader<'t> {
+        Reader {
+            rest: text,
+            bytes: text.len(),
+            depth: 0,
+            values: 0,
+            layout: Layout::default(),
+            unescaped: Vec::new(),
+        }
+    }
+
+    /// How far it has read.
+    fn at(&self) -> usize {
+        self.bytes.saturating_sub(self.rest.len())
+    }
+
     fn document(&mut self) -> Result<Json, Stop> {
         let tree = self.value()?;
         self.skip_space();
@@ -148,7 +171,7 @@ impl<'t> Reader<'t> {
         let space = |byte: &&u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
         let spaces = self.rest.as_bytes().iter().take_while(space).count();
         if spaces > 0 {
-            self.spacing = Spacing::Loose;
+            self.layout.spacing = Spacing::Loose;
             self.rest = self.rest.get(spaces..).unwrap_or_default();
         }
     }
@@ -225,6 +248,7 @@ impl<'t> Reader<'t> {
         if !self.takes(b'}') {
             loop {
                 self.skip_space();
+                let key_from = self.at();
                 let key = self.string()?;
                 let scanned = entries.len() <= KEYS_SCANNED_MAX;
                 if scanned && entries.iter().any(|(known, _)| *known == key) {
@@ -233,7 +257,18 @@ impl<'t> Reader<'t> {
                 if !self.takes(b':') {
                     return Err(Stop::Syntax);
                 }
+                self.skip_space();
+                let value_from = self.at();
                 match self.value() {
+                    Ok(value) if self.depth == 1 => {
+                        let member = Member {
+                            key_from,
+                            value_from,
+                            to: self.at(),
+                        };
+                        self.layout.members.push(member);
+                        entries.push((key, value));
+                    }
                     Ok(value) => entries.push((key, value)),
                     Err(stop) => return Err(stop.within(|| Segment::Key(echo(&key)))),
                 }
@@ -256,38 +291,44 @@ impl<'t> Reader<'t> {
     /// A string without its quotes, escapes resolved. Most have none and are copied whole.
     fn string(&mut self) -> Result<String, Stop> {
         self.expect("\"")?;
-        let mut text = self.advance(plain_bytes(self.rest.as_bytes()))?.to_owned();
+        let plain = self.advance(plain_bytes(self.rest.as_bytes()))?;
+        if self.peek() == Some(b'"') {
+            self.advance(1)?;
+            return Ok(plain.to_owned());
+        }
+        // Put together elsewhere, so that it takes what it needs and is moved once.
+        let mut text = std::mem::take(&mut self.unescaped);
+        text.clear();
+        text.extend_from_slice(plain.as_bytes());
+        self.string_with_escapes(&mut text)?;
+        // All that was put in were whole characters.
+        let whole = std::str::from_utf8(&text)
+            .map_err(|_| Stop::Syntax)?
+            .to_owned();
+        self.unescaped = text;
+        Ok(whole)
+    }
+
+    /// Appends the rest of a string, which goes on with an escape, and takes its quote.
+    fn string_with_escapes(&mut self, text: &mut Vec<u8>) -> Result<(), Stop> {
         loop {
-            match self.peek() {
-                Some(b'"') => {
-                    self.advance(1)?;
-                    return Ok(text);
+            match self.rest.as_bytes() {
+                [b'"', ..] => return self.advance(1).map(|_| ()),
+                [b'\\', b'u', ..] => {
+                    self.advance(2)?;
+                    let character = self.escaped_unit()?;
+                    text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
                 }
-                Some(b'\\') => {
-                    self.advance(1)?;
-                    text.push(self.escaped()?);
+                [b'\\', mark, ..] => {
+                    text.push(escaped(*mark).ok_or(Stop::Syntax)?);
+                    self.advance(2)?;
                 }
                 // A control character, or the end.
                 _ => return Err(Stop::Syntax),
             }
-            text.push_str(self.advance(plain_bytes(self.rest.as_bytes()))?);
+            let plain = self.advance(plain_bytes(self.rest.as_bytes()))?;
+            text.extend_from_slice(plain.as_bytes());
         }
-    }
-
-    /// What stands behind a backslash.
-    fn escaped(&mut self) -> Result<char, Stop> {
-        let mark = self.peek().ok_or(Stop::Syntax)?;
-        self.advance(1)?;
-        Ok(match mark {
-            b'"' | b'\\' | b'/' => char::from(mark),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => return self.escaped_unit(),
-            _ => return Err(Stop::Syntax),
-        })
     }
 
     /// Four digits of `\u`, or twice four of a pair: a surrogate without its other is no character.
@@ -327,6 +368,19 @@ impl<'t> Reader<'t> {
             Some(number) => Ok(Json::Number(number)),
             None => double(text),
         }
+    }
+}
+
+/// What a backslash before this stands for; all but `\u`.
+fn escaped(mark: u8) -> Option<u8> {
+    match mark {
+        b'"' | b'\\' | b'/' => Some(mark),
+        b'b' => Some(0x08),
+        b'f' => Some(0x0c),
+        b'n' => Some(b'\n'),
+        b'r' => Some(b'\r'),
+        b't' => Some(b'\t'),
+        _ => None,
     }
 }
 
