@@ -111,7 +111,11 @@ impl RouteBound {
     }
 
     pub fn serves(&self, level: Level) -> bool {
-        let caution = if self.is_cautious() { CAUTION_LEVELS } else { 0 };
+        let caution = if self.is_cautious() {
+            CAUTION_LEVELS
+        } else {
+            0
+        };
         let serves = |threshold: Level| level.index() >= threshold.index() + caution;
         self.threshold.is_some_and(serves)
     }
