@@ -114,3 +114,35 @@ fn what_cannot_be_measured_is_refused_by_name() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("/nonexistent.gguf"), "{stderr}");
 }
+
+/// On a tenth of the usual measurements: what counts here is that all figures are there.
+#[test]
+fn an_embedding_model_is_measured_beside_candle() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.farthing/models/all-MiniLM-L6-v2");
+    let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-embedding.jsonl");
+    let path = json.to_str().expect("UTF-8");
+    let output = bench(&model, &["--repetitions", "1", "--json", path]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = std::fs::read_to_string(&json).expect("the file was written");
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(table.contains("texts of 32 tokens"), "{table}");
+    for (metric, has_peer, has_target) in [
+        ("load_ms", false, false),
+        ("embed_text_ms", true, true),
+        ("embed_batch_tokens_per_s", true, false),
+        ("look_up_100000_ms", false, true),
+        ("embed_and_look_up_ms", false, false),
+    ] {
+        let line = lines.iter().find(|line| line["metric"] == metric);
+        let line = line.unwrap_or_else(|| panic!("no {metric} in {text}"));
+        assert!(line["value"].as_f64().expect("a number") > 0.0, "{line}");
+        assert_eq!(line["peer_value"].is_number(), has_peer, "{line}");
+        assert_eq!(line["met"].is_boolean(), has_target, "{line}");
+        assert!(table.contains(metric), "{table} lacks {metric}");
+    }
+}

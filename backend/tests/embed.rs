@@ -1,6 +1,6 @@
 //! all-MiniLM-L6-v2 on real weights.
 
-use farthing_backend::embed::{self, Embedder};
+use farthing_backend::embed::{self, CandleBert, Embedder};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, Waker};
@@ -107,6 +107,45 @@ fn batches_keep_the_order_of_the_texts() {
     );
     for ((together, (alone, _)), text) in together.iter().zip(&alone).zip(&texts) {
         assert!(dot(together, &alone[0]) > 0.9999, "{text}");
+    }
+}
+
+/// Alone and in any batch a text has the same bits, and the numbers that candle computes.
+#[test]
+fn vectors_are_those_of_candle() {
+    let embedder = Embedder::load(&folder()).expect("the model loads");
+    let candle = CandleBert::load(&folder()).expect("the model loads");
+    let words = [
+        "rivers",
+        "of",
+        "Norway",
+        "42",
+        "don't",
+        "na\u{ef}ve",
+        "x=y",
+        "\u{4f60}",
+    ];
+    for count in [0, 1, 3, 7, 14, 15, 16, 17, 40, 200, 300] {
+        let text: Vec<&str> = words
+            .iter()
+            .cycle()
+            .skip(count)
+            .take(count)
+            .copied()
+            .collect();
+        let text = text.join(" ");
+        let reference = candle
+            .embed(std::slice::from_ref(&text))
+            .expect("it embeds");
+        let (alone, _) = vectors(&embedder, &[&text]);
+        let (beside, _) = vectors(&embedder, &["another text", &text, "and a third one"]);
+        assert_eq!(alone[0], beside[1], "{count} words");
+        for (ours, candle) in alone[0].iter().zip(&reference[0]) {
+            assert!(
+                (ours - candle).abs() < 1e-5,
+                "{count} words: {ours} for {candle}"
+            );
+        }
     }
 }
 

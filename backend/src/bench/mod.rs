@@ -1,6 +1,6 @@
 //! `farthing bench`: one model in the real engine (scheduler, prefix cache, sampler), measured as
-//! llama-bench does: a warm-up, then repetitions, of which the median and the spread are printed. An
-//! embedding model is measured beside candle.
+//! llama-bench does: a warm-up, then repetitions, of which the median and the spread are printed.
+//! An embedding model is measured beside candle.
 
 mod embedding;
 mod memory;

@@ -1,5 +1,6 @@
-//! What a prompt looks like, as numbers: what the filter's router sees, and how the question and its
-//! options are built. Unlike a subject, these mean the same in one the router has never seen.
+//! What a prompt looks like, as numbers: what the filter's router sees, and how the question and
+//! its options are built. Unlike a subject, these mean the same in one that the router has never
+//! seen.
 
 use std::collections::BTreeSet;
 
