@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::signals::Token;
 use crate::error::BackendError;
-use crate::labelled::check::Check;
+use crate::labelled::{self, check::Check};
 
 /// A prompt and its label.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,12 +53,10 @@ impl Row {
             .unwrap_or_else(|| self.check.is_right(&tier.text, &self.answer))
     }
 
-    /// Bytes of all that is asked.
+    /// Bytes of all that is asked, as a server counts them.
     pub fn prompt_bytes(&self) -> usize {
-        match &self.prompt {
-            serde_json::Value::String(text) => text.len(),
-            other => other.to_string().len(),
-        }
+        let messages = labelled::messages(&self.prompt).unwrap_or_default();
+        messages.iter().map(|message| message.content.len()).sum()
     }
 }
 
@@ -93,6 +91,8 @@ pub fn read(path: &Path) -> Result<Vec<Row>, BackendError> {
 
 impl Row {
     fn check(&self, first: Option<&Row>) -> Result<(), String> {
+        labelled::messages(&self.prompt)
+            .map_err(|error| format!("the prompt {}", error.message))?;
         if self.prompt_bytes() == 0 {
             return Err("has an empty prompt".to_owned());
         }

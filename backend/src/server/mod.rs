@@ -5,11 +5,12 @@
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
 //! carry the answers out, `stored` those of the response store, `semantic` those of the semantic
 //! cache, which gets its own from `learning`, `provided` and `provided_stream` those of providers;
-//! `cascade` asks the models of one of the `cascades` one after the other.
+//! `cascade` takes requests for one of the `cascades`, on which `climb` goes from model to model.
 
 mod body;
 mod cascade;
 mod cascades;
+mod climb;
 mod connection;
 mod embeddings;
 mod generate;

@@ -137,6 +137,11 @@ fn wrong_rows_are_refused_by_their_line() {
         r#"{"prompt":"","answer":"b","check":"exact"}"#,
         "line 1: has an empty prompt",
     );
+    check(
+        "prompt.jsonl",
+        r#"{"prompt":7,"answer":"b","check":"exact"}"#,
+        "line 1: the prompt is neither a text nor a list of messages",
+    );
     let mixed = format!("{}\n{}\n", row(&tier("a")), row(&tier("b")));
     check(
         "mixed.jsonl",

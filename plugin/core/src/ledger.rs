@@ -79,6 +79,8 @@ pub struct Bill<'a> {
     pub asked: &'a Price,
     pub service: ServiceTier,
     pub tokens: Tokens,
+    /// What answers cost that were not good enough: the model that answered is dearer by this.
+    pub wasted: Nanousd,
     /// Prompt tokens that compaction took out before the answering model saw them.
     pub compacted_tokens: u64,
     /// Completion tokens that the model would certainly have generated without the cap on
@@ -109,6 +111,7 @@ impl Bill<'_> {
         let capped = self.asked.cost(self.service, &uncompacted);
         let compacted = self.asked.cost(self.service, &self.tokens);
         let routed = self.served.cost(self.service, &self.tokens);
+        let routed = routed.saturating_add(self.wasted).min(Nanousd::MAX);
         let cost = match self.generation {
             Generation::Paid => routed,
             Generation::Cached | Generation::Shared => Nanousd::ZERO,

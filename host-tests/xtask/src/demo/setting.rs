@@ -99,8 +99,14 @@ fn backend() -> Result<Value, XtaskError> {
     fs::write(&calibration, CALIBRATION).map_err(XtaskError::file("write", &calibration))?;
     let mut config: Value = serde_yaml_ng::from_str(BACKEND).map_err(refused)?;
     let files = [
-        (vec!["response_store", "path"], folder.join("responses.redb")),
-        (vec!["semantic_cache", "path"], folder.join("semantic.farthing")),
+        (
+            vec!["response_store", "path"],
+            folder.join("responses.redb"),
+        ),
+        (
+            vec!["semantic_cache", "path"],
+            folder.join("semantic.farthing"),
+        ),
         (vec!["cascades", CASCADE, "calibration"], calibration),
     ];
     for (path, file) in files {

@@ -101,6 +101,12 @@ impl Config {
             .map(ModelIndex)
     }
 
+    /// The model that the upstream of a cluster knows by this name.
+    pub fn find_upstream(&self, cluster: &str, name: &str) -> Option<ModelIndex> {
+        let is_it = |model: &Model| model.upstream_model == name && model.cluster == cluster;
+        self.models.iter().position(is_it).map(ModelIndex)
+    }
+
     /// The route of a request, if one is configured for it.
     pub fn find_route(
         &self,

@@ -1,8 +1,10 @@
 //! The answer of an upstream as it comes in.
 
-use super::{BodyNeed, EndOfStream, Flow};
+use super::{BodyNeed, EndOfStream, Flow, Headers};
+use crate::config::{Config, ModelIndex};
 use crate::ledger::Source;
 use crate::limits::{RESPONSE_HOLD_BYTES_MAX, RESPONSE_TAIL_BYTES};
+use crate::money::Nanousd;
 use crate::wire::{PassingStream, Usage};
 
 /// Bytes of an answer that count as one token when we cannot look inside.
@@ -31,6 +33,45 @@ pub(super) enum Answer {
 pub(super) struct Head {
     pub status: u16,
     pub source: Source,
+    /// The model that answered, where that is another than the one that was asked: one of a
+    /// backend's cascade, or in a provider's place.
+    pub answered: Option<ModelIndex>,
+    /// What the backend spent on answers that were not good enough.
+    pub wasted: Nanousd,
+}
+
+impl Head {
+    /// Reads the headers of an answer. Only an upstream that says where the answer comes from, as
+    /// our backend does, is heard on who made it and what else it cost.
+    pub(super) fn read(
+        status: u16,
+        headers: &Headers<'_>,
+        asked: ModelIndex,
+        config: &Config,
+    ) -> Head {
+        let said = headers.text("x-farthing-source");
+        let source = Source::from_upstream(said);
+        let is_ours = said == Some(source.as_str());
+        let text = |name| headers.text(name).filter(|_| is_ours);
+        let wasted = text("x-farthing-wasted-usd");
+        Head {
+            status,
+            source,
+            answered: text("x-farthing-model").and_then(|name| answered(name, asked, config)),
+            wasted: wasted
+                .and_then(|usd| Nanousd::parse_usd(usd).ok())
+                .map_or(Nanousd::ZERO, |wasted| wasted.min(Nanousd::MAX)),
+        }
+    }
+}
+
+/// The model that an upstream calls by this name, if it is another than the one that was asked.
+fn answered(name: &str, asked: ModelIndex, config: &Config) -> Option<ModelIndex> {
+    let model = config.model(asked)?;
+    if name == model.upstream_model {
+        return None;
+    }
+    config.find_upstream(&model.cluster, name)
 }
 
 impl Answer {

@@ -137,6 +137,7 @@ pub(super) fn hit(
         return;
     };
     let bill = Bill {
+        wasted: Nanousd::ZERO,
         generation: match hit.from {
             HitFrom::Cache => Generation::Cached,
             HitFrom::SingleFlight => Generation::Shared,

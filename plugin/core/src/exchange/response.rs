@@ -9,6 +9,7 @@ use crate::cache;
 use crate::cache::flight::Landing;
 use crate::ledger::Source;
 use crate::limits::RESPONSE_HOLD_BYTES_MAX;
+use crate::money::Nanousd;
 use crate::wire::{
     Completed, Endpoint, Json, More, PassingStream, StreamCollector, Usage, UsageStripper, meter,
 };
@@ -30,10 +31,8 @@ pub(super) fn on_headers(
     let status = headers
         .text(":status")
         .and_then(|status| status.parse().ok());
-    let head = Head {
-        status: status.unwrap_or(STATUS_UNKNOWN),
-        source: Source::from_upstream(headers.text("x-farthing-source")),
-    };
+    let status = status.unwrap_or(STATUS_UNKNOWN);
+    let head = Head::read(status, headers, in_flight.route.model, &vm.config);
     let mut effects = describe(in_flight, caller, vm, head);
     // No upstream redirects a completion; a status that is no success did no work for the client,
     // unless the upstream was still at it.
@@ -71,7 +70,8 @@ pub(super) fn on_headers(
 }
 
 fn describe(in_flight: &InFlight, caller: &Caller, vm: &Vm, head: Head) -> Vec<Effect> {
-    let Some(model) = vm.config.model(in_flight.route.model) else {
+    let answered = head.answered.unwrap_or(in_flight.route.model);
+    let Some(model) = vm.config.model(answered) else {
         return Vec::new();
     };
     let (tokens, basis) = (in_flight.route.prompt_tokens, in_flight.asked.tokens_basis);
@@ -273,6 +273,8 @@ pub(super) fn abort(
     let unanswered = Head {
         status: 0,
         source: Source::Model,
+        answered: None,
+        wasted: Nanousd::ZERO,
     };
     let (head, usage, generated) = in_flight.answer.so_far().unwrap_or((unanswered, None, 0));
     let outcome = outcome(&in_flight, head, usage, generated, Ending::Aborted);

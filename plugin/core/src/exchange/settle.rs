@@ -10,7 +10,7 @@ use super::{Caller, Effect, Env, Level, Vm, reply};
 use crate::budget::Settled;
 use crate::cache::flight::Landing;
 use crate::cache::{Bytes, Entry, Levels};
-use crate::config::{Model, PriceOrigin};
+use crate::config::{Model, ModelIndex, PriceOrigin};
 use crate::digits;
 use crate::ledger::{Bill, Generation, Line, Shadow, Source, Sums};
 use crate::metrics::Metric;
@@ -94,9 +94,14 @@ impl Outcome {
         }
     }
 
+    /// The model that answered.
+    fn model(&self, in_flight: &InFlight) -> ModelIndex {
+        self.head.answered.unwrap_or(in_flight.route.model)
+    }
+
     fn sums(&self, in_flight: &InFlight, vm: &Vm) -> Sums {
         let (Some(served), Some(asked)) = (
-            vm.config.model(in_flight.route.model),
+            vm.config.model(self.model(in_flight)),
             vm.config.model(in_flight.route.as_asked),
         ) else {
             return Sums::default();
@@ -113,6 +118,7 @@ impl Outcome {
             asked: &asked.price,
             service: self.service,
             tokens: self.tokens,
+            wasted: self.head.wasted,
             compacted_tokens: in_flight.asked.compacted.saved_tokens(),
             capped_tokens: match self.is_capped(in_flight) {
                 true => in_flight.capped_tokens(),
@@ -197,7 +203,7 @@ pub(super) fn settle(
     }
     effects.extend(reply::count_savings(outcome.head.source, &sums));
     count(in_flight, vm, outcome, &sums, &mut effects);
-    if let Some(model) = vm.config.model(in_flight.route.model) {
+    if let Some(model) = vm.config.model(outcome.model(in_flight)) {
         let shadow = shadow(in_flight, vm, outcome, model);
         let line = reply::line(caller, in_flight.endpoint(), outcome.head.source);
         let line = Line {
@@ -238,7 +244,7 @@ fn shadow(in_flight: &mut InFlight, vm: &Vm, outcome: &Outcome, served: &Model) 
 }
 
 fn count(in_flight: &InFlight, vm: &Vm, outcome: &Outcome, sums: &Sums, effects: &mut Vec<Effect>) {
-    let model = in_flight.route.model;
+    let model = outcome.model(in_flight);
     let mut add = |metric, amount| {
         if amount > 0 {
             effects.push(Effect::Count { metric, amount });

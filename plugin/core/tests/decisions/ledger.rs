@@ -4,6 +4,7 @@
 use crate::edge::{CHAT, CONFIG, Edge};
 use farthing_core::ledger::{Bill, Generation, Sums};
 use farthing_core::metrics::Metric;
+use farthing_core::money::Nanousd;
 use farthing_core::price::{Price, Rates, ServiceTier, Tokens};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -22,6 +23,7 @@ fn sums(generation: Generation, compacted_tokens: u64, capped_tokens: u64) -> Su
     };
     let (served, asked) = (flat(1, 2), flat(10, 20));
     let bill = Bill {
+        wasted: Nanousd::ZERO,
         generation,
         served: &served,
         asked: &asked,
@@ -86,9 +88,11 @@ proptest! {
             any::<[u64; 5]>(),
         ],
         compacted_tokens in 0..1_u64 << 20, capped_tokens in 0..1_u64 << 20,
+        wasted in prop_oneof![Just(0), any::<u64>()],
     ) {
         let [prompt, cache_read, cache_write, cache_write_1h, completion] = counts;
         let bill = Bill {
+            wasted: Nanousd(wasted),
             generation,
             served: &served,
             asked: &asked,
@@ -127,6 +131,53 @@ fn ledger_of(edge: &mut Edge, fields: Value, answer: Value) -> Value {
 fn check_line(line: &Value, expected: &Value) {
     for (pointer, value) in expected.as_object().unwrap() {
         assert_eq!(line.pointer(pointer), Some(value), "{pointer} of {line}");
+    }
+}
+
+/// A cascade of the upstream: the answer says who made it, and what was asked in vain.
+#[test]
+fn the_model_that_answered_is_paid_for_and_what_was_asked_in_vain() {
+    let mut edge = edge(|config| {
+        config["models"][1]["cluster"] = json!("cheap");
+        config["virtual_models"] = json!({});
+    });
+    let body = json!({"model": "large", "messages": [{"role": "user", "content": "Why?"}]});
+    let answer = json!({"usage": {"prompt_tokens": 100, "completion_tokens": 10}}).to_string();
+    let mut ask = |headers: &[(&str, &str)]| {
+        let mut sent = edge.post(CHAT, &body.to_string());
+        let head = [(":status", "200"), ("content-type", "application/json")];
+        let head = [head.as_slice(), headers].concat();
+        let seen = edge.answer(&mut sent, &head, &[answer.as_bytes()]);
+        let model = seen.header("x-farthing-model").map(str::to_owned);
+        (model.unwrap_or_default(), edge.last_line())
+    };
+    let (own, other) = (100 * 150 + 10 * 600, 100 * 20 + 10 * 40);
+    let ours = ("x-farthing-source", "model");
+    let wasted = ("x-farthing-wasted-usd", "0.000001234");
+    let cases: [(&[(&str, &str)], &str, u64); 8] = [
+        (&[], "large", own),
+        (&[ours, ("x-farthing-model", "large-v2")], "large", own),
+        (&[ours, ("x-farthing-model", "small")], "small", other),
+        (
+            &[ours, ("x-farthing-model", "small"), wasted],
+            "small",
+            other + 1_234,
+        ),
+        (&[ours, wasted], "large", own + 1_234),
+        // Nobody is believed who does not say where the answer comes from.
+        (&[("x-farthing-model", "small"), wasted], "large", own),
+        (&[ours, ("x-farthing-model", "unheard-of")], "large", own),
+        (&[ours, ("x-farthing-wasted-usd", "-1")], "large", own),
+    ];
+    for (headers, model, cost) in cases {
+        let (said, line) = ask(headers);
+        assert_eq!(said, model, "{headers:?}");
+        let saved = i64::try_from(own).unwrap() - i64::try_from(cost).unwrap();
+        check_line(
+            &line,
+            &json!({"/model": model, "/cost_nanousd": cost, "/as_asked_nanousd": own,
+                "/saved_by/route_nanousd": saved}),
+        );
     }
 }
 
