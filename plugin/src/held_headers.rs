@@ -1,8 +1,8 @@
 //! The headers of a message that the host holds, and what is to change in them. Changes wait until
 //! the headers go on, so that a header that is decided on twice is set once.
 //!
-//! Each change is a call of its own: in Envoy 1.40 a call takes a sixth of a microsecond, and the
-//! one that replaces all headers ten, as it removes and copies every one of them.
+//! Each change is a call of its own: in a profile of Envoy 1.40 the call that replaces all headers
+//! took about twelve microseconds, as it removes and copies every one of them.
 
 use crate::host::{self, Message};
 
