@@ -73,7 +73,8 @@ fn prefix() -> String {
     "farthing".to_owned()
 }
 
-/// Ten times what a look-up among 100,000 entries takes, and little beside a model's first token.
+/// Far more than the 2 ms of a look-up among 100,000 entries, and little beside a model's first
+/// token.
 const fn timeout_ms() -> NonZeroU32 {
     NonZeroU32::new(50).expect("it is not zero")
 }

@@ -1,7 +1,7 @@
 //! The response store: complete answers that outlive the process, so that a repeat is answered
 //! without a model. It is the level behind the filter's cache, shared by all Envoys in front of
-//! this backend, or of several that share a Redis. Entries have the form of that cache's (version, full key, checksum), and what
-//! does not open exactly is a miss.
+//! this backend, or of several that share a Redis. Entries have the form of that cache's (version,
+//! full key, checksum), and what does not open exactly is a miss.
 
 mod disk;
 mod redis;

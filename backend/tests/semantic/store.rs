@@ -16,6 +16,7 @@ use farthing_backend::semantic::scope::{RouteKey, Scope};
 use farthing_backend::semantic::store::{
     Damage, EmbeddedStore, Record, RedisSemanticStore, SemanticStore, Unanswered,
 };
+use farthing_core::limits::REDIS_SCOPE_LARGE;
 
 use super::valkey::{PATIENT_MS, Valkey, wait_until};
 
@@ -194,6 +195,40 @@ fn both_forms_give_the_same_candidates_with_the_same_cosines() {
         assert_eq!(file.len(), 16, "query {query}");
         assert_eq!(file, redis, "query {query}");
     }
+}
+
+/// In a large scope Redis follows links instead of comparing all, and still finds nearly what there
+/// is.
+#[test]
+fn a_large_scope_is_looked_through_nearly_as_well() {
+    let forms = Form::each("large");
+    let stores = forms.each_ref().map(Form::open);
+    let count = REDIS_SCOPE_LARGE as usize + 100;
+    for number in 0..count {
+        let record = Record {
+            vector: topical(number % 100, number),
+            ..record(1, number, 100)
+        };
+        stores.iter().for_each(|store| store.put(record.clone()));
+        let written = || stores[1].counts().written.load(Relaxed);
+        wait_until("it is written", || written() + 32 > number as u64);
+    }
+    let entries = || stores[1].counts().entries.load(Relaxed);
+    wait_until("they are counted", || entries() == count as u64);
+    let (mut same, mut all) = (0, 0);
+    for query in 0..200 {
+        let vector = topical(query % 100, 10_000 + query);
+        let [file, redis] = stores.each_ref().map(|store| {
+            let near = store.nearest(&Scope([1; 32]), &vector, 16, NOW);
+            near.iter()
+                .map(|near| near.record.answer_id)
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(redis.len(), 16, "query {query}");
+        all += file.len();
+        same += file.iter().filter(|id| redis.contains(id)).count();
+    }
+    assert!(same * 100 >= all * 95, "{same} of {all}");
 }
 
 #[test]

@@ -222,6 +222,13 @@ pub const REDIS_COUNT_MS: u64 = 5_000;
 pub const REDIS_INDEX_LINKS: usize = 16;
 pub const REDIS_INDEX_BUILD_SEEN: usize = 200;
 pub const REDIS_INDEX_SEEN: usize = 64;
+/// A scope with fewer entries is looked through one by one in Redis, some 0.5 us each; and so is
+/// one that has less than one in so many of the index: along its links there would mostly be
+/// others'.
+pub const REDIS_SCOPE_LARGE: u64 = 2_048;
+pub const REDIS_SCOPE_SHARE: u64 = 4;
+/// How often the entries of a scope that is asked for are counted, which reads its whole list.
+pub const REDIS_SCOPE_COUNT_MS: u64 = 5 * 60 * 1_000;
 /// How long Redis keeps the samples of a route that nobody learns of any more, 30 days.
 pub const REDIS_SAMPLES_TTL_S: u64 = 30 * 24 * 60 * 60;
 /// Pieces of a model file that tell it from another where its time cannot, for each machine has its

@@ -3,11 +3,12 @@
 //! what may be near in that scope; how near it is is computed here from the record, so that both
 //! stores decide alike, and what is not exactly what was asked for is no candidate.
 //!
-//! A route's samples are kept there too, for a backend that begins: the last one's list, whole. Each
-//! backend goes on from there by its own samples and holds the bound for what it answers itself.
-//! Lists are never merged, for then the samples that two of them share would count twice, and the
-//! bound would be believed sooner than it is proven.
+//! A route's samples are kept there too, for a backend that begins: the last one's list, whole.
+//! Each backend goes on from there by its own samples and holds the bound for what it answers
+//! itself. Lists are never merged, for then the samples that two of them share would count twice,
+//! and the bound would be believed sooner than it is proven.
 
+mod sizes;
 mod space;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use ::redis::Value;
 use farthing_core::limits::SEMANTIC_QUEUE_MAX;
@@ -26,6 +28,7 @@ use crate::error::BackendError;
 use crate::remote::{Failure, Link, LookUps, command};
 use crate::semantic::index::Quantized;
 use crate::semantic::scope::{RouteKey, Scope};
+use sizes::{Due, Sizes};
 use space::{Naming, Space};
 use writer::{Work, Writer};
 
@@ -36,6 +39,7 @@ pub struct RedisSemanticStore {
     naming: Naming,
     /// By the width of their vectors. There is one, unless a model is changed.
     spaces: Mutex<HashMap<usize, Arc<Space>>>,
+    sizes: Arc<Sizes>,
     counts: Arc<StoreCounts>,
     /// Taken on drop: its end is the writer's.
     works: Option<SyncSender<Work>>,
@@ -57,7 +61,8 @@ impl RedisSemanticStore {
     ) -> Result<RedisSemanticStore, BackendError> {
         let counts = Arc::new(StoreCounts::default());
         let (works, queue) = sync_channel(SEMANTIC_QUEUE_MAX);
-        let writer = Writer::new(Arc::clone(link), Arc::clone(&counts));
+        let sizes = Arc::new(Sizes::default());
+        let writer = Writer::new(Arc::clone(link), Arc::clone(&counts), Arc::clone(&sizes));
         let thread = std::thread::Builder::new().name("semantic-store".to_owned());
         let writer = thread.spawn(move || writer.run(&queue));
         let writer = writer.map_err(|error| BackendError::SemanticStore {
@@ -69,6 +74,7 @@ impl RedisSemanticStore {
             link: Arc::clone(link),
             naming: Naming::new(prefix, revision),
             spaces: Mutex::default(),
+            sizes,
             counts,
             works: Some(works),
             writer: Some(writer),
@@ -145,7 +151,12 @@ impl SemanticStore for RedisSemanticStore {
             return Vec::new();
         }
         let space = self.space(vector.numbers.len());
-        let search = space.search(scope, vector, count, self.link.timeout());
+        let all = self.counts.entries.load(Relaxed);
+        let (plan, due) = self.sizes.plan(scope, all, Instant::now());
+        if due == Due::Yes {
+            self.write(Work::Count(Arc::clone(&space), *scope));
+        }
+        let search = space.search((scope, plan), vector, count, self.link.timeout());
         let answer = match self.look_ups.ask(search) {
             Ok(answer) => answer,
             Err(failure) => {

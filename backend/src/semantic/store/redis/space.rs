@@ -1,5 +1,4 @@
-//! What things are called in Redis, what is said to it, and what its answers mean. Only commands
-//! that RediSearch and valkey-search both have are used.
+//! What things are called in Redis, what is said to it, and what its answers mean.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use ::redis::{Pipeline, Value};
 use farthing_core::limits::{REDIS_INDEX_BUILD_SEEN, REDIS_INDEX_LINKS, REDIS_INDEX_SEEN};
 use sha2::{Digest, Sha256};
 
+use super::sizes::Plan;
 use crate::remote::{add, command};
 use crate::semantic::index::Quantized;
 use crate::semantic::scope::{RouteKey, Scope};
@@ -120,15 +120,18 @@ impl Space {
     /// Asks for what is nearest in a scope. What would come too late need not be looked for.
     pub(super) fn search(
         &self,
-        scope: &Scope,
+        (scope, plan): (&Scope, Plan),
         vector: &Quantized,
         count: usize,
         within: Duration,
     ) -> Pipeline {
-        let scope = hexadecimal(&scope.0);
-        let query = format!(
-            "@{SCOPE}:{{{scope}}}=>[KNN {count} @{VECTOR} $v EF_RUNTIME {REDIS_INDEX_SEEN}]"
-        );
+        let filter = filter(scope);
+        let how = match plan {
+            Plan::Any => format!("EF_RUNTIME {REDIS_INDEX_SEEN}"),
+            Plan::Each => "HYBRID_POLICY ADHOC_BF".to_owned(),
+            Plan::Links => format!("HYBRID_POLICY BATCHES EF_RUNTIME {REDIS_INDEX_SEEN}"),
+        };
+        let query = format!("{filter}=>[KNN {count} @{VECTOR} $v {how}]");
         let (count, within) = (count.to_string(), within.as_millis().to_string());
         let floats = floats(vector);
         let words: [&[u8]; 16] = [
@@ -146,6 +149,22 @@ impl Space {
             b"LIMIT",
             b"0",
             count.as_bytes(),
+            b"DIALECT",
+            b"2",
+        ];
+        command("FT.SEARCH", &words)
+    }
+
+    /// Asks how many entries a scope has.
+    pub(super) fn count(&self, scope: &Scope) -> Pipeline {
+        let filter = filter(scope);
+        let words: [&[u8]; 8] = [
+            self.index.as_bytes(),
+            filter.as_bytes(),
+            b"NOCONTENT",
+            b"LIMIT",
+            b"0",
+            b"0",
             b"DIALECT",
             b"2",
         ];
@@ -180,6 +199,14 @@ impl Space {
             &[key.as_bytes(), lives_s.as_bytes()],
         );
         commands
+    }
+}
+
+/// How many were found by a search.
+pub(super) fn total(answer: &Value) -> Option<u64> {
+    match answer {
+        Value::Array(items) => read_number(items.first()?),
+        _ => None,
     }
 }
 
@@ -246,6 +273,11 @@ fn bytes(value: &Value) -> Option<&[u8]> {
         Value::SimpleString(text) => Some(text.as_bytes()),
         _ => None,
     }
+}
+
+/// What has the tag of a scope.
+fn filter(scope: &Scope) -> String {
+    format!("@{SCOPE}:{{{}}}", hexadecimal(&scope.0))
 }
 
 /// A vector as Redis wants it.

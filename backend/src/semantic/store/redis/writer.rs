@@ -11,8 +11,10 @@ use farthing_core::limits::{
     CACHE_TTL_S_MAX, REDIS_COUNT_MS, REDIS_LOOK_AFTER_MS, REDIS_SAMPLES_TTL_S, REDIS_WRITE_MS,
 };
 
+use super::sizes::Sizes;
 use super::space::{self, Space};
 use crate::remote::{Failure, Link, command};
+use crate::semantic::scope::Scope;
 use crate::semantic::store::log::{self, Event};
 use crate::semantic::store::{Record, StoreCounts};
 use crate::server::log as events;
@@ -28,12 +30,15 @@ pub(super) enum Work {
     Samples(Vec<u8>, Event),
     /// It is used for the first time, or a look-up has failed: the index may not be there.
     Prepare(Arc<Space>),
+    /// How many entries are there in that scope?
+    Count(Arc<Space>, Scope),
 }
 
 /// Does what is to be done, in order.
 pub(super) struct Writer {
     link: Arc<Link>,
     counts: Arc<StoreCounts>,
+    sizes: Arc<Sizes>,
     /// The space of the last question, and the connection over which its index was seen.
     space: Option<Arc<Space>>,
     prepared_on: Option<u64>,
@@ -55,10 +60,11 @@ enum Usable {
 // === impl Writer ===
 
 impl Writer {
-    pub(super) fn new(link: Arc<Link>, counts: Arc<StoreCounts>) -> Writer {
+    pub(super) fn new(link: Arc<Link>, counts: Arc<StoreCounts>, sizes: Arc<Sizes>) -> Writer {
         Writer {
             link,
             counts,
+            sizes,
             space: None,
             prepared_on: None,
             asked_on: None,
@@ -96,6 +102,13 @@ impl Writer {
             Work::Prepare(space) => {
                 self.prepared_on = None;
                 self.prepare(&space);
+            }
+            Work::Count(space, scope) => {
+                let answer = self.ask(space.count(&scope)).ok();
+                let entries = answer.and_then(|answer| space::total(answer.first()?));
+                entries
+                    .iter()
+                    .for_each(|entries| self.sizes.set(&scope, *entries));
             }
         }
     }
