@@ -47,7 +47,7 @@ fn choice(text: &str) -> Option<char> {
         _ => None,
     };
     let first = words.clone().next().and_then(letter);
-    first.or_else(|| words.filter_map(letter).last())
+    first.or_else(|| words.filter_map(letter).next_back())
 }
 
 #[cfg(test)]
