@@ -215,6 +215,10 @@ fn what_is_in_redis_needs_one_and_no_file() {
     ] {
         check_refused(&with(store), path);
     }
+}
+
+#[test]
+fn wrong_fields_of_redis_are_refused_with_their_path() {
     for (fields, path) in [
         ("", "redis: missing field `url`"),
         ("url: 'redis://a', db: 1", "redis.db: "),

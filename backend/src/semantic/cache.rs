@@ -11,7 +11,7 @@ use super::bound::{MaxWrong, RouteBound, Sample, Verdict};
 use super::lookup::{Judged, NEIGHBOURS, Question};
 use super::scope::{RouteKey, Scope};
 use super::score::Level;
-use super::store::{Record, SemanticStore};
+use super::store::{Record, Row, SemanticStore};
 use super::words::Knows;
 
 /// What a look-up leads to.
@@ -42,9 +42,6 @@ struct Counts {
     right: AtomicU64,
     wrong: AtomicU64,
 }
-
-/// One number for `/metrics`: name, type, help, value.
-type Row = (&'static str, &'static str, &'static str, u64);
 
 // === impl SemanticCache ===
 
@@ -169,82 +166,45 @@ impl SemanticCache {
 
     /// Everything that is counted.
     pub fn rows(&self) -> Vec<Row> {
-        let (counts, store) = (&self.counts, self.store.counts());
-        let row = |name, kind, help, value: &AtomicU64| (name, kind, help, value.load(Relaxed));
-        let total = |name, help, value| row(name, "counter", help, value);
+        let mut rows = self.counts.rows();
+        rows.extend(self.store.counts().rows());
+        rows
+    }
+}
+
+impl Counts {
+    fn rows(&self) -> Vec<Row> {
+        let total = |name, help, value: &AtomicU64| (name, "counter", help, value.load(Relaxed));
         vec![
             total(
                 "farthing_semantic_hits_total",
                 "Requests answered from the semantic cache.",
-                &counts.hits,
+                &self.hits,
             ),
             total(
                 "farthing_semantic_misses_total",
                 "Requests looked up there in vain.",
-                &counts.misses,
+                &self.misses,
             ),
             total(
                 "farthing_semantic_verified_total",
                 "Questions that the verifier held to be the same.",
-                &counts.verified,
+                &self.verified,
             ),
             total(
                 "farthing_semantic_resampled_total",
                 "Hits that the model was asked for as well.",
-                &counts.resampled,
+                &self.resampled,
             ),
             total(
                 "farthing_semantic_right_total",
                 "Samples in which the cached answer was right.",
-                &counts.right,
+                &self.right,
             ),
             total(
                 "farthing_semantic_wrong_total",
                 "Samples in which it was wrong.",
-                &counts.wrong,
-            ),
-            row(
-                "farthing_semantic_entries",
-                "gauge",
-                "Questions that are kept.",
-                &store.entries,
-            ),
-            row(
-                "farthing_semantic_bytes",
-                "gauge",
-                "Bytes of what is kept here; Redis counts its own.",
-                &store.bytes,
-            ),
-            total(
-                "farthing_semantic_evicted_total",
-                "Entries that made room or expired.",
-                &store.evicted,
-            ),
-            total(
-                "farthing_semantic_dropped_total",
-                "Entries not written because the disk or Redis could not keep up.",
-                &store.dropped,
-            ),
-            total(
-                "farthing_semantic_damaged_total",
-                "Entries that were not as they were written.",
-                &store.damaged,
-            ),
-            total(
-                "farthing_semantic_errors_total",
-                "Reads and writes that failed.",
-                &store.errors,
-            ),
-            total(
-                "farthing_semantic_written_total",
-                "Changes that are on the disk, or in Redis.",
-                &store.written,
-            ),
-            row(
-                "farthing_semantic_refused",
-                "gauge",
-                "1 while the cache is off because Redis has no vector search for it.",
-                &store.refused,
+                &self.wrong,
             ),
         ]
     }

@@ -104,7 +104,61 @@ pub struct StoreCounts {
     pub refused: AtomicU64,
 }
 
+/// One number for `/metrics`: name, type, help, value.
+pub type Row = (&'static str, &'static str, &'static str, u64);
+
 impl StoreCounts {
+    /// Everything that is counted.
+    pub fn rows(&self) -> Vec<Row> {
+        let row = |name, kind, help, value: &AtomicU64| (name, kind, help, value.load(Relaxed));
+        let total = |name, help, value| row(name, "counter", help, value);
+        vec![
+            row(
+                "farthing_semantic_entries",
+                "gauge",
+                "Questions that are kept.",
+                &self.entries,
+            ),
+            row(
+                "farthing_semantic_bytes",
+                "gauge",
+                "Bytes of what is kept here; Redis counts its own.",
+                &self.bytes,
+            ),
+            total(
+                "farthing_semantic_evicted_total",
+                "Entries that made room or expired.",
+                &self.evicted,
+            ),
+            total(
+                "farthing_semantic_dropped_total",
+                "Entries not written because the disk or Redis could not keep up.",
+                &self.dropped,
+            ),
+            total(
+                "farthing_semantic_damaged_total",
+                "Entries that were not as they were written.",
+                &self.damaged,
+            ),
+            total(
+                "farthing_semantic_errors_total",
+                "Reads and writes that failed.",
+                &self.errors,
+            ),
+            total(
+                "farthing_semantic_written_total",
+                "Changes that are on the disk, or in Redis.",
+                &self.written,
+            ),
+            row(
+                "farthing_semantic_refused",
+                "gauge",
+                "1 while the cache is off because Redis has no vector search for it.",
+                &self.refused,
+            ),
+        ]
+    }
+
     pub(super) fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Relaxed);
     }

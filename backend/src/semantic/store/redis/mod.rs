@@ -220,7 +220,9 @@ impl SemanticStore for RedisSemanticStore {
     fn keep_samples(&self, route: &RouteKey, samples: Vec<u8>) {
         let name = self.naming.samples(route).into_bytes();
         let route = *route;
-        self.write(Work::Samples(name, Event::Samples { route, samples }));
+        if let Some(sealed) = log::seal(&Event::Samples { route, samples }) {
+            self.write(Work::Samples(name, sealed));
+        }
     }
 
     fn counts(&self) -> &StoreCounts {

@@ -27,7 +27,7 @@ pub(super) enum Work {
     Touch(Vec<u8>),
     Remove(Vec<u8>),
     /// A key, and what it is to hold.
-    Samples(Vec<u8>, Event),
+    Samples(Vec<u8>, Vec<u8>),
     /// It is used for the first time, or a look-up has failed: the index may not be there.
     Prepare(Arc<Space>),
     /// How many entries are there in that scope?
@@ -90,10 +90,7 @@ impl Writer {
             Work::Put(space, record) => self.put(&space, &record),
             Work::Touch(key) => drop(self.ask(command("TOUCH", &[&key]))),
             Work::Remove(key) => drop(self.ask(command("UNLINK", &[&key]))),
-            Work::Samples(key, event) => {
-                let Some(sealed) = log::seal(&event) else {
-                    return;
-                };
+            Work::Samples(key, sealed) => {
                 let lives_s = REDIS_SAMPLES_TTL_S.to_string();
                 let set: [&[u8]; 4] = [&key, &sealed, b"EX", lives_s.as_bytes()];
                 let written = self.ask(command("SET", &set));
@@ -106,9 +103,9 @@ impl Writer {
             Work::Count(space, scope) => {
                 let answer = self.ask(space.count(&scope)).ok();
                 let entries = answer.and_then(|answer| space::total(answer.first()?));
-                entries
-                    .iter()
-                    .for_each(|entries| self.sizes.set(&scope, *entries));
+                if let Some(entries) = entries {
+                    self.sizes.set(&scope, entries);
+                }
             }
         }
     }
