@@ -163,14 +163,15 @@ impl CascadeCalibration {
                 row.early.len(),
                 row.prior.len(),
             ];
-            let done = row.done.iter().enumerate();
+            let done = row.done.iter().flatten();
+            let mut all = done.chain(&row.early).chain(&row.prior);
             lengths.iter().all(|length| *length == tiers)
-                && done.clone().all(|(at, list)| list.len() == at + 1)
-                && (done
-                    .flat_map(|(_, list)| list)
-                    .chain(&row.early)
-                    .chain(&row.prior))
-                .all(|p| *p > 0.0 && *p < 1.0)
+                && row
+                    .done
+                    .iter()
+                    .zip(1..)
+                    .all(|(list, length)| list.len() == length)
+                && all.all(|p| *p > 0.0 && *p < 1.0)
         };
         if !self.tiers.iter().enumerate().all(fits) || !self.rows.iter().all(known) {
             return Err("has lists of other lengths, or numbers that cannot be".to_owned());

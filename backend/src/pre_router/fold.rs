@@ -178,7 +178,13 @@ mod tests {
         let rows: Vec<Vec<f32>> = (0..16_000)
             .map(|at| vec![(at / 4_000 % 2) as f32])
             .collect();
-        let limit = |at: usize| if at / 4_000 % 2 == 0 { 1_000 } else { 3_000 };
+        let limit = |at: usize| {
+            if (at / 4_000).is_multiple_of(2) {
+                1_000
+            } else {
+                3_000
+            }
+        };
         let labels: Vec<bool> = (0..16_000)
             .map(|at| at >= 8_000 || at % 4_000 < limit(at))
             .collect();

@@ -274,6 +274,7 @@ fn price(config: &Config, id: &str) -> Result<Price, BackendError> {
 /// Writes what is counted of all.
 pub fn write_metrics(cascades: &BTreeMap<String, Arc<Cascade>>, page: &mut Page) {
     type Row = (&'static str, &'static str, fn(&Counts) -> &[AtomicU64]);
+    type Total = (&'static str, &'static str, fn(&Counts) -> &AtomicU64);
     const ROWS: [Row; 4] = [
         (
             "farthing_cascade_answers_total",
@@ -309,7 +310,7 @@ pub fn write_metrics(cascades: &BTreeMap<String, Arc<Cascade>>, page: &mut Page)
             }
         }
     }
-    let totals: [(&str, &str, fn(&Counts) -> &AtomicU64); 2] = [
+    let totals: [Total; 2] = [
         (
             "farthing_cascade_wasted_nanousd_total",
             "Cost of answers that no client got.",
