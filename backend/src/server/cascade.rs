@@ -1,6 +1,6 @@
-//! Requests for a cascade: its models are asked from cheap to dear until an answer is worth keeping.
-//! The client sees one model's answer. A stream is held back until the first tokens say that it
-//! will be kept, or until it has been judged whole.
+//! Requests for a cascade: its models are asked from cheap to dear until an answer is worth
+//! keeping. The client sees one model's answer. A stream is held back until the first tokens say
+//! that it will be kept, or until it has been judged whole.
 
 use std::sync::Arc;
 

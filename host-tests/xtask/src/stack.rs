@@ -15,9 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The configuration that `up` and `demo` run.
-pub const ENVOY_CONFIG: &str = "demo.yaml";
+const ENVOY_CONFIG: &str = "demo.yaml";
 /// The cluster of that configuration which our backend is.
-pub const BACKEND_CLUSTER: &str = "backend";
+const BACKEND_CLUSTER: &str = "backend";
 /// Both parts are ready when this starts; it is about the path between them.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(20);
 /// How much of a log an error shows.

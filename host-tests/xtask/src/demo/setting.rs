@@ -1,15 +1,13 @@
-//! What the demo runs on: the shipped configuration with its own tenants, budgets and cascade, and
-//! a backend that keeps answers.
+//! What the demo runs on: the shipped configuration with its own tenants and budgets, and a backend
+//! that keeps answers.
 
 use crate::error::XtaskError;
 use crate::fetch;
-use crate::stack::{self, StackOptions};
-use farthing_host_tests::envoy::EnvoyConfig;
+use crate::stack::StackOptions;
 use farthing_host_tests::process::run_folder;
 use serde_json::json;
 use serde_yaml_ng::Value;
 use sha2::{Digest, Sha256};
-use std::fs;
 
 /// The demo's tenants, each known by the credential `demo-NAME`.
 const TENANTS: [&str; 4] = ["acme", "globex", "free-tier", UNCACHED];
@@ -22,10 +20,6 @@ const FREE_TIER_USD: &str = "0.00003";
 const BUDGET_USD: &str = "1";
 const BUDGET_WINDOW_S: u64 = 3_600;
 const BACKEND: &str = include_str!("backend.yaml");
-/// The models of that file that answer one after the other, under this name.
-const CASCADE: &str = "small-then-large";
-/// What was learned of them, by `farthing calibrate cascade`.
-const CALIBRATION: &[u8] = include_bytes!("small-then-large.cascade");
 
 /// The stack of the demo.
 pub fn stack_options() -> Result<StackOptions, XtaskError> {
@@ -60,9 +54,6 @@ pub fn stack_options() -> Result<StackOptions, XtaskError> {
             "cache": {"enabled": false},
         }]),
     )?;
-    options
-        .filter_fields
-        .push(("models".to_string(), filter_models()?));
     options.backend = Some(backend()?);
     Ok(options)
 }
@@ -72,31 +63,9 @@ pub fn credential(tenant: &str) -> String {
     format!("demo-{tenant}")
 }
 
-/// The models of the shipped configuration, and the cascade. It is priced as its dearest model,
-/// which is what a request for it may cost; what it did cost, the backend says.
-fn filter_models() -> Result<Value, XtaskError> {
-    let mut config = EnvoyConfig::shipped(stack::ENVOY_CONFIG)?;
-    let models = config.plugin_configuration()?.get("models").cloned();
-    let mut models = models.unwrap_or_default();
-    let cascade = json!({
-        "id": CASCADE,
-        "tier": "cascade",
-        "cluster": stack::BACKEND_CLUSTER,
-        "context_tokens": 2_048,
-        "price": {"input_usd_per_mtok": 0.17, "output_usd_per_mtok": 0.64},
-    });
-    let cascade = serde_yaml_ng::to_value(cascade).map_err(refused)?;
-    if let Some(list) = models.as_sequence_mut() {
-        list.push(cascade);
-    }
-    Ok(models)
-}
-
 /// The backend's configuration, its files in a folder of this run.
 fn backend() -> Result<Value, XtaskError> {
     let folder = run_folder("demo")?;
-    let calibration = folder.join("small-then-large.cascade");
-    fs::write(&calibration, CALIBRATION).map_err(XtaskError::file("write", &calibration))?;
     let mut config: Value = serde_yaml_ng::from_str(BACKEND).map_err(refused)?;
     let files = [
         (
@@ -107,7 +76,6 @@ fn backend() -> Result<Value, XtaskError> {
             vec!["semantic_cache", "path"],
             folder.join("semantic.farthing"),
         ),
-        (vec!["cascades", CASCADE, "calibration"], calibration),
     ];
     for (path, file) in files {
         let Some((field, parents)) = path.split_last() else {
