@@ -71,11 +71,17 @@ pub fn last_number(text: &str) -> Option<f64> {
         _ => digits.rsplit('.').next().unwrap_or_default(),
     };
     let value: f64 = digits.parse().ok()?;
-    let before = text.get(..start)?.trim_end_matches(['$', ' ']);
-    let negative = before.ends_with('-')
-        && !before
-            .trim_end_matches('-')
-            .ends_with(|c: char| c.is_alphanumeric() || c == ')');
+    let before = text.get(..start)?.trim_end_matches('$');
+    // "then -7" is below zero, "10-4" and "(2) - 7" take something away.
+    let (minus, spaced) = match before.strip_suffix('-') {
+        Some(rest) => (Some(rest), rest),
+        None => {
+            let rest = before.trim_end().strip_suffix('-');
+            (rest, rest.map_or("", str::trim_end))
+        }
+    };
+    let takes_away = spaced.ends_with(|c: char| c.is_alphanumeric() || c == ')');
+    let negative = minus.is_some() && !takes_away;
     Some(if negative { -value } else { value })
 }
 

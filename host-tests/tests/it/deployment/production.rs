@@ -222,7 +222,7 @@ fn a_failing_replica_is_taken_out() {
 }
 
 /// What each call of the SDK is in the ABI, where the filter uses it.
-const CALLS: [(&str, &str); 20] = [
+const CALLS: [(&str, &str); 19] = [
     ("define_metric", "proxy_define_metric"),
     ("dispatch_http_call", "proxy_http_call"),
     ("get_buffer", "proxy_get_buffer_bytes"),
@@ -236,7 +236,6 @@ const CALLS: [(&str, &str); 20] = [
     ("remove_map_value", "proxy_remove_header_map_value"),
     ("resume_http_request", "proxy_continue_stream"),
     ("send_http_response", "proxy_send_local_response"),
-    ("set_map_bytes", "proxy_set_header_map_pairs"),
     ("set_buffer", "proxy_set_buffer_bytes"),
     ("set_effective_context", "proxy_set_effective_context"),
     ("set_map_value", "proxy_replace_header_map_value"),
