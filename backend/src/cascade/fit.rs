@@ -104,14 +104,8 @@ pub fn judge(calibration: &CascadeCalibration, rows: &[Row]) -> Vec<Known> {
                 .iter()
                 .map(|answer| row.is_right(answer))
                 .collect(),
-            prompt_tokens: row
-                .tiers
-                .iter()
-                .map(|answer| count(answer.prompt_tokens))
-                .collect(),
-            completion_tokens: (row.tiers.iter())
-                .map(|answer| count(answer.completion_tokens))
-                .collect(),
+            prompt_tokens: counts(row, |answer| answer.prompt_tokens),
+            completion_tokens: counts(row, |answer| answer.completion_tokens),
             done: tiers().map(done).collect(),
             early: tiers()
                 .map(|(_, (tier, answer))| tier.early.p_wrong(&first(row, answer)) as f32)
@@ -202,14 +196,8 @@ fn known(row: &Row, learned: &[Learned], at: usize) -> Known {
     };
     Known {
         right: learned.iter().map(|learned| !learned.wrong[at]).collect(),
-        prompt_tokens: row
-            .tiers
-            .iter()
-            .map(|answer| count(answer.prompt_tokens))
-            .collect(),
-        completion_tokens: (row.tiers.iter())
-            .map(|answer| count(answer.completion_tokens))
-            .collect(),
+        prompt_tokens: counts(row, |answer| answer.prompt_tokens),
+        completion_tokens: counts(row, |answer| answer.completion_tokens),
         done: learned
             .iter()
             .map(|learned| learned.done.iter().map(|done| done[at] as f32).collect())
@@ -243,6 +231,9 @@ fn first(row: &Row, answer: &TierAnswer) -> [f64; FEATURES] {
     })
 }
 
-fn count(tokens: u64) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
+/// Tokens of each tier's answer; a number that no answer has counts as the largest.
+fn counts(row: &Row, tokens: fn(&TierAnswer) -> u64) -> Vec<u32> {
+    let each = row.tiers.iter().map(tokens);
+    each.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
+        .collect()
 }

@@ -99,6 +99,10 @@ impl Row {
         let models = |row: &Row| -> Vec<String> {
             row.tiers.iter().map(|tier| tier.model.clone()).collect()
         };
+        let tokens = self.tiers.iter().flat_map(|tier| &tier.tokens);
+        if !tokens.clone().all(|token| token.is_finite()) {
+            return Err("has tokens with numbers that are not finite".to_owned());
+        }
         match first {
             Some(first) if models(first) != models(self) => {
                 Err("has answers of other models than the first line".to_owned())

@@ -97,12 +97,6 @@ impl Policy<'_> {
         (cost + margin < self.money.risk(p_wrong)).then_some(next)
     }
 
-    /// Whether the first tokens say that the answer will be kept, so that a client who waits for
-    /// them can have them.
-    pub fn commits(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> bool {
-        self.done(tier, p_wrong, prompt_tokens) == Step::Keep
-    }
-
     /// Whether a cached answer costs less than what would be asked first.
     pub fn takes_cached(&self, p_wrong: f64, priors: &[f64], prompt_tokens: u64) -> bool {
         let tier = self.start(priors);

@@ -80,6 +80,16 @@ const HEDGES: [&str; 12] = [
 const LOGPROB_MIN: f32 = -16.0;
 
 impl Token {
+    /// Whether all that is said of it are numbers.
+    pub fn is_finite(&self) -> bool {
+        match *self {
+            Token::Measured(_, logprob, entropy, margin) => [logprob, entropy, margin]
+                .iter()
+                .all(|value| value.is_finite()),
+            Token::Forced(_) => true,
+        }
+    }
+
     /// Where in the text it ends.
     pub fn end(self) -> usize {
         match self {

@@ -90,6 +90,11 @@ impl Bert {
         self.words.len() / self.hidden
     }
 
+    /// Numbers of a vector.
+    pub(super) fn width(&self) -> usize {
+        self.hidden
+    }
+
     /// Tokens that a text may have.
     pub(super) fn positions(&self) -> usize {
         self.positions.len() / self.hidden

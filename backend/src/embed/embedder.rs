@@ -63,6 +63,11 @@ impl Embedder {
         })
     }
 
+    /// Numbers of a vector.
+    pub fn width(&self) -> usize {
+        self.bert.width()
+    }
+
     /// Its tokenizer.
     pub(super) fn wordpiece(&self) -> &Arc<WordPiece> {
         &self.wordpiece

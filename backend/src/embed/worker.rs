@@ -23,6 +23,8 @@ pub struct EmbedHandle {
     pub id: String,
     /// When the model's folder was last modified, in seconds since 1970.
     pub created_unix_s: u64,
+    /// Numbers of a vector.
+    pub width: usize,
     jobs: SyncSender<Job>,
     wordpiece: Arc<WordPiece>,
     liveness: Liveness,
@@ -41,6 +43,7 @@ impl EmbedHandle {
         let (jobs, queue) = sync_channel(EMBEDDING_QUEUE_MAX);
         let (life, liveness) = liveness();
         let wordpiece = Arc::clone(embedder.wordpiece());
+        let width = embedder.width();
         std::thread::Builder::new()
             .name(format!("embed {id}"))
             .spawn(move || {
@@ -54,6 +57,7 @@ impl EmbedHandle {
         Ok(EmbedHandle {
             id: id.to_owned(),
             created_unix_s,
+            width,
             jobs,
             wordpiece,
             liveness,

@@ -57,6 +57,12 @@ impl PreRouting {
         let router = PreRouter::load(path).map_err(|error| wrong(error.to_string()))?;
         let embedder = embedders.first().cloned();
         let embedder = embedder.ok_or_else(|| wrong("an embedding model is needed".to_owned()))?;
+        if embedder.width != router.width() {
+            let (id, own, made) = (&embedder.id, embedder.width, router.width());
+            return Err(wrong(format!(
+                "was made for vectors of {made} numbers, and {id} has {own}"
+            )));
+        }
         Ok(PreRouting { router, embedder })
     }
 
@@ -64,11 +70,7 @@ impl PreRouting {
     /// all that is known.
     pub async fn expects(&self, prompt: &str) -> Option<(f64, f64)> {
         let embedded = self.embedder.embed(vec![prompt.to_owned()]).await.ok()?;
-        let vector = embedded.vectors.first()?;
-        if vector.len() != self.router.width() {
-            return None;
-        }
-        let gain = self.router.gain(prompt, vector);
+        let gain = self.router.gain(prompt, embedded.vectors.first()?);
         let expected = (f64::from(gain.p_weak_right), f64::from(gain.p_strong_right));
         gain.is_known.then_some(expected)
     }

@@ -240,9 +240,10 @@ impl<'a> Climb<'a> {
             self.earlier = None;
             return Early::On(next);
         }
-        match self.cascaded.request.stream && policy.commits(tier, p_wrong, prompt_tokens) {
-            true => Early::Keep,
-            false => Early::Wait,
+        // A client who waits for the first tokens can have them, as this answer will be kept.
+        match policy.done(tier, p_wrong, prompt_tokens) {
+            Step::Keep if self.cascaded.request.stream => Early::Keep,
+            _ => Early::Wait,
         }
     }
 
@@ -274,17 +275,18 @@ impl<'a> Climb<'a> {
         let earlier = self.earlier.as_ref();
         let known = cascade.calibration.tiers.get(tier);
         let head = known.and_then(|tier| tier.done_after(earlier.map(|(tier, _)| *tier)));
-        let Some(head) = head else {
-            return Step::Ask(cascade.plan.last());
-        };
-        let p_wrong = head.p_wrong(&features(&Judged {
+        let judged = features(&Judged {
             prompt_bytes: self.cascaded.prompt_bytes,
             text: &trace.text,
             tokens: &trace.tokens,
             is_complete: trace.is_complete,
             earlier: earlier.map(|(_, text)| text.as_str()),
-        }));
-        let step = cascade.policy().done(tier, p_wrong, usage.prompt_tokens);
+        });
+        // A calibration has a head for each order of tiers: without one nothing is known.
+        let step = head.map_or(Step::Ask(cascade.plan.last()), |head| {
+            let p_wrong = head.p_wrong(&judged);
+            cascade.policy().done(tier, p_wrong, usage.prompt_tokens)
+        });
         if step != Step::Keep {
             Counts::count(&cascade.counts.escalated, tier);
             self.waste(tier, usage.prompt_tokens, usage.completion_tokens);

@@ -306,6 +306,7 @@ pub async fn whole(
     mut measure: Measure,
 ) -> Result<Completed, ApiError> {
     let target = model.target(state.config.max_tokens_default.get());
+    let request = &request.unstreamed();
     let written = model.provider.api.request(request, &target)?;
     let asked = Asked {
         question: Question {

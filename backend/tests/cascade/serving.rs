@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use farthing_backend::cascade::fit::fit;
 use farthing_backend::cascade::outcomes::Row;
+use farthing_backend::cascade::signals::Token;
 use serde_json::{Value, json};
 
 use super::client::{Reply, post};
@@ -18,12 +20,22 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cascade-serving-{name}"))
 }
 
-/// Rows in which the first tier is right where it says all it has to say, and says nothing of it by
-/// its tokens.
-fn made_up() -> Vec<Row> {
+/// What is made up of the first tier.
+#[derive(Clone, Copy)]
+enum Truth {
+    /// It is right where it says all it has to say.
+    WhereComplete,
+    /// It is right where it has many tokens, whether it is cut off or not.
+    WhereLong,
+    /// It is wrong there.
+    WhereShort,
+}
+
+/// Rows in which the first tier says nothing by its tokens, and the second is always right.
+fn made_up(first: &'static str, truth: Truth) -> Vec<Row> {
     let tiers = [
         Behaviour {
-            model: CHAT,
+            model: first,
             right: 0.7,
             tells: 0.0,
             completion_tokens: 12,
@@ -35,39 +47,67 @@ fn made_up() -> Vec<Row> {
             completion_tokens: 12,
         },
     ];
-    let mut rows = rows(300, &tiers, 21);
-    for row in &mut rows {
+    let long = Behaviour {
+        completion_tokens: 40,
+        ..tiers[0]
+    };
+    let mut made = rows(300, &tiers, 21);
+    let longer = rows(300, &[long, tiers[1]], 22);
+    for (row, longer) in made.iter_mut().zip(longer) {
+        let is_right = row.tiers[0].text == "yes";
+        let is_long = match truth {
+            Truth::WhereComplete => false,
+            Truth::WhereLong => is_right,
+            Truth::WhereShort => !is_right,
+        };
+        if is_long {
+            row.tiers[0] = longer.tiers[0].clone();
+        }
         let small = &mut row.tiers[0];
-        small.is_complete = small.text == "yes";
-        small.right = Some(small.is_complete);
+        small.is_complete = matches!(truth, Truth::WhereComplete) && is_right;
+        small.right = Some(is_right);
         small.text = "It is so".to_owned();
+        for token in &mut small.tokens {
+            if let Token::Measured(end, ..) = token {
+                *end = 8;
+            }
+        }
         row.tiers[1].right = Some(true);
         row.tiers[1].text = "It is not so".to_owned();
     }
-    rows
+    made
 }
 
-fn start(name: &str, more: &str) -> Server {
+/// A server of a cascade of these rows, whose first model is configured by this line.
+fn serve(name: &str, made: &[Row], first: &str, cascade: &str, more: &str) -> Server {
     let calibration = file(&format!("{name}.cascade"));
-    fs::write(&calibration, fit(&made_up()).expect("enough rows").encode()).expect("the file");
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../.farthing/models");
+    fs::write(&calibration, fit(made).expect("enough rows").encode()).expect("the file");
     let yaml = format!(
         "
 models:
-- id: {CHAT}
-  path: {models}/{CHAT}.gguf
-  price: {{input_usd_per_mtok: 0.01, output_usd_per_mtok: 0.04}}
+- {first}
 - id: {LARGE}
-  path: {models}/{LARGE}.gguf
+  path: {MODELS}/{LARGE}.gguf
   price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.4}}
-- {{id: all-MiniLM-L6-v2, path: {models}/all-MiniLM-L6-v2}}
+- {{id: all-MiniLM-L6-v2, path: {MODELS}/all-MiniLM-L6-v2}}
 cascades:
-  auto: {{calibration: {}, worth_usd: 0.001}}
+  auto: {{calibration: {}, worth_usd: 0.001{cascade}}}
 threads: 2
 {more}",
         calibration.display()
     );
     Server::of(&yaml)
+}
+
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.farthing/models");
+const PRICE: &str = "price: {input_usd_per_mtok: 0.01, output_usd_per_mtok: 0.04}";
+
+fn own() -> String {
+    format!("{{id: {CHAT}, path: {MODELS}/{CHAT}.gguf, {PRICE}}}")
+}
+
+fn start(name: &str, more: &str) -> Server {
+    serve(name, &made_up(CHAT, Truth::WhereComplete), &own(), "", more)
 }
 
 fn question(more: Value) -> Value {
@@ -182,5 +222,149 @@ fn answers_are_kept_under_the_name_of_the_cascade() {
     let again = ask(&server, &question(json!({})));
     assert_eq!(again.header("x-farthing-source"), Some("response-store"));
     assert_eq!(again.json(), first.json());
+    server.end();
+}
+
+/// An answer of many tokens, which no stop string ends.
+fn long(stream: bool) -> Value {
+    question(json!({"max_tokens": 48, "stop": null, "stream": stream,
+        "messages": [{"role": "user", "content": "Tell me a long story about the sea."}]}))
+}
+
+#[test]
+fn a_stream_begins_once_its_first_tokens_say_that_it_will_be_kept() {
+    let rows = made_up(CHAT, Truth::WhereLong);
+    let server = serve("early-kept", &rows, &own(), "", "");
+    let reply = ask(&server, &long(true));
+    assert_eq!(reply.header("x-farthing-model"), Some(CHAT));
+    assert_eq!(reply.header("x-farthing-tried"), None);
+    let text = reply.text();
+    let (events, end) = text.split_at(text.len() - "data: [DONE]\n\n".len());
+    assert_eq!(end, "data: [DONE]\n\n");
+    assert!(events.contains("\"finish_reason\":\"length\""), "{text}");
+    // What is streamed from there on is what a client gets who asks the model by its name.
+    let streamed: String = events
+        .split("\n\n")
+        .filter_map(|event| serde_json::from_str::<Value>(event.strip_prefix("data: ")?).ok())
+        .filter_map(|event| Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+        .collect();
+    let mut alone = long(false);
+    alone["model"] = json!(CHAT);
+    let alone = ask(&server, &alone).json();
+    assert_eq!(alone["choices"][0]["message"]["content"], streamed.as_str());
+    server.end();
+}
+
+#[test]
+fn an_answer_is_given_up_once_its_first_tokens_say_that_it_is_wrong() {
+    let rows = made_up(CHAT, Truth::WhereShort);
+    let server = serve("early-lost", &rows, &own(), "", "");
+    let reply = ask(&server, &long(false));
+    assert_eq!(reply.header("x-farthing-model"), Some(LARGE));
+    assert_eq!(reply.header("x-farthing-tried"), Some(CHAT));
+    assert_eq!(counted(&server, "abandoned_total", CHAT), 1);
+    assert_eq!(counted(&server, "escalated_total", CHAT), 0);
+    let wasted = reply.header("x-farthing-wasted-usd").expect("the waste");
+    let wasted = (wasted.parse::<f64>().expect("dollars") * 1e9).round();
+    // Sixteen tokens or the few more that one step brought, and not all forty-eight.
+    let mut alone = long(false);
+    alone["model"] = json!(CHAT);
+    let usage = ask(&server, &alone).json()["usage"].clone();
+    let prompt = usage["prompt_tokens"].as_f64().expect("a count");
+    let generated = (wasted - prompt * 10.0) / 40.0;
+    assert!((16.0..48.0).contains(&generated), "{wasted}");
+    assert_eq!(usage["completion_tokens"], 48);
+    server.end();
+}
+
+#[test]
+fn a_provider_is_a_tier_whose_answers_are_judged_by_their_text() {
+    let upstream = Server::start("");
+    let provider = format!(
+        "providers: [{{name: second, api: openai, base_url: \"http://{}/v1\"}}]\n",
+        upstream.address
+    );
+    let near = format!("{{id: near, provider: second, upstream_model: {CHAT}, {PRICE}}}");
+    let rows = made_up("near", Truth::WhereComplete);
+    let server = serve("provider", &rows, &near, "", &provider);
+    let kept = ask(&server, &question(json!({})));
+    assert_eq!(kept.header("x-farthing-source"), Some("provider"));
+    assert_eq!(kept.header("x-farthing-model"), Some("near"));
+    // One that streams gets the same, once it has been judged.
+    let streamed = json!({"stream": true, "stream_options": {"include_usage": true}});
+    let streamed = ask(&server, &question(streamed));
+    assert_eq!(streamed.header("x-farthing-model"), Some("near"));
+    assert_eq!(streamed.header("x-farthing-tried"), None);
+    assert!(streamed.text().ends_with("data: [DONE]\n\n"));
+    assert_eq!(counted(&server, "failed_total", "near"), 0);
+    let asked = ask(&server, &question(json!({"max_tokens": 2, "stop": null})));
+    assert_eq!(asked.header("x-farthing-model"), Some(LARGE));
+    assert_eq!(asked.header("x-farthing-tried"), Some("near"));
+    // Nobody is there any more: the dearest model answers, and nothing was wasted.
+    upstream.end();
+    let alone = ask(&server, &question(json!({})));
+    assert_eq!(alone.header("x-farthing-model"), Some(LARGE));
+    assert_eq!(alone.header("x-farthing-tried"), None);
+    assert_eq!(counted(&server, "failed_total", "near"), 1);
+    server.end();
+}
+
+/// Sums, at which the cheap model fails, and rivers, which both know.
+fn pre_router() -> PathBuf {
+    let (rows, out) = (file("router.jsonl"), file("router.cbor"));
+    let line = |number: usize| {
+        let (prompt, weak) = match number % 2 {
+            0 => (format!("What is {number} times 17?"), false),
+            _ => (format!("Which river flows through town {number}?"), true),
+        };
+        format!(
+            "{}\n",
+            json!({"prompt": prompt, "weak": weak, "strong": true})
+        )
+    };
+    fs::write(&rows, (0..400).map(line).collect::<String>()).expect("the rows");
+    let made = Command::new(env!("CARGO_BIN_EXE_farthing"))
+        .args(["calibrate", "router"])
+        .arg(&rows)
+        .arg("--embedding-model")
+        .arg(format!("{MODELS}/all-MiniLM-L6-v2"))
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .expect("farthing runs");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    out
+}
+
+#[test]
+fn a_pre_router_spares_what_the_cheapest_cannot_answer() {
+    let router = format!(", pre_router: {}", pre_router().display());
+    let rows = made_up(CHAT, Truth::WhereComplete);
+    // The dearer the first model, the more often it has to be right to be asked.
+    let dear = own().replace("0.01", "0.05").replace("0.04", "0.2");
+    let server = serve("router", &rows, &dear, &router, "");
+    let asked = |content: &str| {
+        let messages = json!([{"role": "user", "content": content}]);
+        ask(
+            &server,
+            &question(json!({"messages": messages, "max_tokens": 16})),
+        )
+    };
+    let sum = asked("What is 123 times 17?");
+    assert_eq!(sum.header("x-farthing-model"), Some(LARGE));
+    assert_eq!(sum.header("x-farthing-tried"), None);
+    let routed = || server.metric("farthing_cascade_pre_routed_total{cascade=\"auto\"}");
+    assert_eq!(routed(), 1);
+    asked("Which river flows through town 123?");
+    // Unlike all that is known: it takes the usual way.
+    asked("Translate 'good evening' to Portuguese, please");
+    assert_eq!(routed(), 1);
+    let first = ["answers_total", "escalated_total", "abandoned_total"];
+    let first: u64 = first.iter().map(|name| counted(&server, name, CHAT)).sum();
+    assert_eq!(first, 2);
     server.end();
 }

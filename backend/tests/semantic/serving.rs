@@ -229,3 +229,43 @@ fn empty_and_endless_prompts_go_their_way() {
     assert_eq!(server.metric("farthing_semantic_hits_total"), 0);
     server.end();
 }
+
+#[test]
+fn a_providers_answers_are_kept_and_checked_too() {
+    let upstream = Server::start("");
+    let path = file("provider");
+    let _ = std::fs::remove_file(&path);
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../.farthing/models");
+    let server = Server::of(&format!(
+        "providers: [{{name: second, api: openai, base_url: \"http://{}/v1\"}}]\n\
+         models:\n- {{id: near, provider: second, upstream_model: {CHAT}}}\n\
+         - {{id: all-MiniLM-L6-v2, path: {models}/all-MiniLM-L6-v2}}\n\
+         semantic_cache: {{max_wrong: 0.01, path: {}}}\n",
+        upstream.address,
+        path.display()
+    ));
+    let tenant = [("x-farthing-tenant", "alice")];
+    let near = |text, stream: bool| question(text, json!({"model": "near", "stream": stream}));
+    let first = ask_with(&server, &tenant, &near(ASKED, false));
+    assert_eq!(source(&first), "provider");
+    wait_for(&server, "farthing_semantic_entries", 1);
+    let again = ask_with(&server, &tenant, &near(SAME, false));
+    assert_eq!(source(&again), "semantic-cache");
+    assert_eq!(again.json(), first.json());
+    // A client that streams is a sample as well: the provider is asked for a whole answer.
+    let streamed = ask_with(&server, &tenant, &near(SAME, true));
+    assert_eq!(source(&streamed), "semantic-cache");
+    let samples = || {
+        let of = |name: &str| server.metric(&format!("farthing_semantic_{name}_total"));
+        of("right") + of("wrong")
+    };
+    for _ in 0..1_000 {
+        if samples() == 2 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(samples(), 2);
+    server.end();
+    upstream.end();
+}

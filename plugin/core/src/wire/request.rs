@@ -101,6 +101,21 @@ impl Request {
         }
     }
 
+    /// The same request for an answer that is not streamed.
+    pub fn unstreamed(&self) -> Request {
+        let mut json = self.json.clone();
+        if let Json::Object(entries) = &mut json {
+            entries.retain(|(key, _)| key != "stream" && key != "stream_options");
+        }
+        Request {
+            json,
+            stream: false,
+            include_usage: false,
+            layout: Layout::default(),
+            ..self.clone()
+        }
+    }
+
     /// The chat's messages; none for a completions request.
     pub fn messages(&self) -> &[Message] {
         if let Prompt::Messages(messages) = &self.prompt {
