@@ -22,17 +22,17 @@ fn file(name: &str) -> PathBuf {
 
 /// What is made up of the first tier.
 #[derive(Clone, Copy)]
-enum Truth {
+enum RightIf {
     /// It is right where it says all it has to say.
-    WhereComplete,
+    Complete,
     /// It is right where it has many tokens, whether it is cut off or not.
-    WhereLong,
-    /// It is wrong there.
-    WhereShort,
+    Long,
+    /// It is right where it has few.
+    Short,
 }
 
 /// Rows in which the first tier says nothing by its tokens, and the second is always right.
-fn made_up(first: &'static str, truth: Truth) -> Vec<Row> {
+fn made_up(first: &'static str, truth: RightIf) -> Vec<Row> {
     let tiers = [
         Behaviour {
             model: first,
@@ -56,15 +56,15 @@ fn made_up(first: &'static str, truth: Truth) -> Vec<Row> {
     for (row, longer) in made.iter_mut().zip(longer) {
         let is_right = row.tiers[0].text == "yes";
         let is_long = match truth {
-            Truth::WhereComplete => false,
-            Truth::WhereLong => is_right,
-            Truth::WhereShort => !is_right,
+            RightIf::Complete => false,
+            RightIf::Long => is_right,
+            RightIf::Short => !is_right,
         };
         if is_long {
             row.tiers[0] = longer.tiers[0].clone();
         }
         let small = &mut row.tiers[0];
-        small.is_complete = matches!(truth, Truth::WhereComplete) && is_right;
+        small.is_complete = matches!(truth, RightIf::Complete) && is_right;
         small.right = Some(is_right);
         small.text = "It is so".to_owned();
         for token in &mut small.tokens {
@@ -107,7 +107,7 @@ fn own() -> String {
 }
 
 fn start(name: &str, more: &str) -> Server {
-    serve(name, &made_up(CHAT, Truth::WhereComplete), &own(), "", more)
+    serve(name, &made_up(CHAT, RightIf::Complete), &own(), "", more)
 }
 
 fn question(more: Value) -> Value {
@@ -233,7 +233,7 @@ fn long(stream: bool) -> Value {
 
 #[test]
 fn a_stream_begins_once_its_first_tokens_say_that_it_will_be_kept() {
-    let rows = made_up(CHAT, Truth::WhereLong);
+    let rows = made_up(CHAT, RightIf::Long);
     let server = serve("early-kept", &rows, &own(), "", "");
     let reply = ask(&server, &long(true));
     assert_eq!(reply.header("x-farthing-model"), Some(CHAT));
@@ -257,7 +257,7 @@ fn a_stream_begins_once_its_first_tokens_say_that_it_will_be_kept() {
 
 #[test]
 fn an_answer_is_given_up_once_its_first_tokens_say_that_it_is_wrong() {
-    let rows = made_up(CHAT, Truth::WhereShort);
+    let rows = made_up(CHAT, RightIf::Short);
     let server = serve("early-lost", &rows, &own(), "", "");
     let reply = ask(&server, &long(false));
     assert_eq!(reply.header("x-farthing-model"), Some(LARGE));
@@ -285,7 +285,7 @@ fn a_provider_is_a_tier_whose_answers_are_judged_by_their_text() {
         upstream.address
     );
     let near = format!("{{id: near, provider: second, upstream_model: {CHAT}, {PRICE}}}");
-    let rows = made_up("near", Truth::WhereComplete);
+    let rows = made_up("near", RightIf::Complete);
     let server = serve("provider", &rows, &near, "", &provider);
     let kept = ask(&server, &question(json!({})));
     assert_eq!(kept.header("x-farthing-source"), Some("provider"));
@@ -343,7 +343,7 @@ fn pre_router() -> PathBuf {
 #[test]
 fn a_pre_router_spares_what_the_cheapest_cannot_answer() {
     let router = format!(", pre_router: {}", pre_router().display());
-    let rows = made_up(CHAT, Truth::WhereComplete);
+    let rows = made_up(CHAT, RightIf::Complete);
     // The dearer the first model, the more often it has to be right to be asked.
     let dear = own().replace("0.01", "0.05").replace("0.04", "0.2");
     let server = serve("router", &rows, &dear, &router, "");
