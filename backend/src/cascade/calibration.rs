@@ -10,13 +10,14 @@ use farthing_core::route;
 use farthing_core::store::{open, seal};
 use serde::{Deserialize, Serialize};
 
+use super::classes::Classes;
 use super::head::Head;
 use super::isotonic::Isotonic;
-use super::signals::{FEATURE_NAMES, FEATURES};
+use super::signals::{FEATURE_NAMES, FEATURES, OUTLOOK};
 use crate::error::BackendError;
 
 /// The last character is the version.
-const MAGIC: [u8; 4] = *b"FCC1";
+const MAGIC: [u8; 4] = *b"FCC2";
 
 /// The calibration of a cascade.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct CascadeCalibration {
     pub prompt_features: Vec<String>,
     /// Tokens of an answer after which it is judged for the first time.
     pub early_tokens: usize,
+    /// The answers that come often.
+    pub classes: Classes,
     /// From cheap to dear.
     pub tiers: Vec<Tier>,
     /// The prompts that it was learned from: numbers only, and nothing that was said.
@@ -47,10 +50,20 @@ pub struct Tier {
     pub early: Head,
     /// Of the prompt alone.
     pub prior: Head,
-    /// The probability that each dearer tier is wrong, by the log-odds of this one being wrong.
-    pub dearer: Vec<Isotonic>,
+    /// Of each dearer tier, as far as this one's answer tells.
+    pub dearer: Vec<Dearer>,
     /// Tokens of an answer, on average.
     pub completion_tokens: f64,
+}
+
+/// What an answer says of the one that a dearer tier would give.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dearer {
+    /// The probability that it is wrong, by the log-odds of this one being wrong.
+    pub by_doubt: Isotonic,
+    /// The same, by all that is known of the prompt and of this one.
+    pub by_all: Head,
 }
 
 /// What is known of one prompt: lists by tier.
@@ -64,6 +77,8 @@ pub struct Known {
     pub done: Vec<Vec<f32>>,
     pub early: Vec<f32>,
     pub prior: Vec<f32>,
+    /// As [`Dearer::by_all`].
+    pub dearer: Vec<Vec<f32>>,
 }
 
 /// How good it is on its own rows. It changes no decision.
@@ -80,6 +95,12 @@ pub struct Measured {
 /// The log-odds of a probability.
 pub fn log_odds(p: f64) -> f64 {
     (p / (1.0 - p)).ln()
+}
+
+impl Dearer {
+    fn is_valid(&self) -> bool {
+        self.by_doubt.is_valid() && self.by_all.is_valid(OUTLOOK)
+    }
 }
 
 impl Tier {
@@ -151,7 +172,7 @@ impl CascadeCalibration {
                 && tier.early.is_valid(FEATURES)
                 && tier.prior.is_valid(route::FEATURES)
                 && tier.dearer.len() == tiers - at - 1
-                && tier.dearer.iter().all(Isotonic::is_valid)
+                && tier.dearer.iter().all(Dearer::is_valid)
                 && (0.0..1e9).contains(&tier.completion_tokens)
         };
         let known = |row: &Known| {
@@ -162,8 +183,9 @@ impl CascadeCalibration {
                 row.done.len(),
                 row.early.len(),
                 row.prior.len(),
+                row.dearer.len(),
             ];
-            let done = row.done.iter().flatten();
+            let done = row.done.iter().chain(&row.dearer).flatten();
             let mut all = done.chain(&row.early).chain(&row.prior);
             lengths.iter().all(|length| *length == tiers)
                 && row
@@ -171,9 +193,18 @@ impl CascadeCalibration {
                     .iter()
                     .zip(1..)
                     .all(|(list, length)| list.len() == length)
+                && row
+                    .dearer
+                    .iter()
+                    .rev()
+                    .enumerate()
+                    .all(|(length, list)| list.len() == length)
                 && all.all(|p| *p > 0.0 && *p < 1.0)
         };
-        if !self.tiers.iter().enumerate().all(fits) || !self.rows.iter().all(known) {
+        if !self.classes.is_valid()
+            || !self.tiers.iter().enumerate().all(fits)
+            || !self.rows.iter().all(known)
+        {
             return Err("has lists of other lengths, or numbers that cannot be".to_owned());
         }
         Ok(())

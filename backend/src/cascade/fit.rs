@@ -3,11 +3,12 @@
 use farthing_core::limits::{CASCADE_ROWS_MIN, CASCADE_TIERS_MAX, CASCADE_TIERS_MIN};
 use farthing_core::route;
 
-use super::calibration::{CascadeCalibration, Known, Measured, Tier, log_odds};
+use super::calibration::{CascadeCalibration, Dearer, Known, Measured, Tier, log_odds};
+use super::classes::Classes;
 use super::head::{self, Head};
 use super::isotonic::Isotonic;
 use super::outcomes::{Row, TierAnswer};
-use super::signals::{FEATURE_NAMES, FEATURES, Judged, features};
+use super::signals::{FEATURE_NAMES, FEATURES, Judged, OUTLOOK, features, outlook};
 use crate::error::BackendError;
 use crate::labelled;
 
@@ -21,6 +22,8 @@ struct Learned {
     done: Vec<Vec<f64>>,
     early: Vec<f64>,
     prior: Vec<f64>,
+    /// Of each dearer tier.
+    dearer: Vec<Vec<f64>>,
 }
 
 /// Learns from all rows.
@@ -47,14 +50,24 @@ pub fn fit(rows: &[Row]) -> Result<CascadeCalibration, BackendError> {
         .iter()
         .map(|row| route::features(question(row).as_bytes()))
         .collect();
-    let mut learned: Vec<Learned> = (0..tiers).map(|tier| learn(rows, tier, &prompts)).collect();
+    let answers = rows.iter().flat_map(|row| &row.tiers);
+    let classes = Classes::learn(answers.map(|answer| answer.text.as_str()));
+    let mut learned: Vec<Learned> = (0..tiers)
+        .map(|tier| learn(rows, tier, &prompts, &classes))
+        .collect();
     for tier in 0..tiers {
-        let by: Vec<f64> = learned[tier].done[0].iter().map(|p| log_odds(*p)).collect();
-        let dearer = learned[tier + 1..].iter();
-        let maps = dearer
-            .map(|dearer| Isotonic::fit(&by, &dearer.wrong))
+        let outlooks: Vec<[f64; OUTLOOK]> = rows
+            .iter()
+            .zip(&prompts)
+            .map(|(row, prompt)| outlook(&whole(row, &row.tiers[tier], None, &classes), prompt))
             .collect();
-        learned[tier].tier.dearer = maps;
+        let by: Vec<f64> = learned[tier].done[0].iter().map(|p| log_odds(*p)).collect();
+        let dearer = learned[tier + 1..].iter().map(|dearer| {
+            let (by_all, own) = head::fit(&outlooks, &dearer.wrong);
+            let by_doubt = Isotonic::fit(&by, &dearer.wrong);
+            (Dearer { by_doubt, by_all }, own)
+        });
+        (learned[tier].tier.dearer, learned[tier].dearer) = dearer.unzip();
     }
     let known = |at: usize| known(&rows[at], &learned, at);
     let known: Vec<Known> = (0..rows.len()).map(known).collect();
@@ -78,6 +91,7 @@ pub fn fit(rows: &[Row]) -> Result<CascadeCalibration, BackendError> {
         features: FEATURE_NAMES.map(str::to_owned).to_vec(),
         prompt_features: route::FEATURE_NAMES.map(str::to_owned).to_vec(),
         early_tokens: EARLY_TOKENS,
+        classes,
         tiers: learned.into_iter().map(|learned| learned.tier).collect(),
         rows: known,
         measured,
@@ -86,6 +100,7 @@ pub fn fit(rows: &[Row]) -> Result<CascadeCalibration, BackendError> {
 
 /// What is known of rows that a calibration has not been learned from.
 pub fn judge(calibration: &CascadeCalibration, rows: &[Row]) -> Vec<Known> {
+    let classes = &calibration.classes;
     let judge = |row: &Row| {
         let prompt = route::features(question(row).as_bytes());
         let tiers = || calibration.tiers.iter().zip(&row.tiers).enumerate();
@@ -94,7 +109,7 @@ pub fn judge(calibration: &CascadeCalibration, rows: &[Row]) -> Vec<Known> {
             let earlier = |head: usize| head.checked_sub(1).and_then(|at| row.tiers.get(at));
             let after = heads.map(|(index, head)| {
                 let earlier = earlier(index).map(|earlier| earlier.text.as_str());
-                head.p_wrong(&whole(row, answer, earlier)) as f32
+                head.p_wrong(&whole(row, answer, earlier, classes)) as f32
             });
             after.take(at + 1).collect()
         };
@@ -108,10 +123,17 @@ pub fn judge(calibration: &CascadeCalibration, rows: &[Row]) -> Vec<Known> {
             completion_tokens: counts(row, |answer| answer.completion_tokens),
             done: tiers().map(done).collect(),
             early: tiers()
-                .map(|(_, (tier, answer))| tier.early.p_wrong(&first(row, answer)) as f32)
+                .map(|(_, (tier, answer))| tier.early.p_wrong(&first(row, answer, classes)) as f32)
                 .collect(),
             prior: tiers()
                 .map(|(_, (tier, _))| tier.prior.p_wrong(&prompt) as f32)
+                .collect(),
+            dearer: tiers()
+                .map(|(_, (tier, answer))| {
+                    let outlook = outlook(&whole(row, answer, None, classes), &prompt);
+                    let p_wrong = |dearer: &Dearer| dearer.by_all.p_wrong(&outlook) as f32;
+                    tier.dearer.iter().map(p_wrong).collect()
+                })
                 .collect(),
         }
     };
@@ -141,7 +163,12 @@ fn question(row: &Row) -> String {
         .map_or(String::new(), |last| last.content.clone())
 }
 
-fn learn(rows: &[Row], tier: usize, prompts: &[[f64; route::FEATURES]]) -> Learned {
+fn learn(
+    rows: &[Row],
+    tier: usize,
+    prompts: &[[f64; route::FEATURES]],
+    classes: &Classes,
+) -> Learned {
     let answers: Vec<&TierAnswer> = rows.iter().map(|row| &row.tiers[tier]).collect();
     let wrong: Vec<bool> = rows
         .iter()
@@ -151,7 +178,7 @@ fn learn(rows: &[Row], tier: usize, prompts: &[[f64; route::FEATURES]]) -> Learn
     let after = |earlier: Option<usize>| -> (Head, Vec<f64>) {
         let features = rows.iter().zip(&answers).map(|(row, answer)| {
             let earlier = earlier.map(|earlier| row.tiers[earlier].text.as_str());
-            whole(row, answer, earlier)
+            whole(row, answer, earlier, classes)
         });
         head::fit(&features.collect::<Vec<_>>(), &wrong)
     };
@@ -160,7 +187,7 @@ fn learn(rows: &[Row], tier: usize, prompts: &[[f64; route::FEATURES]]) -> Learn
     let firsts: Vec<[f64; FEATURES]> = rows
         .iter()
         .zip(&answers)
-        .map(|(row, answer)| first(row, answer))
+        .map(|(row, answer)| first(row, answer, classes))
         .collect();
     let (early_head, early) = head::fit(&firsts, &wrong);
     let (prior_head, prior) = head::fit(prompts, &wrong);
@@ -184,6 +211,7 @@ fn learn(rows: &[Row], tier: usize, prompts: &[[f64; route::FEATURES]]) -> Learn
         done,
         early,
         prior,
+        dearer: Vec::new(),
     }
 }
 
@@ -204,22 +232,32 @@ fn known(row: &Row, learned: &[Learned], at: usize) -> Known {
             .collect(),
         early: each(&|learned| learned.early[at]),
         prior: each(&|learned| learned.prior[at]),
+        dearer: learned
+            .iter()
+            .map(|learned| learned.dearer.iter().map(|own| own[at] as f32).collect())
+            .collect(),
     }
 }
 
 /// The features of a whole answer.
-fn whole(row: &Row, answer: &TierAnswer, earlier: Option<&str>) -> [f64; FEATURES] {
+fn whole(
+    row: &Row,
+    answer: &TierAnswer,
+    earlier: Option<&str>,
+    classes: &Classes,
+) -> [f64; FEATURES] {
     features(&Judged {
         prompt_bytes: row.prompt_bytes(),
         text: &answer.text,
         tokens: &answer.tokens,
         is_complete: answer.is_complete,
         earlier,
+        classes,
     })
 }
 
 /// Those of its first tokens.
-fn first(row: &Row, answer: &TierAnswer) -> [f64; FEATURES] {
+fn first(row: &Row, answer: &TierAnswer, classes: &Classes) -> [f64; FEATURES] {
     let tokens = answer.tokens.get(..EARLY_TOKENS).unwrap_or(&answer.tokens);
     let end = tokens.last().map_or(0, |token| token.end());
     features(&Judged {
@@ -228,6 +266,7 @@ fn first(row: &Row, answer: &TierAnswer) -> [f64; FEATURES] {
         tokens,
         is_complete: answer.is_complete && tokens.len() == answer.tokens.len(),
         earlier: None,
+        classes,
     })
 }
 

@@ -9,6 +9,7 @@
 //! measures and `report` says what it found.
 
 pub mod calibration;
+mod classes;
 pub mod collect;
 pub mod eval;
 pub mod fit;

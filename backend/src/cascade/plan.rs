@@ -6,7 +6,7 @@
 use farthing_core::limits::{CASCADE_CONFIDENCE, CASCADE_ROWS_MIN};
 
 use super::calibration::{CascadeCalibration, Known};
-use super::policy::{Money, Policy, Step};
+use super::policy::{Doubt, Money, Policy, Step};
 use crate::semantic::interval;
 
 /// How a route is answered.
@@ -244,7 +244,12 @@ fn run(policy: &Policy<'_>, row: &Known) -> Outcome {
         }
         cost_nanousd += paid(completion);
         let p_wrong = f64::from(row.done[tier][earlier.map_or(0, |earlier: usize| earlier + 1)]);
-        match policy.done(tier, p_wrong, prompt_tokens) {
+        let dearer: Vec<f64> = row.dearer[tier].iter().copied().map(f64::from).collect();
+        let doubt = Doubt {
+            p_wrong,
+            dearer: &dearer,
+        };
+        match policy.done(tier, doubt, prompt_tokens) {
             Step::Ask(next) => (tier, earlier) = (next, Some(tier)),
             Step::Keep => {
                 return Outcome {

@@ -27,6 +27,14 @@ pub enum Step {
     Ask(usize),
 }
 
+/// How likely an answer that is there is wrong, and those that dearer tiers would give.
+#[derive(Debug, Clone, Copy)]
+pub struct Doubt<'a> {
+    pub p_wrong: f64,
+    /// Of each dearer tier; what is known by `p_wrong` alone, where it is empty.
+    pub dearer: &'a [f64],
+}
+
 /// Decides for one route.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
@@ -52,6 +60,16 @@ impl Money {
     /// What a risk costs.
     pub fn risk(&self, p_wrong: f64) -> f64 {
         self.worth.0 as f64 * p_wrong
+    }
+}
+
+impl Doubt<'_> {
+    /// Nothing else is known.
+    pub fn alone(p_wrong: f64) -> Self {
+        Self {
+            p_wrong,
+            dearer: &[],
+        }
     }
 }
 
@@ -81,10 +99,10 @@ impl Policy<'_> {
         p_first_right * dearest > cost
     }
 
-    /// What to do with the whole answer of `tier`, which is wrong with this probability.
-    pub fn done(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Step {
-        match self.dearer(tier, p_wrong, prompt_tokens) {
-            Some((next, cost)) if cost < self.money.risk(p_wrong) => Step::Ask(next),
+    /// What to do with the whole answer of `tier`.
+    pub fn done(&self, tier: usize, doubt: Doubt<'_>, prompt_tokens: u64) -> Step {
+        match self.dearer(tier, doubt, prompt_tokens) {
+            Some((next, cost)) if cost < self.money.risk(doubt.p_wrong) => Step::Ask(next),
             _ => Step::Keep,
         }
     }
@@ -92,7 +110,7 @@ impl Policy<'_> {
     /// Whether the first tokens of an answer say that it is not worth waiting for the rest: another
     /// tier is then asked at once.
     pub fn early(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Option<usize> {
-        let (next, cost) = self.dearer(tier, p_wrong, prompt_tokens)?;
+        let (next, cost) = self.dearer(tier, Doubt::alone(p_wrong), prompt_tokens)?;
         let margin = self.plan.abort_margin? * self.money.worth.0 as f64;
         (cost + margin < self.money.risk(p_wrong)).then_some(next)
     }
@@ -105,12 +123,16 @@ impl Policy<'_> {
     }
 
     /// The tier after `tier` whose cost and risk together are least, with both.
-    fn dearer(&self, tier: usize, p_wrong: f64, prompt_tokens: u64) -> Option<(usize, f64)> {
+    fn dearer(&self, tier: usize, doubt: Doubt<'_>, prompt_tokens: u64) -> Option<(usize, f64)> {
         let known = self.calibration.tiers.get(tier)?;
         let later = self.plan.tiers.iter().filter(|later| **later > tier);
         let costs = later.map(|later| {
-            let map = known.dearer.get(later - tier - 1);
-            let p_later = map.map_or(p_wrong, |map| map.at(log_odds(p_wrong)));
+            let at = later - tier - 1;
+            let by_doubt = || {
+                let by_doubt = known.dearer.get(at).map(|dearer| &dearer.by_doubt);
+                by_doubt.map_or(doubt.p_wrong, |map| map.at(log_odds(doubt.p_wrong)))
+            };
+            let p_later = doubt.dearer.get(at).copied().unwrap_or_else(by_doubt);
             (*later, self.expected(*later, p_later, prompt_tokens))
         });
         costs.min_by(|(_, a), (_, b)| a.total_cmp(b))

@@ -3,9 +3,11 @@
 //! left out. Sources: Gupta et al., "Language Model Cascades: Token-level uncertainty and beyond"
 //! (ICLR 2024), for the quantiles; SelfDoubt (arXiv 2604.06389) for the hedges.
 
+use farthing_core::route;
 use farthing_core::wire::TokenConfidence;
 use serde::{Deserialize, Serialize};
 
+use super::classes::{CLASSES, Classes};
 use crate::labelled::answer_span::{answer_span, last_number};
 use crate::labelled::check::plain;
 
@@ -35,6 +37,8 @@ pub struct Judged<'a> {
     pub is_complete: bool,
     /// The answer of the tier before.
     pub earlier: Option<&'a str>,
+    /// The answers that come often.
+    pub classes: &'a Classes,
 }
 
 /// What is said of an answer, in this order.
@@ -55,10 +59,22 @@ pub const FEATURE_NAMES: [&str; FEATURES] = [
     "has_answer",
     "agrees",
     "log_prompt",
+    "answer_class_1",
+    "answer_class_2",
+    "answer_class_3",
+    "answer_class_4",
+    "answer_class_5",
+    "answer_class_6",
+    "answer_class_7",
+    "answer_class_8",
 ];
 
+/// What is said of the answer whatever it is.
+const GENERAL: usize = 16;
 /// How many there are.
-pub const FEATURES: usize = 16;
+pub const FEATURES: usize = GENERAL + CLASSES;
+/// What is read of an answer and of its prompt together.
+pub const OUTLOOK: usize = FEATURES + route::FEATURES;
 
 /// Words with which models express doubt.
 const HEDGES: [&str; 12] = [
@@ -153,7 +169,7 @@ pub fn features(judged: &Judged<'_>) -> [f64; FEATURES] {
     let margin_min = in_span.iter().map(|token| token.3).fold(1.0, f32::min);
     let first_margin = measured.first().map_or(1.0, |token| token.3);
     let answer = judged.text.get(span).unwrap_or_default();
-    [
+    let general: [f64; GENERAL] = [
         mean(&measured, |token| token.1),
         quantile(0.0),
         quantile(0.1),
@@ -172,7 +188,20 @@ pub fn features(judged: &Judged<'_>) -> [f64; FEATURES] {
             .earlier
             .map_or(0.5, |earlier| agreement(earlier, judged.text)),
         (1.0 + judged.prompt_bytes as f64).ln(),
-    ]
+    ];
+    joined(&general, &judged.classes.mark(judged.text))
+}
+
+/// The features of an answer and those of its prompt, from which is told whether a dearer model
+/// would be right.
+pub fn outlook(answer: &[f64; FEATURES], prompt: &[f64; route::FEATURES]) -> [f64; OUTLOOK] {
+    joined(answer, prompt)
+}
+
+/// One list behind the other; `N` is the length of both together.
+fn joined<const N: usize>(first: &[f64], second: &[f64]) -> [f64; N] {
+    let mut both = first.iter().chain(second).copied();
+    std::array::from_fn(|_| both.next().unwrap_or_default())
 }
 
 /// 1 where two texts give the same answer, 0 where they do not.
@@ -220,6 +249,7 @@ mod tests {
             text: &trace.text,
             tokens: &trace.tokens,
             is_complete: true,
+            classes: &Classes::default(),
             earlier: Some("the answer is 7"),
         });
         let by_name = |name| of[FEATURE_NAMES.iter().position(|it| *it == name).unwrap()];
@@ -237,6 +267,7 @@ mod tests {
             text: "",
             tokens: &[],
             is_complete: false,
+            classes: &Classes::default(),
             earlier: None,
         };
         assert!(features(&empty).iter().all(|value| value.is_finite()));

@@ -29,6 +29,8 @@ pub struct Cascaded {
     eligible: Option<Box<Eligible>>,
     /// The probability that each tier is wrong, by the prompt alone.
     pub priors: Vec<f64>,
+    /// What is read of the prompt.
+    pub prompt_features: [f64; route::FEATURES],
     pub prompt_bytes: usize,
 }
 
@@ -61,6 +63,7 @@ pub fn prepare(
     let tiers = cascade.calibration.tiers.iter();
     Ok(Preparation::Cascaded(Box::new(Cascaded {
         priors: tiers.map(|tier| tier.prior.p_wrong(&asked)).collect(),
+        prompt_features: asked,
         prompt_bytes: request
             .messages()
             .iter()

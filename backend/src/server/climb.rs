@@ -21,8 +21,8 @@ use super::reply::{self, ReplyBody};
 use super::router::Call;
 use super::stored::{self, Collecting, Keepers};
 use super::stream::{EventStream, Shown};
-use crate::cascade::policy::Step;
-use crate::cascade::signals::{Judged, Trace, features};
+use crate::cascade::policy::{Doubt, Step};
+use crate::cascade::signals::{Judged, Trace, features, outlook};
 use crate::engine::{Confidence, EngineEvent, thread_gone};
 use crate::metrics::Operation;
 use crate::model::ModelInfo;
@@ -231,6 +231,7 @@ impl<'a> Climb<'a> {
             tokens: &trace.tokens,
             is_complete: false,
             earlier: None,
+            classes: &cascade.calibration.classes,
         }));
         let policy = cascade.policy();
         if let Some(next) = policy.early(tier, p_wrong, prompt_tokens) {
@@ -241,7 +242,7 @@ impl<'a> Climb<'a> {
             return Early::On(next);
         }
         // A client who waits for the first tokens can have them, as this answer will be kept.
-        match policy.done(tier, p_wrong, prompt_tokens) {
+        match policy.done(tier, Doubt::alone(p_wrong), prompt_tokens) {
             Step::Keep if self.cascaded.request.stream => Early::Keep,
             _ => Early::Wait,
         }
@@ -275,17 +276,28 @@ impl<'a> Climb<'a> {
         let earlier = self.earlier.as_ref();
         let known = cascade.calibration.tiers.get(tier);
         let head = known.and_then(|tier| tier.done_after(earlier.map(|(tier, _)| *tier)));
-        let judged = features(&Judged {
-            prompt_bytes: self.cascaded.prompt_bytes,
-            text: &trace.text,
-            tokens: &trace.tokens,
-            is_complete: trace.is_complete,
-            earlier: earlier.map(|(_, text)| text.as_str()),
-        });
+        let judged = |earlier| {
+            features(&Judged {
+                prompt_bytes: self.cascaded.prompt_bytes,
+                text: &trace.text,
+                tokens: &trace.tokens,
+                is_complete: trace.is_complete,
+                earlier,
+                classes: &cascade.calibration.classes,
+            })
+        };
+        let outlook = outlook(&judged(None), &self.cascaded.prompt_features);
+        let dearer = known.map_or(&[][..], |tier| &tier.dearer).iter();
+        let dearer: Vec<f64> = dearer
+            .map(|dearer| dearer.by_all.p_wrong(&outlook))
+            .collect();
         // A calibration has a head for each order of tiers: without one nothing is known.
         let step = head.map_or(Step::Ask(cascade.plan.last()), |head| {
-            let p_wrong = head.p_wrong(&judged);
-            cascade.policy().done(tier, p_wrong, usage.prompt_tokens)
+            let doubt = Doubt {
+                p_wrong: head.p_wrong(&judged(earlier.map(|(_, text)| text.as_str()))),
+                dearer: &dearer,
+            };
+            cascade.policy().done(tier, doubt, usage.prompt_tokens)
         });
         if step != Step::Keep {
             Counts::count(&cascade.counts.escalated, tier);

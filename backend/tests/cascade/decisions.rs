@@ -4,7 +4,7 @@ use farthing_backend::cascade::calibration::CascadeCalibration;
 use farthing_backend::cascade::fit::{ece, fit, judge};
 use farthing_backend::cascade::outcomes::Row;
 use farthing_backend::cascade::plan::{self, Plan, choose, run_all};
-use farthing_backend::cascade::policy::{Money, Policy, Step};
+use farthing_backend::cascade::policy::{Doubt, Money, Policy, Step};
 use farthing_core::money::Nanousd;
 use farthing_core::price::{Price, Rates};
 use proptest::prelude::*;
@@ -198,14 +198,14 @@ proptest! {
         let plan = Plan { tiers: vec![0, 1, 2], ..Plan::only(0) };
         let policy = Policy { calibration: &known, money: &money, plan: &plan };
         for tier in 0..3 {
-            match policy.done(tier, p, prompt) {
+            match policy.done(tier, Doubt::alone(p), prompt) {
                 Step::Keep => {}
                 Step::Ask(next) => prop_assert!(next > tier && next < 3),
             }
         }
-        prop_assert_eq!(policy.done(2, p, prompt), Step::Keep);
+        prop_assert_eq!(policy.done(2, Doubt::alone(p), prompt), Step::Keep);
         if worth < 100 * small.min(large) {
-            prop_assert_eq!(policy.done(0, 0.0001, prompt.max(100)), Step::Keep);
+            prop_assert_eq!(policy.done(0, Doubt::alone(0.0001), prompt.max(100)), Step::Keep);
         }
     }
 }
