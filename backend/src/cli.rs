@@ -274,9 +274,10 @@ pub struct TierArgs {
     /// proportion to the sizes of the models' files if not given.
     #[arg(long = "price", value_name = "IN,OUT", value_parser = price)]
     pub prices: Vec<(f64, f64)>,
-    /// What a right answer is worth, in answers of the dearest tier.
-    #[arg(long, default_value = "40", value_name = "N")]
-    pub value: f64,
+    /// What a right answer is worth, in answers of the dearest tier; if not given, the least with
+    /// which the cascade is as often right as that tier.
+    #[arg(long, value_name = "N")]
+    pub value: Option<f64>,
     /// Share of answers that the cascade may lose to its dearest tier, held with 95 % confidence on
     /// the rows that it is learned from; not held to any if not given.
     #[arg(long, value_name = "SHARE")]

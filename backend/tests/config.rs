@@ -129,10 +129,6 @@ fn wrong_prices_and_cascades_are_refused_with_their_path() {
         "cascades.auto: missing field `calibration`",
     );
     check_refused(
-        &cascade("auto", "calibration: a.cascade"),
-        "cascades.auto: missing field `worth_usd`",
-    );
-    check_refused(
         &cascade("auto", &format!("{known}, tiers: []")),
         "cascades.auto.tiers: ",
     );

@@ -13,7 +13,7 @@ use super::calibration::{CascadeCalibration, Known};
 use super::collect::collect;
 use super::fit::{ece, fit, judge};
 use super::outcomes::{self, Row};
-use super::plan::{self, Chosen, Outcome, Plan, run_all, scaled};
+use super::plan::{self, Aim, Chosen, Outcome, Plan, Worth, run_all, scaled};
 use super::policy::Money;
 use super::report;
 use crate::cli::{CalibrateCascadeArgs, EvalCascadeArgs, TierArgs};
@@ -40,8 +40,11 @@ const TIERS: [(&str, &str); 3] = [
 /// Where no price is given, the dearest tier's million tokens cost so many nano-dollars, ten cents,
 /// and each other one's in proportion to its weights, all of which are multiplied for each token.
 const DEAREST_NANOUSD_PER_MTOK: f64 = 100_000_000.0;
-/// The points of the curve: what a right answer is taken to be worth, in parts of what was given.
-const CURVE: [f64; 11] = [0.0, 0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0];
+/// The points of the curve: what a right answer is taken to be worth, in answers of the dearest
+/// tier.
+const CURVE: [f64; 14] = [
+    0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 40.0, 160.0, 640.0,
+];
 
 /// What was measured on rows that were not learned from.
 pub struct Measurement {
@@ -95,7 +98,7 @@ pub fn calibrate_cascade(args: &CalibrateCascadeArgs) -> Result<(), BackendError
     let rows = outcomes_of(&args.tiers)?;
     let calibration = fit(&rows)?;
     let money = money(&args.tiers, &rows, &calibration)?;
-    let chosen = plan::choose(&calibration, &money, args.tiers.max_loss);
+    let chosen = plan::choose(&calibration, &money.prices, aim(&args.tiers, &money));
     fs::write(&args.out, calibration.encode()).map_err(|source| BackendError::Io {
         what: args.out.display().to_string(),
         source,
@@ -119,7 +122,7 @@ pub fn eval_cascade(args: &EvalCascadeArgs) -> Result<(), BackendError> {
     let (learned, held) = rows.split_at(half);
     let calibration = fit(learned)?;
     let money = money(&args.tiers, &rows, &calibration)?;
-    let chosen = plan::choose(&calibration, &money, args.tiers.max_loss);
+    let chosen = plan::choose(&calibration, &money.prices, aim(&args.tiers, &money));
     let known = judge(&calibration, held);
     let measured = measure(&calibration, &known, &money, chosen);
     if let Some(path) = &args.svg {
@@ -146,13 +149,20 @@ fn measure(
     let alone: Vec<Summary> = (0..=last)
         .map(|tier| Summary::of(&outcomes(&Plan::only(tier), money), dearest_nanousd))
         .collect();
-    let own = scaled(money, chosen.worth_factor);
+    let own = Money {
+        prices: money.prices.clone(),
+        worth: chosen.worth,
+    };
     let cascade = Summary::of(&outcomes(&chosen.plan, &own), dearest_nanousd);
     let curve: Vec<Summary> = CURVE
         .iter()
         .map(|factor| {
             let money = scaled(money, *factor);
-            let plan = plan::choose(calibration, &money, None).plan;
+            let aim = Aim {
+                worth: Worth::Given(money.worth),
+                max_loss: None,
+            };
+            let plan = plan::choose(calibration, &money.prices, aim).plan;
             Summary::of(&outcomes(&plan, &money), dearest_nanousd)
         })
         .collect();
@@ -228,7 +238,16 @@ fn tiers(args: &TierArgs) -> Vec<(String, PathBuf)> {
     }
 }
 
-/// What the tiers cost, and what a right answer is worth.
+/// What the cascade is for, where `money` has what an answer of the dearest tier costs.
+fn aim(args: &TierArgs, money: &Money) -> Aim {
+    let given = |value| Worth::Given(scaled(money, value).worth);
+    Aim {
+        worth: args.value.map_or(Worth::AsOftenRight, given),
+        max_loss: args.max_loss,
+    }
+}
+
+/// What the tiers cost; a right answer is worth one of the dearest tier's answers.
 fn money(
     args: &TierArgs,
     rows: &[Row],
@@ -278,7 +297,7 @@ fn money(
                 .0 as f64
         });
     let mean = costs.sum::<f64>() / rows.len().max(1) as f64;
-    money.worth = Nanousd((mean * args.value).min(i64::MAX as f64) as u64);
+    money.worth = Nanousd(mean.min(i64::MAX as f64) as u64);
     Ok(money)
 }
 

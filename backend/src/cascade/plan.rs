@@ -3,7 +3,9 @@
 //! calibration holds, and the best taken. A tier that is of no use to a route is so left out by
 //! itself, and where no cascade is surely better than the dearest tier alone, that is asked alone.
 
-use farthing_core::limits::{CASCADE_CONFIDENCE, CASCADE_ROWS_MIN};
+use farthing_core::limits::{CASCADE_CONFIDENCE, CASCADE_PLAN_ROWS_MAX, CASCADE_ROWS_MIN};
+use farthing_core::money::Nanousd;
+use farthing_core::price::Price;
 
 use super::calibration::{CascadeCalibration, Known};
 use super::policy::{Doubt, Money, Policy, Step};
@@ -41,9 +43,25 @@ pub struct Chosen {
     pub accuracy_dearest: f64,
     /// The share of answers that it may lose to the dearest tier, with 95 % confidence.
     pub loss_max: f64,
-    /// What a right answer was taken to be worth for it, in parts of what was configured: more
-    /// where the loss has a limit.
-    pub worth_factor: f64,
+    /// What a right answer was taken to be worth for it: more than what was configured where the
+    /// loss has a limit.
+    pub worth: Nanousd,
+}
+
+/// What a cascade is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Aim {
+    pub worth: Worth,
+    /// The share of answers that it may lose to its dearest tier.
+    pub max_loss: Option<f64>,
+}
+
+/// What a right answer is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worth {
+    Given(Nanousd),
+    /// The least with which the cascade is as often right as its dearest tier.
+    AsOftenRight,
 }
 
 /// Probabilities above which a tier is not asked, of which the best is taken.
@@ -54,6 +72,12 @@ const ERRORS_MIN: f64 = 1.0;
 /// What a right answer is taken to be worth where the loss has a limit, in the order of trial: each
 /// is tried only where the one before has kept to the limit, so that no trial weakens the others.
 const WORTHS: [f64; 7] = [64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0];
+/// What it is taken to be worth where it is to be as little as possible, in answers of the dearest
+/// tier: from a quarter to 54 of them.
+const WORTH_FIRST: f64 = 0.25;
+const WORTH_RATIO: f64 = 1.2;
+const WORTH_STEPS: i32 = 30;
+const WORTH_HALVINGS: usize = 6;
 
 impl Plan {
     /// Asks one tier and nobody else.
@@ -71,13 +95,29 @@ impl Plan {
     }
 }
 
-/// The best plan for these prices; with `max_loss` the best of those that lose no more answers to
-/// the dearest tier, which is proven on every other row.
-pub fn choose(calibration: &CascadeCalibration, money: &Money, max_loss: Option<f64>) -> Chosen {
-    let Some(max_loss) = max_loss else {
-        let plan = best(calibration, &calibration.rows, money);
-        return describe(calibration, &calibration.rows, money, plan, 1.0);
+/// The best plan for these prices; with a limit of what may be lost the best of those that lose no
+/// more answers to the dearest tier, which is proven on every other row.
+pub fn choose(calibration: &CascadeCalibration, prices: &[Price], aim: Aim) -> Chosen {
+    let last = calibration.tiers.len().saturating_sub(1);
+    let mut money = Money {
+        prices: prices.to_vec(),
+        worth: Nanousd::ZERO,
     };
+    money.worth = match aim.worth {
+        Worth::Given(worth) => worth,
+        Worth::AsOftenRight => mean_cost(calibration, &money, last),
+    };
+    match (aim.max_loss, aim.worth) {
+        (Some(max_loss), _) => losing_at_most(calibration, &money, max_loss),
+        (None, Worth::AsOftenRight) => as_often_right(calibration, &money),
+        (None, Worth::Given(_)) => {
+            let plan = best(calibration, &calibration.rows, &money);
+            describe(calibration, &calibration.rows, &money, plan)
+        }
+    }
+}
+
+fn losing_at_most(calibration: &CascadeCalibration, money: &Money, max_loss: f64) -> Chosen {
     let apart = |odd: usize| -> Vec<Known> {
         let rows = calibration.rows.iter().enumerate();
         rows.filter(|(at, _)| at % 2 == odd)
@@ -86,11 +126,12 @@ pub fn choose(calibration: &CascadeCalibration, money: &Money, max_loss: Option<
     };
     let (learned, proving) = (apart(0), apart(1));
     let last = calibration.tiers.len().saturating_sub(1);
-    let mut chosen = describe(calibration, &proving, money, Plan::only(last), WORTHS[0]);
+    let dearest = scaled(money, WORTHS[0]);
+    let mut chosen = describe(calibration, &proving, &dearest, Plan::only(last));
     for factor in WORTHS {
         let dearer = scaled(money, factor);
         let plan = best(calibration, &learned, &dearer);
-        let next = describe(calibration, &proving, &dearer, plan, factor);
+        let next = describe(calibration, &proving, &dearer, plan);
         if next.loss_max > max_loss {
             break;
         }
@@ -99,22 +140,60 @@ pub fn choose(calibration: &CascadeCalibration, money: &Money, max_loss: Option<
     chosen
 }
 
+/// The cheapest of the plans for many worths that is right as often as the dearest tier.
+fn as_often_right(calibration: &CascadeCalibration, dearest_answer: &Money) -> Chosen {
+    let rows = &calibration.rows;
+    let last = calibration.tiers.len().saturating_sub(1);
+    let mut chosen = describe(calibration, rows, dearest_answer, Plan::only(last));
+    let mut tried = |factor: f64| {
+        let money = scaled(dearest_answer, factor);
+        let next = describe(calibration, rows, &money, best(calibration, rows, &money));
+        let is_right_enough = next.accuracy >= next.accuracy_dearest;
+        if is_right_enough && next.cost_share < chosen.cost_share {
+            chosen = next;
+        }
+        is_right_enough
+    };
+    let factors = (0..WORTH_STEPS).map(|step| WORTH_FIRST * WORTH_RATIO.powi(step));
+    let (mut least, mut found) = (0.0, None);
+    for factor in factors {
+        match (tried(factor), found) {
+            (true, None) => found = Some(factor),
+            (false, None) => least = factor,
+            _ => {}
+        }
+    }
+    // Between the last that was too little and the first that was enough there may be a cheaper.
+    let mut enough = found.unwrap_or(0.0);
+    for _ in 0..WORTH_HALVINGS {
+        let middle = (least + enough) / 2.0;
+        match tried(middle) {
+            true => enough = middle,
+            false => least = middle,
+        }
+    }
+    chosen
+}
+
+/// What an answer of a tier costs, on average.
+fn mean_cost(calibration: &CascadeCalibration, money: &Money, tier: usize) -> Nanousd {
+    let rows = &calibration.rows;
+    let costs = run_all(calibration, rows, money, &Plan::only(tier));
+    let total: f64 = costs.iter().map(|outcome| outcome.cost_nanousd).sum();
+    // A free model's answers are compared by whether they are right.
+    Nanousd((total / rows.len().max(1) as f64).max(1.0) as u64)
+}
+
 /// The same prices, with another worth of a right answer.
 pub fn scaled(money: &Money, factor: f64) -> Money {
     let worth = (money.worth.0 as f64 * factor).min(i64::MAX as f64);
     Money {
         prices: money.prices.clone(),
-        worth: farthing_core::money::Nanousd(worth as u64),
+        worth: Nanousd(worth as u64),
     }
 }
 
-fn describe(
-    calibration: &CascadeCalibration,
-    rows: &[Known],
-    money: &Money,
-    plan: Plan,
-    worth_factor: f64,
-) -> Chosen {
+fn describe(calibration: &CascadeCalibration, rows: &[Known], money: &Money, plan: Plan) -> Chosen {
     let dearest = Plan::only(calibration.tiers.len().saturating_sub(1));
     let (own, other) = (
         run_all(calibration, rows, money, &plan),
@@ -130,7 +209,7 @@ fn describe(
         accuracy_dearest: share(&other),
         loss_max: loss_max(&own, &other),
         plan,
-        worth_factor,
+        worth: money.worth,
     }
 }
 
@@ -154,8 +233,11 @@ fn loss_max(own: &[Outcome], dearest: &[Outcome]) -> f64 {
     interval::upper(lost, rows, confidence) - interval::lower(won, rows, confidence)
 }
 
-/// The plan whose cost and risk together are least.
+/// The plan whose cost and risk together are least, by at most [`CASCADE_PLAN_ROWS_MAX`] of the rows.
 fn best(calibration: &CascadeCalibration, rows: &[Known], money: &Money) -> Plan {
+    let step = rows.len().div_ceil(CASCADE_PLAN_ROWS_MAX).max(1);
+    let some: Vec<Known> = rows.iter().step_by(step).cloned().collect();
+    let rows = some.as_slice();
     let tiers = calibration.tiers.len();
     let dearest = Plan::only(tiers.saturating_sub(1));
     if rows.len() < CASCADE_ROWS_MIN / 2 {

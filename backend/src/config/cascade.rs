@@ -20,9 +20,11 @@ pub struct CascadeConfig {
     /// The file that `farthing calibrate cascade` wrote.
     pub calibration: PathBuf,
     /// What a right answer is worth, in dollars: a model is asked when what it costs and the risk
-    /// that it is wrong are together less than those of the answer that is there.
-    #[serde(serialize_with = "worth")]
-    pub worth_usd: Usd,
+    /// that it is wrong are together less than those of the answer that is there. If absent, the
+    /// least with which the cascade is as often right as its dearest model, on the rows of the
+    /// calibration.
+    #[serde(serialize_with = "worth", skip_serializing_if = "Option::is_none")]
+    pub worth_usd: Option<Usd>,
     /// The file that `farthing calibrate router --embedding-model` wrote, for its cheapest and its
     /// dearest model: a prompt that the cheapest is unlikely to be right on goes to the dearest at
     /// once. Nothing but the words of the prompt says so if absent.
@@ -34,8 +36,11 @@ pub struct CascadeConfig {
     pub max_loss: Option<f64>,
 }
 
-fn worth<S: Serializer>(usd: &Usd, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&usd.0.to_string())
+fn worth<S: Serializer>(usd: &Option<Usd>, to: S) -> Result<S::Ok, S::Error> {
+    match usd {
+        Some(usd) => to.serialize_str(&usd.0.to_string()),
+        None => to.serialize_none(),
+    }
 }
 
 /// Refuses names that are taken and numbers that cannot be, by their path.
@@ -60,7 +65,11 @@ pub(super) fn check(
         if is_model || virtual_models.contains_key(name) {
             return Err(wrong(at, "a model has this name already"));
         }
-        if cascade.worth_usd.0 == Nanousd::ZERO {
+        if cascade
+            .worth_usd
+            .as_ref()
+            .is_some_and(|usd| usd.0 == Nanousd::ZERO)
+        {
             let reason = "must be above 0: else no answer is worth asking for";
             return Err(wrong(format!("{at}.worth_usd"), reason));
         }

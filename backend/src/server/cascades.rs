@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::log;
 use crate::cascade::calibration::CascadeCalibration;
-use crate::cascade::plan::{self, Plan};
+use crate::cascade::plan::{self, Aim, Plan, Worth};
 use crate::cascade::policy::{Money, Policy};
 use crate::config::{CascadeConfig, Config};
 use crate::embed::EmbedHandle;
@@ -172,14 +172,15 @@ impl Cascade {
             tiers.push(own.or(provided).ok_or_else(missing)?);
             prices.push(price(config, id)?);
         }
-        let money = Money {
-            prices,
-            worth: cascade.worth_usd.0,
+        let worth = cascade.worth_usd.as_ref().map(|usd| usd.0);
+        let aim = Aim {
+            worth: worth.map_or(Worth::AsOftenRight, Worth::Given),
+            max_loss: cascade.max_loss,
         };
-        let chosen = plan::choose(&calibration, &money, cascade.max_loss);
+        let chosen = plan::choose(&calibration, &prices, aim);
         let mut digest = Sha256::new();
         digest.update(calibration.encode());
-        digest.update(cascade.worth_usd.0.0.to_le_bytes());
+        digest.update(chosen.worth.0.to_le_bytes());
         let pre_router = cascade.pre_router.as_ref();
         let pre_router = pre_router.map(|path| PreRouting::load(path, embedders, &at));
         let pre_router = pre_router.transpose()?;
@@ -188,20 +189,24 @@ impl Cascade {
             name: name.to_owned(),
             counts: Counts::of(tiers.len()),
             tiers,
-            money: plan::scaled(&money, chosen.worth_factor),
+            money: Money {
+                prices,
+                worth: chosen.worth,
+            },
             plan: chosen.plan.clone(),
             calibration,
             digest: digest.finalize().into(),
         };
         let asked: Vec<&str> = loaded.names(&chosen.plan.tiers);
         let share = |share: f64| format!("{share:.3}");
-        let fields: [(&str, &dyn Display); 6] = [
+        let fields: [(&str, &dyn Display); 7] = [
             ("name", &name),
             ("asked", &asked.join(",")),
             ("cost_share", &share(chosen.cost_share)),
             ("accuracy", &share(chosen.accuracy)),
             ("accuracy_dearest", &share(chosen.accuracy_dearest)),
             ("loss_max", &share(chosen.loss_max)),
+            ("worth_usd", &chosen.worth),
         ];
         log::event("cascade", &fields);
         Ok(loaded)

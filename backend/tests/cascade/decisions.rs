@@ -3,7 +3,7 @@
 use farthing_backend::cascade::calibration::CascadeCalibration;
 use farthing_backend::cascade::fit::{ece, fit, judge};
 use farthing_backend::cascade::outcomes::Row;
-use farthing_backend::cascade::plan::{self, Plan, choose, run_all};
+use farthing_backend::cascade::plan::{self, Aim, Plan, Worth, choose, run_all};
 use farthing_backend::cascade::policy::{Doubt, Money, Policy, Step};
 use farthing_core::money::Nanousd;
 use farthing_core::price::{Price, Rates};
@@ -36,12 +36,20 @@ fn money(per_token: &[u64], worth: u64) -> Money {
     }
 }
 
+/// A right answer is worth what `money` says.
+fn worth(money: &Money) -> Aim {
+    Aim {
+        worth: Worth::Given(money.worth),
+        max_loss: None,
+    }
+}
+
 #[test]
 fn a_small_model_that_knows_when_it_is_right_saves_without_losing() {
     let known = fit(&rows(600, &[SMALL, LARGE], 1)).expect("enough rows");
     assert!(known.measured.ece < 0.05, "{:?}", known.measured);
     let money = money(&[1, 10], 40 * 1_300);
-    let chosen = choose(&known, &money, None);
+    let chosen = choose(&known, &money.prices, worth(&money));
     assert_eq!(chosen.plan.tiers, [0, 1]);
     // On rows that nothing was learned from.
     let held = rows(2_000, &[SMALL, LARGE], 2);
@@ -68,13 +76,14 @@ fn a_useless_small_model_is_left_out() {
             ..SMALL
         },
     ];
+    let dear = money(&[3, 10], 40 * 1_300);
     for small in useless {
         let known = fit(&rows(400, &[small, LARGE], 3)).expect("enough rows");
-        let chosen = choose(&known, &money(&[3, 10], 40 * 1_300), None);
+        let chosen = choose(&known, &dear.prices, worth(&dear));
         assert!(chosen.cost_share <= 1.05, "{small:?}: {chosen:?}");
         let held = judge(&known, &rows(1_000, &[small, LARGE], 4));
-        let outcomes = run_all(&known, &held, &money(&[3, 10], 40 * 1_300), &chosen.plan);
-        let large = run_all(&known, &held, &money(&[3, 10], 40 * 1_300), &Plan::only(1));
+        let outcomes = run_all(&known, &held, &dear, &chosen.plan);
+        let large = run_all(&known, &held, &dear, &Plan::only(1));
         let cost = |of: &[plan::Outcome]| of.iter().map(|one| one.cost_nanousd).sum::<f64>();
         assert!(
             cost(&outcomes) <= 1.05 * cost(&large),
@@ -98,11 +107,52 @@ fn a_limit_of_what_may_be_lost_holds_or_leaves_the_dearest_alone() {
     );
     let known = fit(&rows(1_200, &[small, large], 5)).expect("enough rows");
     let money = money(&[1, 10], 4 * 1_300);
-    let loose = choose(&known, &money, Some(0.2));
+    let losing = |share| Aim {
+        max_loss: Some(share),
+        ..worth(&money)
+    };
+    let loose = choose(&known, &money.prices, losing(0.2));
     assert!(loose.loss_max <= 0.2 && loose.cost_share < 1.0, "{loose:?}");
-    let strict = choose(&known, &money, Some(0.000_1));
+    let strict = choose(&known, &money.prices, losing(0.000_1));
     assert!(strict.loss_max <= 0.000_1, "{strict:?}");
     assert!((strict.cost_share - 1.0).abs() < 1e-9, "{strict:?}");
+}
+
+#[test]
+fn without_a_worth_it_is_as_often_right_as_the_dearest_for_less() {
+    let aim = Aim {
+        worth: Worth::AsOftenRight,
+        max_loss: None,
+    };
+    let right = |of: &[plan::Outcome]| of.iter().filter(|one| one.is_right).count();
+    for seed in 20..23 {
+        let known = fit(&rows(800, &[SMALL, LARGE], seed)).expect("enough rows");
+        let money = money(&[1, 10], 0);
+        let chosen = choose(&known, &money.prices, aim);
+        assert!(chosen.accuracy >= chosen.accuracy_dearest, "{chosen:?}");
+        assert!(chosen.cost_share < 0.75, "{chosen:?}");
+        let held = judge(&known, &rows(4_000, &[SMALL, LARGE], seed + 10));
+        let own = Money {
+            worth: chosen.worth,
+            ..money
+        };
+        let cascade = run_all(&known, &held, &own, &chosen.plan);
+        let large = run_all(&known, &held, &own, &Plan::only(1));
+        // A point, as of 4,000.
+        assert!(right(&cascade) + 40 >= right(&large), "seed {seed}");
+    }
+    // Nothing is as often right as a dearest model that always is.
+    let never = Behaviour {
+        right: 0.0,
+        ..SMALL
+    };
+    let always = Behaviour {
+        right: 1.0,
+        ..LARGE
+    };
+    let known = fit(&rows(400, &[never, always], 30)).expect("enough rows");
+    let chosen = choose(&known, &money(&[1, 10], 0).prices, aim);
+    assert_eq!(chosen.plan.tiers, [1], "{chosen:?}");
 }
 
 #[test]
@@ -116,7 +166,8 @@ fn the_dearer_model_is_not_bought_where_the_cheaper_is_better() {
         ..LARGE
     };
     let known = fit(&rows(400, &[better, worse], 6)).expect("enough rows");
-    let chosen = choose(&known, &money(&[1, 10], 40 * 1_300), None);
+    let dear = money(&[1, 10], 40 * 1_300);
+    let chosen = choose(&known, &dear.prices, worth(&dear));
     assert_eq!(chosen.plan.tiers[0], 0, "{chosen:?}");
     assert!(chosen.cost_share < 0.2, "{chosen:?}");
 }

@@ -449,6 +449,8 @@ pub const CASCADE_ROWS_MAX: usize = 1 << 16;
 pub const CASCADE_LINE_BYTES_MAX: usize = 4 << 20;
 /// Rows that it needs: with fewer nothing is known of a rare mistake.
 pub const CASCADE_ROWS_MIN: usize = 60;
+/// Of which so many, evenly spread, choose its plan: every plan is tried on each.
+pub const CASCADE_PLAN_ROWS_MAX: usize = 2_048;
 /// How sure the bound of what a cascade loses is.
 pub const CASCADE_CONFIDENCE: f64 = 0.95;
 /// Tiers of a cascade: one is none, and all lists of more are too many to try.
