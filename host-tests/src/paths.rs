@@ -40,11 +40,17 @@ pub fn wasm() -> PathBuf {
 
 /// The filter that traps where a request says so, for tests of what a trap does.
 pub fn poisoned_wasm() -> PathBuf {
-    target_dir()
-        .join("wasm32-wasip1")
-        .join("wasm")
-        .join("examples")
-        .join("poisoned.wasm")
+    example_wasm("poisoned.wasm")
+}
+
+/// The filter that decides nothing, for benchmarks.
+pub fn bare_wasm() -> PathBuf {
+    example_wasm("bare.wasm")
+}
+
+fn example_wasm(file: &str) -> PathBuf {
+    let built = target_dir().join("wasm32-wasip1").join("wasm");
+    built.join("examples").join(file)
 }
 
 /// The backend's binary; `FARTHING_BIN` overrides.

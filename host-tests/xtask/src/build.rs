@@ -41,6 +41,19 @@ const POISONED_FILTER: [&str; 11] = [
     "wasm32-wasip1",
 ];
 
+/// How cargo builds the filter that decides nothing.
+const BARE_FILTER: [&str; 9] = [
+    "build",
+    "--profile",
+    "wasm",
+    "--package",
+    "farthing-plugin",
+    "--example",
+    "bare",
+    "--target",
+    "wasm32-wasip1",
+];
+
 /// The crates with native tests: those the backend is made of, and those around it. Each group is
 /// one run of cargo, which then resolves the features of our dependencies as it does for the
 /// backend and for xtask alone, and compiles none of them twice.
@@ -113,6 +126,11 @@ pub fn filter(interrupt: &Interrupt) -> Result<(), XtaskError> {
         return Ok(());
     }
     cargo("the filter", &FILTER, interrupt)
+}
+
+/// Builds the filter that decides nothing, which benchmarks show beside ours.
+pub fn bare_filter(interrupt: &Interrupt) -> Result<(), XtaskError> {
+    cargo("the filter that decides nothing", &BARE_FILTER, interrupt)
 }
 
 /// The cargo that runs us, in the workspace. If the CUDA kernels have been compiled as they are

@@ -22,6 +22,7 @@ pub fn run(options: &BenchOptions, interrupt: &Interrupt) -> Result<(), XtaskErr
         BenchName::Edge => {
             fetch::without_models(interrupt)?;
             build::filter(interrupt)?;
+            build::bare_filter(interrupt)?;
             edge::run(options, interrupt)?
         }
         BenchName::Engine => {

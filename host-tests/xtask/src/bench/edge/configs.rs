@@ -4,6 +4,7 @@
 
 use crate::error::XtaskError;
 use farthing_host_tests::envoy::EnvoyConfig;
+use farthing_host_tests::paths;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -29,6 +30,13 @@ pub fn with_filter(upstream: SocketAddr) -> Result<EnvoyConfig, XtaskError> {
     Ok(config)
 }
 
+/// The same with the filter that decides nothing in the place of ours.
+pub fn with_bare_filter(upstream: SocketAddr) -> Result<EnvoyConfig, XtaskError> {
+    let mut config = with_filter(upstream)?;
+    config.set_wasm(&paths::bare_wasm())?;
+    Ok(config)
+}
+
 /// The same without the filter, and so without the header that names the cluster.
 pub fn without_filter(upstream: SocketAddr) -> Result<EnvoyConfig, XtaskError> {
     let mut config = with_filter(upstream)?;
@@ -39,8 +47,7 @@ pub fn without_filter(upstream: SocketAddr) -> Result<EnvoyConfig, XtaskError> {
 }
 
 /// The same without the filter and without an upstream: Envoy answers with `body` by itself. It
-/// does so at the headers and closes the connection, for the request's body is still to come;
-/// buffering that first keeps the connection open.
+/// does so at the headers and closes the connection, for the request's body is still to come.
 pub fn direct_response(body: &str) -> Result<EnvoyConfig, XtaskError> {
     let mut config = EnvoyConfig::shipped("demo.yaml")?;
     config.remove_filter()?;
@@ -49,6 +56,12 @@ pub fn direct_response(body: &str) -> Result<EnvoyConfig, XtaskError> {
         &mut config,
         json!({"match": {"prefix": "/"}, "direct_response": answer}),
     )?;
+    Ok(config)
+}
+
+/// The same behind Envoy's buffer filter, which waits for the body: the connection stays open.
+pub fn buffered_direct_response(body: &str) -> Result<EnvoyConfig, XtaskError> {
+    let mut config = direct_response(body)?;
     let buffer = json!({
         "name": "envoy.filters.http.buffer",
         "typed_config": {

@@ -39,7 +39,9 @@ pub struct Lab {
     pub interrupt: Interrupt,
     filtered: Envoy,
     plain: Envoy,
+    bare: Envoy,
     direct: Envoy,
+    buffered: Envoy,
 }
 
 impl Lab {
@@ -51,7 +53,9 @@ impl Lab {
         Ok(Lab {
             filtered: start(&configs::with_filter(upstream)?)?,
             plain: start(&configs::without_filter(upstream)?)?,
+            bare: start(&configs::with_bare_filter(upstream)?)?,
             direct: start(&configs::direct_response(answers::CHAT)?)?,
+            buffered: start(&configs::buffered_direct_response(answers::CHAT)?)?,
             rig,
             interrupt: interrupt.clone(),
         })
@@ -77,9 +81,20 @@ impl Lab {
         arm("filter, hits", &self.filtered, request, Some("edge-cache"))
     }
 
-    /// Envoy that answers by itself.
+    /// Envoy with the filter that decides nothing.
+    pub fn bare(&self, request: Request) -> Arm {
+        arm("bare filter", &self.bare, request, None)
+    }
+
+    /// Envoy that answers by itself, and closes the connection each time.
     pub fn direct(&self, request: Request) -> Arm {
         arm("direct_response", &self.direct, request, None)
+    }
+
+    /// Envoy that answers by itself once it has the whole request, and keeps the connection.
+    pub fn buffered(&self, request: Request) -> Arm {
+        let name = "direct_response behind buffer";
+        arm(name, &self.buffered, request, None)
     }
 
     /// Whether every arm does what it is measured for. The first answer to a repeated request is a

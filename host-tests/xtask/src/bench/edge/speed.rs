@@ -26,26 +26,29 @@ struct Latency {
     p99_us: f64,
 }
 
-/// Measures all four arms at their limit, then three of them at one rate.
+/// Measures all arms at their limit, then those that can at one rate.
 pub fn run(lab: &mut Lab) -> Result<Vec<Metric>, XtaskError> {
     let arms = [
         lab.envoy(unique_chat()),
         lab.misses(unique_chat()),
+        lab.bare(unique_chat()),
         lab.hits(repeated_chat()),
+        lab.buffered(repeated_chat()),
         lab.direct(repeated_chat()),
     ];
     lab.check(&arms)?;
     let limits = lab.rounds(ROUNDS, &arms, throughput)?;
     let saturation = median_of(&limits[0], |turn| turn.per_s);
     let rate = saturation / 2.0;
-    let latencies = lab.rounds(ROUNDS, &arms, |lab, arm| latency(lab, arm, rate))?;
-    let idle = lab.rounds(ROUNDS, &arms[..2], latency_when_idle)?;
+    let latencies = lab.rounds(ROUNDS, &arms[..5], |lab, arm| latency(lab, arm, rate))?;
+    let idle = lab.rounds(ROUNDS, &arms[..3], latency_when_idle)?;
     let mut metrics = latency_metrics(&latencies, rate);
-    metrics.push(Metric::new("edge", "added_p50_when_idle_us", "us").beside(
-        added(&idle[1], &idle[0], |p50_us| *p50_us),
-        "envoy",
-        median(&idle[0]),
-    ));
+    let when_idle = |name: &str, ours: &[f64]| {
+        let added = added(ours, &idle[0], |p50_us| *p50_us);
+        Metric::new("edge", name, "us").beside(added, "envoy", median(&idle[0]))
+    };
+    metrics.push(when_idle("added_p50_when_idle_us", &idle[1]));
+    metrics.push(when_idle("bare_added_p50_when_idle_us", &idle[2]));
     metrics.extend(throughput_metrics(&limits));
     Ok(metrics)
 }
@@ -76,7 +79,7 @@ fn latency_when_idle(lab: &mut Lab, arm: &Arm) -> Result<f64, XtaskError> {
 }
 
 fn latency_metrics(turns: &[Vec<Latency>], rate: f64) -> Vec<Metric> {
-    let [envoy, misses, hits, direct] = turns else {
+    let [envoy, misses, bare, hits, buffered] = turns else {
         return Vec::new();
     };
     let metric = |name: &str| Metric::new("edge", name, "us");
@@ -98,21 +101,28 @@ fn latency_metrics(turns: &[Vec<Latency>], rate: f64) -> Vec<Metric> {
             )
             .at_most(400.0)
             .note(&at),
+        metric("bare_added_p50_us")
+            .beside(
+                added(bare, envoy, |turn| turn.p50_us),
+                "envoy",
+                median_of(envoy, |turn| turn.p50_us),
+            )
+            .note(&at),
         metric("hit_p50_us").beside(
             median_of(hits, |turn| turn.p50_us),
-            "direct_response",
-            median_of(direct, |turn| turn.p50_us),
+            "buffer and direct_response",
+            median_of(buffered, |turn| turn.p50_us),
         ),
         metric("hit_p99_us").beside(
             median_of(hits, |turn| turn.p99_us),
-            "direct_response",
-            median_of(direct, |turn| turn.p99_us),
+            "buffer and direct_response",
+            median_of(buffered, |turn| turn.p99_us),
         ),
     ]
 }
 
 fn throughput_metrics(turns: &[Vec<Throughput>]) -> Vec<Metric> {
-    let [envoy, misses, hits, direct] = turns else {
+    let [envoy, misses, bare, hits, buffered, direct] = turns else {
         return Vec::new();
     };
     let per_s = |name: &str, ours: &[Throughput], peer: &'static str, peers: &[Throughput]| {
@@ -137,9 +147,25 @@ fn throughput_metrics(turns: &[Vec<Throughput>]) -> Vec<Metric> {
     };
     vec![
         per_s("miss_requests_per_s", misses, "envoy", envoy).ratio_at_least(0.92),
-        per_s("hit_requests_per_s", hits, "direct_response", direct).ratio_at_least(1.0),
+        per_s("bare_requests_per_s", bare, "envoy", envoy),
+        per_s("hit_requests_per_s", hits, "direct_response", direct)
+            .ratio_at_least(1.0)
+            .note("that closes each connection, as it answers before the request has come"),
+        per_s(
+            "hit_beside_buffer_requests_per_s",
+            hits,
+            "buffer and direct_response",
+            buffered,
+        )
+        .ratio_at_least(1.0),
         added_cpu("miss_added_cpu_us", misses, "envoy", envoy),
-        added_cpu("hit_added_cpu_us", hits, "direct_response", direct),
+        added_cpu("bare_added_cpu_us", bare, "envoy", envoy),
+        added_cpu(
+            "hit_added_cpu_us",
+            hits,
+            "buffer and direct_response",
+            buffered,
+        ),
     ]
 }
 

@@ -103,8 +103,7 @@ impl Client {
                 && let Some((intended, index)) = self.under_way.take()
             {
                 let status = self.framer.status();
-                // Of the others only a refusal closes: they need not be searched.
-                self.closed = status != 200 && self.framer.says_close();
+                self.closed = self.framer.says_close();
                 progress = Progress::Answered {
                     intended,
                     index,
