@@ -20,9 +20,9 @@ const u32 COLS_OF_THREAD = 4;
 } // namespace store_sums
 
 // `parts` blocks share a token.
-KERNEL(store_sums::THREADS, 4)
-store_sums_f32(const float *sums, void *out, const float *bias, u32 cols, u32 parts, u32 out_cols,
-               u32 first, u32 store) {
+KERNEL(store_sums::THREADS, 4) store_sums_f32(const float *sums, void *out, const float *bias,
+                                              u32 cols, u32 parts, u32 out_cols, u32 first,
+                                              u32 store) {
     const Output output = {out, bias, out_cols, store};
     const u32 token = block_x() / parts;
     const u32 block_cols = store_sums::THREADS * store_sums::COLS_OF_THREAD;
