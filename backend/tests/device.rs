@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -119,6 +120,38 @@ fn the_machine_as_it_is_gets_one_line() {
         Err(error) => error.to_string(),
     };
     assert!(line.contains(&expected), "{line:?} lacks {expected:?}");
+}
+
+/// Whatever is wrong with the driver, models are served.
+#[test]
+fn it_serves_beside_a_driver_that_is_too_old() {
+    let old = FakeDriver {
+        name: "old-beside",
+        driver: 12_040,
+        ..GOOD
+    };
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../.farthing/models");
+    let config = scratch("small.yaml");
+    let path = format!("{models}/smollm2-135m-instruct.gguf");
+    let yaml = format!("listen: 127.0.0.1:0\nmodels: [{{id: smollm2, path: {path}}}]\n");
+    fs::write(&config, yaml).expect("the target folder is writable");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_farthing"))
+        .arg("serve")
+        .arg("--config")
+        .arg(&config)
+        .env("LD_LIBRARY_PATH", before_others(old.build()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    let read = BufReader::new(stdout).read_line(&mut line);
+    // Ended before anything can fail.
+    let _ = child.kill();
+    let _ = child.wait();
+    read.expect("it prints a line");
+    assert!(line.starts_with("ready http://127.0.0.1:"), "{line:?}");
 }
 
 #[test]

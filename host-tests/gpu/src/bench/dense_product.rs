@@ -1,6 +1,6 @@
 //! Products that a library does, unpacking included, at the matrices of one model: what the road
-//! costs where our kernels do not take a product, and whether it is ever the faster one. Where there
-//! is no library nothing is timed.
+//! costs where our kernels do not take a product, and whether it is ever the faster one. Where
+//! there is no library nothing is timed.
 
 use farthing_kernels::cuda::CudaError;
 use farthing_kernels::cuda::dense_product::{Limits, Operands, Plan, WeightMatrix, Weights};
