@@ -1,6 +1,6 @@
 //! The HTTP server: bytes in, the engine's or the embedder's answer out.
 //!
-//! Reading order: `process` starts, [`run`] accepts, `connection` speaks HTTP/1.1, `router` finds
+//! Reading order: `process` starts (`device` says what computes), [`run`] accepts, `connection` speaks HTTP/1.1, `router` finds
 //! the route; `body` and `identity` read what every request has; `generate` (chat and completions,
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
 //! carry the answers out, `stored` those of the response store, `semantic` those of the semantic
@@ -12,6 +12,7 @@ mod cascade;
 mod cascades;
 mod climb;
 mod connection;
+mod device;
 mod embeddings;
 mod generate;
 mod health;

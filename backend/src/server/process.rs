@@ -8,16 +8,18 @@ use farthing_core::limits;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Drained, State, log, run};
+use super::{Drained, State, device, log, run};
 use crate::config::Config;
 use crate::error::BackendError;
 
-/// Loads the models, listens, prints `ready http://ADDR`, and serves until SIGINT or SIGTERM.
+/// Says which device computes, loads the models, listens, prints `ready http://ADDR`, and serves
+/// until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// A model that cannot be loaded, or an address that cannot be bound; nothing was served then.
 /// `WorkerStopped` when a model's thread ended by itself: what restarts us restores the service.
 pub fn serve(config: Config) -> Result<(), BackendError> {
+    device::announce();
     let state = Arc::new(State::load(config)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(limits::RUNTIME_THREADS)

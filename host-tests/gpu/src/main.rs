@@ -11,7 +11,7 @@ mod results;
 mod runs;
 
 use clap::{Args, Parser, Subcommand};
-use farthing_gpu_tests::checks::Extent;
+use farthing_gpu_tests::checks::{Extent, OF_LIBRARY};
 use farthing_kernels::cuda::{Card, CudaError, check_syntax, compile};
 use limits::Limits;
 use report::Report;
@@ -46,7 +46,11 @@ enum Command {
         syntax: bool,
     },
     /// Name every operation; needs no card
-    Operations,
+    Operations {
+        /// Only those whose kernels are all ours, for runs under a sanitizer
+        #[arg(long)]
+        own: bool,
+    },
     /// Make a page of tables from a file of results
     Results {
         /// What `bench --json` wrote
@@ -123,10 +127,10 @@ fn run(command: Command) -> Result<ExitCode, RunError> {
             };
             return Ok(exit_code(runs::compile(compile)));
         }
-        Command::Operations => {
-            runs::operations()
-                .iter()
-                .for_each(|name| println!("{name}"));
+        Command::Operations { own } => {
+            let names = runs::operations().into_iter();
+            let named = names.filter(|name| !own || !OF_LIBRARY.contains(name));
+            named.for_each(|name| println!("{name}"));
             return Ok(ExitCode::SUCCESS);
         }
         Command::Results { file } => {

@@ -2,9 +2,9 @@
 
 use farthing_kernels::cuda::{Card, Device};
 use serde::{Deserialize, Serialize};
+use std::env;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, fs};
 
 const DAY_S: u64 = 86_400;
 
@@ -24,14 +24,14 @@ pub struct Origin {
 impl Origin {
     pub fn of(card: &Card) -> Origin {
         let properties = card.properties();
-        let cuda = card.cuda_version();
+        let (cuda, driver) = (card.found().cuda_version, card.found().driver.clone());
         let (major, minor) = properties.capability;
         Origin {
             card: properties.name.clone(),
             capability: format!("{major}.{minor}"),
             multiprocessors: properties.multiprocessors,
             cuda: format!("{}.{}", cuda / 1_000, cuda % 1_000 / 10),
-            driver: driver().unwrap_or_else(|| "unknown".to_string()),
+            driver: driver.unwrap_or_else(|| "unknown".to_string()),
             commit: commit().unwrap_or_else(|| "unknown".to_string()),
             date: date(),
         }
@@ -50,20 +50,6 @@ impl Origin {
             self.date
         )
     }
-}
-
-/// The number between the words of `NVRM version: NVIDIA ... Kernel Module  580.65.06  ...`.
-fn driver() -> Option<String> {
-    let text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
-    let is_version = |word: &&str| {
-        let parts: Vec<&str> = word.split('.').collect();
-        parts.len() >= 2 && parts.iter().all(|part| part.parse::<u32>().is_ok())
-    };
-    text.lines()
-        .next()?
-        .split_whitespace()
-        .find(is_version)
-        .map(String::from)
 }
 
 /// What `FARTHING_COMMIT` says, for a copy of the sources without their history; else git.

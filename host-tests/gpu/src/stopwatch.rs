@@ -1,7 +1,8 @@
 //! Timing on a device.
 
 use crate::random::Random;
-use farthing_kernels::cuda::{Card, CudaError, Device, HalfFormat, MatmulShape};
+use farthing_kernels::cuda::matmul::{HalfFormat, Library, Matmul, MatmulShape, Part, SumFormat};
+use farthing_kernels::cuda::{Card, CudaError, Device};
 
 /// Operands that are rotated are so many times larger than the cache, together.
 const CACHES: usize = 4;
@@ -60,11 +61,12 @@ impl Stopwatch for Card {
         outputs: usize,
         inputs: usize,
     ) -> Result<Option<f64>, CudaError> {
-        if !Card::has_blas() {
+        if self.library() == Library::Absent {
             return Ok(None);
         }
         let shape = MatmulShape {
             format: HalfFormat::Bf16,
+            sums: SumFormat::Half,
             rows,
             outputs,
             inputs,
@@ -78,7 +80,12 @@ impl Stopwatch for Card {
             .map(|_| self.upload(&tile))
             .collect::<Result<_, _>>()?;
         self.time_us(copies, &mut |card, copy| {
-            card.matmul(shape, &x, &weights[copy], &out)
+            card.matmul(&Matmul {
+                shape,
+                x: Part::whole(&x),
+                weights: Part::whole(&weights[copy]),
+                out: Part::whole(&out),
+            })
         })
         .map(Some)
     }

@@ -11,4 +11,5 @@
 #include "rms_norm.cu"
 #include "rope_kv.cu"
 #include "sample.cu"
+#include "store_sums.cu"
 #include "swiglu.cu"

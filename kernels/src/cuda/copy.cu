@@ -1,7 +1,8 @@
 // A plain copy of global memory: how fast a kernel can move bytes, which every other is measured
 // against.
 //
-// Each thread has four loads of sixteen bytes under way before it stores the first.
+// Both buffers are bytes in fours of words. Each thread has four loads of sixteen bytes under way
+// before it stores the first. Source: the copy of STREAM (McCalpin 1995).
 //
 // Bytes: each once read and once written. Operations: none.
 

@@ -7,7 +7,7 @@
 // zero gives zeros.
 //
 // Grouped queries: all query heads of a key head are rows of one 16-row product, so keys and
-// values are read once. The context is split (flash-decoding, Dao et al. 2023): keys are counted
+// values are read once. Idea: flash-decoding (Dao et al. 2023) splits the context: keys are counted
 // in units, and the units of all sequences and key heads in one sequence are dealt to the blocks
 // in equal runs (stream-K, Osama et al. 2023). So the grid does not depend on contexts, which stay
 // on the device for a recorded graph, and one long sequence among short ones occupies all

@@ -1,7 +1,10 @@
-// Packed weights as a plain f16 matrix [rows][cols], for products that cuBLASLt does.
+// Packed weights as a plain f16 matrix: out[row][col] = w[row][col], for products that cuBLASLt
+// does.
 //
-// A warp turns a tile of 64 outputs by 32 inputs into f16 as the products do, through shared
-// memory, so that a row's 64 bytes are written side by side.
+// The weights lie as weights.rs says; out is f16 [rows][cols]. A warp turns a tile of 64 outputs by
+// 32 inputs into f16 as the products do, through shared memory, so that a row's 64 bytes are
+// written side by side. Idea: the transposition through padded shared memory of NVIDIA's "An
+// Efficient Matrix Transpose in CUDA C/C++" (Harris 2013).
 //
 // Bytes: rows * cols * 4.5 to 9 bits read, 2 rows * cols written. Operations: 2 rows * cols.
 

@@ -3,6 +3,7 @@
 //! There are two: a card ([`super::Card`]), and the emulator of `host-tests/gpu`, which runs the
 //! same sources on the CPU. Operations are written once, for either.
 
+use super::matmul::{Library, Matmul};
 use super::{Arg, CudaError, Launch};
 
 /// What launch parameters depend on.
@@ -78,4 +79,13 @@ pub trait Device {
         // SAFETY: the caller promises what `launch` asks for.
         unsafe { self.launch(launch, arguments) }
     }
+
+    /// Whether this device can do dense products: on a card, whether cuBLASLt is installed.
+    fn library(&self) -> Library;
+
+    /// Queues a dense product.
+    ///
+    /// # Errors
+    /// The library is not there or does not take the shape, or a buffer is too short.
+    fn matmul(&mut self, product: &Matmul<'_, Self::Buffer>) -> Result<(), CudaError>;
 }

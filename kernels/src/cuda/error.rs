@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CudaError {
     /// libcuda is not installed.
-    #[error("no CUDA driver: libcuda is not on this machine; models run on the CPU")]
+    #[error("no CUDA driver: libcuda is not on this machine")]
     NoDriver,
     /// The driver is there, but no card.
     #[error("no CUDA device: the driver sees {devices} devices, number {ordinal} was asked for")]
@@ -33,6 +33,21 @@ pub enum CudaError {
     /// The compiler refuses the kernels; its first words.
     #[error("the kernels do not compile for {target}: {log}")]
     Compile { target: String, log: String },
+    /// A dense product, and the library that does them is not installed.
+    #[error("dense products need cuBLASLt: libcublasLt is not on this machine")]
+    NoLibrary,
+    /// Our kernels refuse a product, and there is no library to do it.
+    #[error(
+        "no kernel multiplies {rows} x {cols} weights with {tokens} tokens on {card} ({reason}), \
+         and libcublasLt is not on this machine, with which cuBLASLt would"
+    )]
+    NoRoad {
+        rows: usize,
+        cols: usize,
+        tokens: usize,
+        card: String,
+        reason: String,
+    },
     /// A kernel is not among those that were loaded.
     #[error("there is no kernel named {kernel}")]
     NoKernel { kernel: String },

@@ -4,7 +4,8 @@
 // x is f16 [tokens][cols]; out f16 or f32 [tokens][rows], with bias or added to what is there. The
 // method is that of gemm.cuh with two warps of outputs by four of tokens: 128 outputs by 256 tokens
 // a block. Each weight becomes f16 four times, once a token warp, in registers; that fills issue
-// slots which the tensor cores leave idle, and saves the trip through shared memory.
+// slots which the tensor cores leave idle, and saves the trip through shared memory. Idea: the
+// multistage pipeline of CUTLASS, with Marlin's weights in registers.
 //
 // Bytes: rows * cols * 4.5 to 9 bits a pass over the weights, tokens * (2 cols + 2 to 4 rows).
 // Operations: 2 tokens rows cols, which is the limit.

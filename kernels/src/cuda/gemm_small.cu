@@ -3,7 +3,8 @@
 //
 // x is f16 [tokens][cols]; out f16 or f32 [tokens][rows], with bias or added to what is there. Up
 // to 16 tokens, gemv.cuh: every warp has tokens of its own. From 17 to 64, gemm.cuh: warps share
-// them, because re-reading them for every 64 outputs would cost more than the weights.
+// them, because re-reading them for every 64 outputs would cost more than the weights. Idea: Marlin
+// (Frantar et al. 2024, arXiv 2408.11743).
 //
 // Bytes: rows * cols * 4.5 to 9 bits, tokens * (2 cols + 2 to 4 rows). Operations: 2 tokens rows
 // cols. On a card with 300 operations a byte, memory is the limit up to about 90 tokens of 4 bits.

@@ -8,7 +8,7 @@
 // [seqs][blocks_max] u32; keys and values, these rows' included, as kv_layout.rs says; out
 // [rows][heads * dim] f16.
 //
-// FlashAttention-2 (Dao 2023) on tensor cores: a block has some rows of one key head and passes
+// Idea: FlashAttention-2 (Dao 2023), on tensor cores. A block has some rows of one key head, passes
 // over the keys that they see in tiles, of which one is copied while it works on the other. All
 // query heads of the key head are rows of the block, (token, head of the group) in that order: a
 // block then has few tokens, so little of its last tiles is masked, and a short sequence fills

@@ -3,7 +3,7 @@
 //! The kernels are those of [`super::gemv`], [`super::gemm_small`], [`super::gemm_large`] and
 //! [`super::gemm_hopper`]; each is a [`Family`] with one entry a format. They take the same
 //! operands: `out[token][row] = sum over col of w[row][col] * x[token][col]`, x and w in f16, sums
-//! in f32.
+//! in f32. [`super::multiply`] chooses among them, and what does a product that they refuse.
 
 use half::f16;
 
@@ -169,19 +169,10 @@ pub struct Operands<'a, B> {
 }
 
 impl<B> Operands<'_, B> {
-    /// Multiplies with the family for these tokens on this device.
-    ///
-    /// # Errors
-    /// A shape is not taken or a buffer is too short.
-    pub fn run<D: Device<Buffer = B>>(&self, device: &mut D) -> Result<(), CudaError> {
-        let family = Family::for_tokens(self.tokens, device.properties());
-        self.run_with(family, device)
-    }
-
     /// Multiplies with a given family.
     ///
     /// # Errors
-    /// As above.
+    /// A shape is not taken or a buffer is too short.
     pub fn run_with<D: Device<Buffer = B>>(
         &self,
         family: &Family,

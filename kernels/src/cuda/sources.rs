@@ -32,6 +32,7 @@ const FILES: &[(&str, &str)] = &[
     ("sample_row.cuh", include_str!("sample_row.cuh")),
     ("sample_select.cuh", include_str!("sample_select.cuh")),
     ("spans.cuh", include_str!("spans.cuh")),
+    ("store_sums.cu", include_str!("store_sums.cu")),
     ("swiglu.cu", include_str!("swiglu.cu")),
     ("weights.cuh", include_str!("weights.cuh")),
 ];

@@ -55,6 +55,16 @@ impl Buffer {
         self.read(self.start, self.len)
     }
 
+    /// Writes bytes from an offset on, as a kernel does.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        let cells = &self.memory[self.start..self.start + self.len][offset..][..bytes.len()];
+        for (cell, byte) in cells.iter().zip(bytes) {
+            // SAFETY: nothing borrows what is in the cells beyond a call of `read`, and a buffer is
+            // not `Sync`, so none is under way.
+            unsafe { *cell.get() = *byte };
+        }
+    }
+
     pub(crate) fn guards_are_whole(&self) -> bool {
         let end = self.start + self.len;
         let whole = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == GUARD);

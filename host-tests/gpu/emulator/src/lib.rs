@@ -9,10 +9,12 @@
 //! The device itself is C++ (`runtime.h`, `emulator.h`), because the kernels are.
 
 mod buffer;
+mod library;
 mod native;
 
 pub use buffer::Buffer;
 
+use farthing_kernels::cuda::matmul::{Library, Matmul};
 use farthing_kernels::cuda::{Arg, CudaError, Device, Launch, Properties};
 use native::Argument;
 
@@ -94,6 +96,16 @@ impl Device for Emulator {
                 )));
             }
         }
+        Ok(())
+    }
+
+    fn library(&self) -> Library {
+        Library::Present
+    }
+
+    fn matmul(&mut self, product: &Matmul<'_, Buffer>) -> Result<(), CudaError> {
+        product.check(self)?;
+        library::matmul(product);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! One file of timings for each operation.
 
 mod decode_attention;
+mod dense_product;
 mod embedding;
 mod models;
 mod prefill_attention;
@@ -49,6 +50,7 @@ pub type Bench<D> = fn(&mut D) -> Result<Vec<Timing>, CudaError>;
 pub fn all<D: Stopwatch>() -> Vec<(&'static str, Bench<D>)> {
     vec![
         ("decode_attention", decode_attention::bench),
+        ("dense_product", dense_product::bench),
         ("embedding", embedding::bench),
         ("prefill_attention", prefill_attention::bench),
         ("product", product::bench),

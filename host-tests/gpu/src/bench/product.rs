@@ -155,7 +155,7 @@ fn time<D: Stopwatch>(
 }
 
 /// Copies of weights of random quants; scales are small f16 of either sign.
-fn random_weights<D: Stopwatch>(
+pub(super) fn random_weights<D: Stopwatch>(
     device: &mut D,
     random: &mut Random,
     shape: WeightShape,

@@ -1,13 +1,16 @@
 //! One file of checks for each operation.
 
 mod copy;
+mod cublaslt;
 mod decode_attention;
+mod dense_product;
 mod embedding;
 mod prefill_attention;
 pub mod product;
 mod rms_norm;
 mod rope_kv;
 mod sample;
+mod store_sums;
 mod swiglu;
 
 use crate::random::Random;
@@ -59,11 +62,16 @@ pub fn relative_error(out: &[f32], reference: &[f32]) -> f64 {
 /// Checks of one operation.
 pub type Check<D> = fn(&mut D, Extent, &mut Random) -> Result<Vec<Outcome>, CudaError>;
 
+/// Those whose products a library does, in part: its kernels are not ours to look into.
+pub const OF_LIBRARY: [&str; 2] = ["cublaslt", "dense_product"];
+
 /// Every operation's checks by name.
 pub fn all<D: Device>() -> Vec<(&'static str, Check<D>)> {
     vec![
         ("copy", copy::check),
+        ("cublaslt", cublaslt::check),
         ("decode_attention", decode_attention::check),
+        ("dense_product", dense_product::check),
         ("dequantize", product::dequantize),
         ("embedding", embedding::check),
         ("gemm_hopper", product::gemm_hopper),
@@ -74,6 +82,7 @@ pub fn all<D: Device>() -> Vec<(&'static str, Check<D>)> {
         ("rms_norm", rms_norm::check),
         ("rope_kv", rope_kv::check),
         ("sample", sample::check),
+        ("store_sums", store_sums::check),
         ("swiglu", swiglu::check),
     ]
 }

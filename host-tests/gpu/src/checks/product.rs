@@ -12,20 +12,20 @@ use crate::random::Random;
 
 /// Sums of the same f16 products in another order, in f32: the longest here have 4,096, in 256
 /// additions one after the other that each round by up to 6e-8, mostly against each other.
-const F32_TOLERANCE: f64 = 5e-6;
+pub(super) const F32_TOLERANCE: f64 = 5e-6;
 /// Those rounded to f16, which alone may be 2^-11 of an output.
-const F16_TOLERANCE: f64 = 5e-4;
+pub(super) const F16_TOLERANCE: f64 = 5e-4;
 
 /// Multiplications that the reference of one case does at most.
 const PRODUCTS_MAX: usize = 50_000_000;
 
 /// One product to check.
-struct Case<'a> {
-    family: &'a Family,
-    shape: WeightShape,
-    tokens: usize,
-    store: Store,
-    bias: bool,
+pub(super) struct Case<'a> {
+    pub(super) family: &'a Family,
+    pub(super) shape: WeightShape,
+    pub(super) tokens: usize,
+    pub(super) store: Store,
+    pub(super) bias: bool,
 }
 
 /// [`gemv`].
@@ -125,7 +125,7 @@ pub fn dequantize<D: Device>(
 }
 
 /// Odd shapes in every format, and groups of more than 32 inputs in one.
-fn shapes(sizes: &[(usize, usize)]) -> Vec<WeightShape> {
+pub(super) fn shapes(sizes: &[(usize, usize)]) -> Vec<WeightShape> {
     let mut shapes = Vec::new();
     for &(rows, cols) in sizes {
         for format in Format::ALL {
@@ -150,7 +150,7 @@ fn shapes(sizes: &[(usize, usize)]) -> Vec<WeightShape> {
     shapes
 }
 
-fn describe(shape: &WeightShape) -> String {
+pub(super) fn describe(shape: &WeightShape) -> String {
     let WeightShape {
         format,
         rows,
@@ -257,7 +257,7 @@ impl Case<'_> {
     }
 
     /// Multiplies twice over the same workspace and counters, as an engine does.
-    fn outputs<D: Device>(
+    pub(super) fn outputs<D: Device>(
         &self,
         weights: &Packed,
         device: &mut D,
@@ -302,7 +302,7 @@ impl Case<'_> {
     }
 }
 
-fn halves(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn halves(bytes: &[u8]) -> Vec<f32> {
     let pairs = bytes.chunks_exact(2);
     pairs
         .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())

@@ -145,6 +145,25 @@ fn only_one_cuda_source_has_inline_assembly() {
     check_none("PTX is for kernels/src/cuda/intrinsics.cuh only", found);
 }
 
+/// What a kernel computes, whose idea it is and what it moves stand before its code.
+#[test]
+fn every_kernel_has_a_head() {
+    let kernels = cuda_sources()
+        .into_iter()
+        .filter(|source| source.path.ends_with(".cu") && !source.path.ends_with("/all.cu"));
+    let lacking: Vec<String> = kernels
+        .filter_map(|source| {
+            let lines = source.text.lines();
+            let head: Vec<&str> = lines.take_while(|line| line.starts_with("//")).collect();
+            let head = head.join("\n");
+            let has = |words: &[&str]| words.iter().any(|word| head.contains(word));
+            let whole = has(&["Bytes"]) && has(&["Operations"]) && has(&["Idea", "Source"]);
+            (!whole).then_some(source.path)
+        })
+        .collect();
+    check_none("heads that lack bytes, operations or a source", lacking);
+}
+
 #[test]
 fn only_wire_knows_json() {
     // Our own shapes that are JSON by nature: the configuration's text form and the ledger's lines.

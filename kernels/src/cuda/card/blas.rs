@@ -1,8 +1,9 @@
-//! Products of dense half-precision matrices by NVIDIA's cuBLASLt: what our own kernels are
-//! measured against, and what takes many rows of dense weights.
+//! Products of dense half-precision matrices by NVIDIA's cuBLASLt: what our own kernels are checked
+//! with and measured against, and what does the products that they do not take.
 
 use super::cublaslt::{result, sys};
-use super::{Card, CardBuffer, CudaError, require};
+use super::{CardBuffer, CudaError};
+use crate::cuda::matmul::{HalfFormat, Library, Matmul, MatmulShape, Part, SumFormat};
 use result::CublasError;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,26 +12,9 @@ use std::mem::size_of_val;
 use std::ptr;
 
 /// Scratch memory that the library may use: what NVIDIA advises for Hopper cards.
-const WORKSPACE_BYTES: usize = 32 << 20;
+pub const WORKSPACE_BYTES: usize = 32 << 20;
 /// `CUBLAS_OP_T` of the library's header.
 const TRANSPOSED: i32 = 1;
-const NAME: &str = "cublaslt";
-
-/// A format of sixteen bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HalfFormat {
-    F16,
-    Bf16,
-}
-
-/// `out[rows, outputs] = x[rows, inputs] * weights[outputs, inputs]^T`, all row-major.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MatmulShape {
-    pub format: HalfFormat,
-    pub rows: usize,
-    pub outputs: usize,
-    pub inputs: usize,
-}
 
 /// The library, with an algorithm chosen for each shape that it has met.
 pub struct Blas {
@@ -42,75 +26,23 @@ pub struct Blas {
 // SAFETY: the library's handles may be used from any one thread at a time.
 unsafe impl Send for Blas {}
 
-impl Card {
-    /// Whether cuBLASLt is on this machine.
-    pub fn has_blas() -> bool {
-        // SAFETY: opening the library runs its initializers, which NVIDIA answers for.
-        unsafe { sys::is_culib_present() }
-    }
-
-    /// Queues a product with sums in f32; `out` has the format of the operands.
-    ///
-    /// # Errors
-    /// cuBLASLt is not on this machine or does not take the shape, or a buffer is too short.
-    pub fn matmul(
-        &mut self,
-        shape: MatmulShape,
-        x: &CardBuffer,
-        weights: &CardBuffer,
-        out: &CardBuffer,
-    ) -> Result<(), CudaError> {
-        shape.check(x, weights, out)?;
-        self.bind()?;
-        let mut blas = match self.blas.take() {
-            Some(blas) => blas,
-            None => Blas::open(self.allocate(WORKSPACE_BYTES)?)?,
-        };
-        let multiplied = blas.matmul(shape, [x, weights, out], self.stream.cu_stream().cast());
-        self.blas = Some(blas);
-        multiplied
-    }
-}
-
-impl MatmulShape {
-    /// The operands are as long as the shape says.
-    fn check(
-        &self,
-        x: &CardBuffer,
-        weights: &CardBuffer,
-        out: &CardBuffer,
-    ) -> Result<(), CudaError> {
-        let MatmulShape {
-            rows,
-            outputs,
-            inputs,
-            ..
-        } = *self;
-        let sizes = [("rows", rows), ("outputs", outputs), ("inputs", inputs)];
-        for (name, value) in sizes {
-            if value == 0 || i32::try_from(value).is_err() {
-                return Err(CudaError::Shape {
-                    kernel: NAME,
-                    name,
-                    value,
-                    rule: "it is from 1 to 2^31 - 1",
-                });
-            }
-        }
-        // Each is below 2^31, so that twice the product of two is below 2^63.
-        require(NAME, "x", x, 2 * rows * inputs)?;
-        require(NAME, "weights", weights, 2 * outputs * inputs)?;
-        require(NAME, "out", out, 2 * rows * outputs)
+/// Whether cuBLASLt is on this machine. Looking opens it, which takes a while the first time.
+pub fn find() -> Library {
+    // SAFETY: opening the library runs its initializers, which NVIDIA answers for.
+    match unsafe { sys::is_culib_present() } {
+        true => Library::Present,
+        false => Library::Absent,
     }
 }
 
 impl Blas {
-    fn open(workspace: CardBuffer) -> Result<Blas, CudaError> {
-        if !Card::has_blas() {
-            return Err(CudaError::Driver {
-                action: "multiply dense matrices".to_string(),
-                reason: "libcublasLt is not on this machine".to_string(),
-            });
+    /// Opens the library.
+    ///
+    /// # Errors
+    /// It is not on this machine, or refuses.
+    pub fn open(library: Library, workspace: CardBuffer) -> Result<Blas, CudaError> {
+        if library == Library::Absent {
+            return Err(CudaError::NoLibrary);
         }
         Ok(Blas {
             handle: result::create_handle().map_err(refused)?,
@@ -119,18 +51,22 @@ impl Blas {
         })
     }
 
-    fn matmul(
+    /// Queues a product whose operands have been found to be long enough.
+    ///
+    /// # Errors
+    /// The library does not take the shape.
+    pub fn matmul(
         &mut self,
-        shape: MatmulShape,
-        [x, weights, out]: [&CardBuffer; 3],
+        product: &Matmul<'_, CardBuffer>,
         stream: sys::cudaStream_t,
     ) -> Result<(), CudaError> {
+        let shape = product.shape;
         let plan = match self.plans.entry(shape) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Plan::new(self.handle, shape).map_err(refused)?),
         };
         let (one, zero) = (1.0f32, 0.0f32);
-        let pointer = |buffer: &CardBuffer| buffer.address as *mut c_void;
+        let [weights, x, out] = [&product.weights, &product.x, &product.out].map(pointer);
         // SAFETY: the plan is of this library and shape, whose lengths the buffers have; the
         // scratch memory is ours alone, and the stream runs one product after the other.
         unsafe {
@@ -139,22 +75,26 @@ impl Blas {
                 plan.description,
                 ptr::from_ref(&one).cast(),
                 ptr::from_ref(&zero).cast(),
-                pointer(weights),
+                weights,
                 plan.weights,
-                pointer(x),
+                x,
                 plan.x,
-                pointer(out),
+                out,
                 plan.out,
-                pointer(out),
+                out,
                 plan.out,
                 &plan.algorithm,
-                pointer(&self.workspace),
+                self.workspace.address as *mut c_void,
                 self.workspace.len,
                 stream,
             )
         }
         .map_err(refused)
     }
+}
+
+fn pointer(part: &Part<'_, CardBuffer>) -> *mut c_void {
+    (part.buffer.address + part.offset as u64) as *mut c_void
 }
 
 impl Drop for Blas {
@@ -184,7 +124,11 @@ impl Plan {
             HalfFormat::F16 => sys::cudaDataType::CUDA_R_16F,
             HalfFormat::Bf16 => sys::cudaDataType::CUDA_R_16BF,
         };
-        let layout = |rows: usize, columns: usize| {
+        let sums = match shape.sums {
+            SumFormat::Half => data,
+            SumFormat::F32 => sys::cudaDataType::CUDA_R_32F,
+        };
+        let layout = |data, rows: usize, columns: usize| {
             result::create_matrix_layout(data, rows as u64, columns as u64, rows as i64)
         };
         let mut plan = Plan {
@@ -195,9 +139,9 @@ impl Plan {
             algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
         };
         // What has been made is destroyed with the plan if a later step fails.
-        plan.weights = layout(shape.inputs, shape.outputs)?;
-        plan.x = layout(shape.inputs, shape.rows)?;
-        plan.out = layout(shape.outputs, shape.rows)?;
+        plan.weights = layout(data, shape.inputs, shape.outputs)?;
+        plan.x = layout(data, shape.inputs, shape.rows)?;
+        plan.out = layout(sums, shape.outputs, shape.rows)?;
         plan.description = result::create_matmul_desc(
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             sys::cudaDataType::CUDA_R_32F,

@@ -6,31 +6,28 @@
 
 mod blas;
 mod cache;
+mod find;
 mod image;
 mod recording;
 
+use super::matmul::{Library, Matmul};
 use super::{Arg, CudaError, Device, Launch, Properties};
 use blas::Blas;
 use cudarc::{cublaslt, driver, nvrtc};
 use driver::sys::{
-    CUdevice_attribute as DeviceAttribute, CUfunction_attribute as FunctionAttribute,
-    CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue, CUlaunchConfig,
+    CUfunction_attribute as FunctionAttribute, CUlaunchAttribute, CUlaunchAttributeID,
+    CUlaunchAttributeValue, CUlaunchConfig,
 };
 use driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-pub use blas::{HalfFormat, MatmulShape};
+pub use find::FoundCard;
 pub use image::{check_syntax, compile};
 
-/// The CUDA version that a driver must speak: that of the compiler of our kernels, whose
-/// intermediate language an older driver does not read.
-const CUDA_VERSION_MIN: u32 = 13_000;
-/// The least compute capability: that of the first cards with asynchronous copies to shared memory.
-const CAPABILITY_MIN: (u32, u32) = (8, 0);
 /// Most arguments of a kernel; they lie on the stack during a launch.
 const ARGUMENTS_MAX: usize = 32;
 
@@ -48,9 +45,9 @@ enum Start {
 
 /// A card, with our kernels on it.
 pub struct Card {
-    properties: Properties,
-    cuda_version: u32,
+    found: FoundCard,
     functions: HashMap<&'static str, Function>,
+    library: OnceLock<Library>,
     blas: Option<Blas>,
     module: Arc<CudaModule>,
     stream: Arc<CudaStream>,
@@ -79,29 +76,16 @@ impl Card {
     /// There is no driver, no such card, or one of them is too old; or the kernels cannot be
     /// loaded.
     pub fn open(ordinal: usize, cache_dir: Option<&Path>) -> Result<Card, CudaError> {
-        let cuda_version = driver_version()?;
-        if cuda_version < CUDA_VERSION_MIN {
-            return Err(CudaError::DriverTooOld {
-                found: cuda_version,
-                needed: CUDA_VERSION_MIN,
-            });
-        }
-        let properties = properties(ordinal)?;
-        if properties.capability < CAPABILITY_MIN {
-            return Err(CudaError::TooOldCard {
-                name: properties.name,
-                capability: properties.capability,
-            });
-        }
+        let found = FoundCard::find(ordinal)?;
         let context = CudaContext::new(ordinal).map_err(refused("open the device"))?;
         // SAFETY: there is one stream, so nothing is used on another.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(refused("make a stream"))?;
-        let module = image::load(&context, properties.capability, cache_dir)?;
+        let module = image::load(&context, found.properties.capability, cache_dir)?;
         Ok(Card {
-            properties,
-            cuda_version,
+            found,
             functions: HashMap::new(),
+            library: OnceLock::new(),
             blas: None,
             module,
             stream,
@@ -109,9 +93,9 @@ impl Card {
         })
     }
 
-    /// The CUDA version that the driver speaks: 13000 is 13.0.
-    pub fn cuda_version(&self) -> u32 {
-        self.cuda_version
+    /// The card and its driver.
+    pub fn found(&self) -> &FoundCard {
+        &self.found
     }
 
     /// Queues a copy of all of `from` to the beginning of `to`.
@@ -219,7 +203,7 @@ impl Device for Card {
     type Buffer = CardBuffer;
 
     fn properties(&self) -> &Properties {
-        &self.properties
+        &self.found.properties
     }
 
     fn filled(&mut self, len: usize, byte: u8) -> Result<CardBuffer, CudaError> {
@@ -283,13 +267,29 @@ impl Device for Card {
         launch: &Launch,
         arguments: &[Arg<'_, CardBuffer>],
     ) -> Result<(), CudaError> {
-        let start = if self.properties.capability == OVERLAPPING_CAPABILITY {
+        let start = if self.found.properties.capability == OVERLAPPING_CAPABILITY {
             Start::Overlapping
         } else {
             Start::InOrder
         };
         // SAFETY: as above, and the caller promises that the kernel waits where it has to.
         unsafe { self.start(launch, arguments, start) }
+    }
+
+    fn library(&self) -> Library {
+        *self.library.get_or_init(blas::find)
+    }
+
+    fn matmul(&mut self, product: &Matmul<'_, CardBuffer>) -> Result<(), CudaError> {
+        product.check(self)?;
+        self.bind()?;
+        let mut blas = match self.blas.take() {
+            Some(blas) => blas,
+            None => Blas::open(self.library(), self.allocate(blas::WORKSPACE_BYTES)?)?,
+        };
+        let multiplied = blas.matmul(product, self.stream.cu_stream().cast());
+        self.blas = Some(blas);
+        multiplied
     }
 }
 
@@ -396,49 +396,6 @@ fn require(
         });
     }
     Ok(())
-}
-
-fn driver_version() -> Result<u32, CudaError> {
-    // SAFETY: opening the library runs its initializers, which NVIDIA answers for.
-    if !unsafe { driver::sys::is_culib_present() } {
-        return Err(CudaError::NoDriver);
-    }
-    let mut version = 0;
-    // SAFETY: the library is there, and the version is written to an integer of ours.
-    unsafe { driver::sys::cuDriverGetVersion(&mut version) }
-        .result()
-        .map_err(refused("ask for the driver's version"))?;
-    Ok(u32::try_from(version).unwrap_or(0))
-}
-
-fn properties(ordinal: usize) -> Result<Properties, CudaError> {
-    let no_device = |devices| CudaError::NoDevice { ordinal, devices };
-    driver::result::init().map_err(|error| match error {
-        DriverError(driver::sys::CUresult::CUDA_ERROR_NO_DEVICE) => no_device(0),
-        error => refused("start the driver")(error),
-    })?;
-    let devices = driver::result::device::get_count().map_err(refused("count devices"))?;
-    let number = i32::try_from(ordinal).ok().filter(|n| *n < devices);
-    let number = number.ok_or_else(|| no_device(usize::try_from(devices).unwrap_or(0)))?;
-    let device = driver::result::device::get(number).map_err(refused("find the device"))?;
-    let attribute = |attribute| -> Result<u32, CudaError> {
-        // SAFETY: the device is one that the driver named.
-        let value = unsafe { driver::result::device::get_attribute(device, attribute) };
-        let value = value.map_err(refused("ask what the device is"))?;
-        Ok(u32::try_from(value).unwrap_or(0))
-    };
-    Ok(Properties {
-        name: driver::result::device::get_name(device).map_err(refused("ask for its name"))?,
-        capability: (
-            attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-            attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-        ),
-        multiprocessors: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-        shared_bytes_max: attribute(
-            DeviceAttribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-        )?,
-        l2_bytes: attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
-    })
 }
 
 /// The driver's error, with what it does not do.
