@@ -25,3 +25,4 @@ pub mod server;
 pub mod store;
 pub mod text;
 pub mod vocabulary;
+pub mod yes_no;

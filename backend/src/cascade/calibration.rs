@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::classes::Classes;
 use super::head::Head;
 use super::isotonic::Isotonic;
+use super::judge::Judged;
 use super::signals::{FEATURE_NAMES, FEATURES, OUTLOOK};
 use crate::error::BackendError;
 
@@ -90,6 +91,9 @@ pub struct Measured {
     pub accuracy: Vec<f64>,
     /// Mean distance between what the heads say and what is, over 15 equal parts of the scale.
     pub ece: f64,
+    /// Who said what is right, where labels did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Judged>,
 }
 
 /// The log-odds of a probability.

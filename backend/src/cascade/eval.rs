@@ -11,8 +11,9 @@ use farthing_core::price::{Price, Rates};
 
 use super::calibration::{CascadeCalibration, Known};
 use super::collect::collect;
-use super::fit::{ece, fit, judge};
-use super::outcomes::{self, Row};
+use super::fit::{self, ece, fit};
+use super::judge::{self, Judged, ModelJudge};
+use super::outcomes::{self, Labels, Row};
 use super::plan::{self, Aim, Chosen, Outcome, Plan, Worth, run_all, scaled};
 use super::policy::Money;
 use super::report;
@@ -64,6 +65,8 @@ pub struct Measurement {
     /// AutoMix's lift of the incremental benefit per cost over a toss between the cheapest and the
     /// dearest tier.
     pub ibc_lift: Option<f64>,
+    /// Who said what is right, where labels did not.
+    pub judge: Option<Judged>,
 }
 
 /// One way to answer all rows.
@@ -95,8 +98,9 @@ impl Summary {
 /// # Errors
 /// The rows cannot be used, a model cannot be run, or the file cannot be written.
 pub fn calibrate_cascade(args: &CalibrateCascadeArgs) -> Result<(), BackendError> {
-    let rows = outcomes_of(&args.tiers)?;
-    let calibration = fit(&rows)?;
+    let (rows, judged) = outcomes_of(&args.tiers)?;
+    let mut calibration = fit(&rows)?;
+    calibration.measured.judge = judged;
     let money = money(&args.tiers, &rows, &calibration)?;
     let chosen = plan::choose(&calibration, &money.prices, aim(&args.tiers, &money));
     fs::write(&args.out, calibration.encode()).map_err(|source| BackendError::Io {
@@ -116,15 +120,18 @@ pub fn calibrate_cascade(args: &CalibrateCascadeArgs) -> Result<(), BackendError
 /// # Errors
 /// The rows cannot be used, a model cannot be run, or a file cannot be written.
 pub fn eval_cascade(args: &EvalCascadeArgs) -> Result<(), BackendError> {
-    let mut rows = outcomes_of(&args.tiers)?;
+    let (mut rows, judged) = outcomes_of(&args.tiers)?;
     shuffle(&mut rows, args.seed);
     let half = rows.len() / 2;
     let (learned, held) = rows.split_at(half);
     let calibration = fit(learned)?;
     let money = money(&args.tiers, &rows, &calibration)?;
     let chosen = plan::choose(&calibration, &money.prices, aim(&args.tiers, &money));
-    let known = judge(&calibration, held);
-    let measured = measure(&calibration, &known, &money, chosen);
+    let known = fit::judge(&calibration, held);
+    let measured = Measurement {
+        judge: judged,
+        ..measure(&calibration, &known, &money, chosen)
+    };
     if let Some(path) = &args.svg {
         report::picture(path, &measured)?;
     }
@@ -191,6 +198,7 @@ fn measure(
             .map(|point| (point.cost_share, point.accuracy()))
             .collect(),
         ece: ece(&judged),
+        judge: None,
         chosen,
         cascade,
         alone,
@@ -208,12 +216,29 @@ fn ibc_lift(mix: &Summary, small: &Summary, dearest: &Summary) -> Option<f64> {
     Some((ibc(mix)? - base) / base)
 }
 
+/// The rows with the answers of all tiers, and who judged them, if no label did.
+fn outcomes_of(args: &TierArgs) -> Result<(Vec<Row>, Option<Judged>), BackendError> {
+    let mut rows = answered(args)?;
+    let Some(path) = &args.judge else {
+        return Ok((rows, None));
+    };
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut model = ModelJudge::load(&name, path)?;
+    let mut say = |done, count| progress(&format!("the judge {name}"), count)(done);
+    let judged = judge::judge(&mut rows, (&name, &mut model), &mut say)?;
+    Ok((rows, Some(judged)))
+}
+
 /// The rows with the answers of all tiers: read, or asked for.
-fn outcomes_of(args: &TierArgs) -> Result<Vec<Row>, BackendError> {
+fn answered(args: &TierArgs) -> Result<Vec<Row>, BackendError> {
+    let labels = match args.judge {
+        Some(_) => Labels::Judged,
+        None => Labels::Needed,
+    };
     if let Some(path) = args.outcomes.as_ref().filter(|path| path.exists()) {
-        return outcomes::read(path);
+        return outcomes::read(path, labels);
     }
-    let mut rows = outcomes::read(&args.file)?;
+    let mut rows = outcomes::read(&args.file, labels)?;
     if rows.iter().any(|row| !row.tiers.is_empty()) {
         return Ok(rows);
     }

@@ -86,6 +86,7 @@ pub fn fit(rows: &[Row]) -> Result<CascadeCalibration, BackendError> {
         rows: rows.len() as u64,
         accuracy: learned.iter().map(share).collect(),
         ece: ece(&judged.collect::<Vec<_>>()),
+        judge: None,
     };
     Ok(CascadeCalibration {
         features: FEATURE_NAMES.map(str::to_owned).to_vec(),

@@ -6,7 +6,7 @@
 //! [`calibration`] holds these for all tiers of a route with what they were learned from,
 //! [`policy`] puts money and risk into one currency and decides, [`plan`] chooses the tiers that a
 //! route is worth, [`fit`] learns it all from [`outcomes`]. [`collect`] asks the models, [`eval`]
-//! measures and `report` says what it found.
+//! measures and `report` says what it found; [`judge`] lets a model stand in for labels.
 
 pub mod calibration;
 mod classes;
@@ -15,6 +15,7 @@ pub mod eval;
 pub mod fit;
 pub mod head;
 pub mod isotonic;
+pub mod judge;
 pub mod outcomes;
 pub mod plan;
 pub mod policy;

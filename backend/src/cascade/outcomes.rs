@@ -16,9 +16,11 @@ use crate::labelled::{self, check::Check};
 pub struct Row {
     /// A text, or a list of messages.
     pub prompt: serde_json::Value,
-    /// The label.
-    pub answer: String,
-    pub check: Check,
+    /// The label; none where a judge says what is right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
     /// What the tiers answered, from cheap to dear; empty where nobody was asked yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TierAnswer>,
@@ -49,8 +51,17 @@ pub struct TierAnswer {
 impl Row {
     /// Whether the answer of a tier is right.
     pub fn is_right(&self, tier: &TierAnswer) -> bool {
-        tier.right
-            .unwrap_or_else(|| self.check.is_right(&tier.text, &self.answer))
+        let by_label = || match (&self.answer, self.check) {
+            (Some(answer), Some(check)) => check.is_right(&tier.text, answer),
+            _ => false,
+        };
+        tier.right.unwrap_or_else(by_label)
+    }
+
+    /// Whether it is known which answers are right.
+    pub fn is_labelled(&self) -> bool {
+        let is_judged = !self.tiers.is_empty() && self.tiers.iter().all(|it| it.right.is_some());
+        self.answer.is_some() || is_judged
     }
 
     /// Bytes of all that is asked, as a server counts them.
@@ -60,11 +71,19 @@ impl Row {
     }
 }
 
+/// Whether rows may be without a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    Needed,
+    /// A judge is there for those that have none.
+    Judged,
+}
+
 /// Reads rows, one a line.
 ///
 /// # Errors
 /// The first line that is no row, by its number.
-pub fn read(path: &Path) -> Result<Vec<Row>, BackendError> {
+pub fn read(path: &Path, labels: Labels) -> Result<Vec<Row>, BackendError> {
     let file = std::fs::File::open(path).map_err(|source| failed(path, source))?;
     let mut rows: Vec<Row> = Vec::new();
     for (line, text) in (1_u64..).zip(BufReader::new(file).lines()) {
@@ -82,7 +101,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, BackendError> {
         }
         let row: Row =
             serde_json::from_str(&text).map_err(|error| refused(path, line, &error.to_string()))?;
-        row.check(rows.first())
+        row.check(rows.first(), labels)
             .map_err(|problem| refused(path, line, &problem))?;
         rows.push(row);
     }
@@ -90,7 +109,15 @@ pub fn read(path: &Path) -> Result<Vec<Row>, BackendError> {
 }
 
 impl Row {
-    fn check(&self, first: Option<&Row>) -> Result<(), String> {
+    fn check(&self, first: Option<&Row>, labels: Labels) -> Result<(), String> {
+        match (&self.answer, &self.check) {
+            (Some(_), None) => return Err("missing field `check`".to_owned()),
+            (None, Some(_)) => return Err("missing field `answer`".to_owned()),
+            (None, None) if labels == Labels::Needed && !self.is_labelled() => {
+                return Err("missing field `answer`; `--judge` does without".to_owned());
+            }
+            _ => {}
+        }
         labelled::messages(&self.prompt)
             .map_err(|error| format!("the prompt {}", error.message))?;
         if self.prompt_bytes() == 0 {

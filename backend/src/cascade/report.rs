@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use farthing_core::limits::JUDGE_LABELLED_ROWS_MIN;
 use serde_json::json;
 
 use super::calibration::CascadeCalibration;
 use super::eval::Measurement;
+use super::judge::Judged;
 use super::plan::{Chosen, Plan};
 use crate::error::BackendError;
 use crate::picture::{self, Curve, Picture};
@@ -39,6 +41,7 @@ pub(super) fn table(out: &mut impl Write, of: &Measurement) -> io::Result<()> {
     }
     writeln!(out, "{}", plan_words(&of.chosen.plan, &of.models))?;
     writeln!(out, "ECE {:.3}", of.ece)?;
+    judge_words(out, of.judge.as_ref())?;
     if let Some(share) = of.frugal_cost_share {
         let percent = share * 100.0;
         writeln!(
@@ -89,6 +92,8 @@ pub(super) fn json(out: &mut impl Write, of: &Measurement) -> io::Result<()> {
         json!({"metric": "frugal_cost_share", "value": of.frugal_cost_share}),
         json!({"metric": "ibc_lift", "value": of.ibc_lift}),
         json!({"metric": "loss_max", "value": of.chosen.loss_max}),
+        json!({"metric": "judge", "value": of.judge.as_ref().map(|judge| &judge.model),
+            "measured": of.judge}),
     ];
     let asked: Vec<&String> = (of.chosen.plan.tiers.iter())
         .filter_map(|tier| of.models.get(*tier))
@@ -149,6 +154,7 @@ pub(super) fn calibration(
         writeln!(out, "  {model:40}{:>6.1} % right", accuracy * 100.0)?;
     }
     writeln!(out, "ECE {:.3}", calibration.measured.ece)?;
+    judge_words(out, calibration.measured.judge.as_ref())?;
     writeln!(out, "{}", plan_words(&chosen.plan, &models))?;
     writeln!(
         out,
@@ -158,6 +164,48 @@ pub(super) fn calibration(
         chosen.cost_share * 100.0,
         chosen.accuracy_dearest * 100.0,
         chosen.loss_max * 100.0
+    )
+}
+
+/// Who said what is right, and how far that can be believed.
+fn judge_words(out: &mut impl Write, judged: Option<&Judged>) -> io::Result<()> {
+    let Some(judged) = judged else {
+        return Ok(());
+    };
+    let (model, rows) = (&judged.model, judged.rows);
+    let Some(of) = &judged.on_labels else {
+        return writeln!(
+            out,
+            "{rows} rows judged by {model}, which was not measured ({JUDGE_LABELLED_ROWS_MIN} rows \
+             with a label are needed): every risk here is relative to that judge, and to the \
+             dearest tier, whose answers are taken as right"
+        );
+    };
+    let percent = |part: u64, of: u64| part as f64 / of.max(1) as f64 * 100.0;
+    write!(
+        out,
+        "{rows} rows judged by {model}, measured on half of {} with a label: agrees on {:.1} % of {} \
+         answers, ",
+        of.rows,
+        percent(of.agreed, of.answers),
+        of.answers
+    )?;
+    match of.false_right_share() {
+        Some((share, [low, high])) => write!(
+            out,
+            "takes {} of {} wrong ones for right ({:.1} %, 95 %: {:.1} to {:.1})",
+            of.false_right,
+            of.wrong,
+            share * 100.0,
+            low * 100.0,
+            high * 100.0
+        )?,
+        None => write!(out, "none of which is wrong")?,
+    }
+    writeln!(
+        out,
+        "; the dearest tier, whose answers it takes as right, is in {:.1} %",
+        percent(of.reference_right, of.rows)
     )
 }
 

@@ -39,7 +39,8 @@ pub struct ModelSource {
     /// The chat model that guesses ahead for this one, of the same vocabulary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_model: Option<String>,
-    /// What its tokens cost; cascades need it.
+    /// What its tokens cost. Cascades need it; where it is there for an embedding model or a
+    /// verifier, what they compute is in the bill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<PriceConfig>,
     /// Its place in the list of the file, for errors.
@@ -121,9 +122,6 @@ impl RawModel {
         index: usize,
         models_dir: Option<&Path>,
     ) -> Result<Listed, BackendError> {
-        if let Some(price) = &self.price {
-            price.check(&format!("models[{index}].price"))?;
-        }
         match (&self.path, &self.provider) {
             (Some(_), None) => self.check_own(index, models_dir).map(Listed::Own),
             (None, Some(_)) => self.check_provided(index).map(Listed::Provided),
@@ -136,6 +134,7 @@ impl RawModel {
 
     fn check_provided(self, index: usize) -> Result<ProviderModelConfig, BackendError> {
         let at = |field: &str| format!("models[{index}].{field}");
+        check_price(self.price.as_ref(), &at("price"), ModelKind::Chat)?;
         check_name(&self.id).map_err(|reason| wrong(at("id"), reason))?;
         for (field, is_set) in [
             ("kv_tokens", self.kv_tokens.is_some()),
@@ -189,6 +188,7 @@ impl RawModel {
                 format!("no such file or folder: {}", path.display()),
             ));
         };
+        check_price(self.price.as_ref(), &at("price"), kind)?;
         check_name(&self.id).map_err(|reason| wrong(at("id"), reason))?;
         if let Some(weight) = self.weight
             && weight.get() > limits::MODEL_WEIGHT_MAX
@@ -209,6 +209,10 @@ impl RawModel {
             position: index,
         })
     }
+}
+
+fn check_price(price: Option<&PriceConfig>, at: &str, kind: ModelKind) -> Result<(), BackendError> {
+    price.map_or(Ok(()), |price| price.check(at, kind))
 }
 
 /// What an embedding model is in.

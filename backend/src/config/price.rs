@@ -5,7 +5,7 @@ use farthing_core::config::Usd;
 use farthing_core::price::{Catalogue, Price, Rates};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::wrong;
+use super::{ModelKind, wrong};
 use crate::error::BackendError;
 
 /// The price of one model.
@@ -19,7 +19,7 @@ pub struct PriceConfig {
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
     #[serde(default)]
     input_usd_per_mtok: Option<Usd>,
-    /// For a million completion tokens.
+    /// For a million completion tokens; an embedding model has none.
     #[serde(serialize_with = "dollars", skip_serializing_if = "Option::is_none")]
     #[serde(default)]
     output_usd_per_mtok: Option<Usd>,
@@ -39,13 +39,17 @@ pub(super) fn dollars<S: Serializer>(usd: &Option<Usd>, to: S) -> Result<S::Ok, 
 
 impl PriceConfig {
     /// Refuses what is no price, by its path.
-    pub(super) fn check(&self, at: &str) -> Result<(), BackendError> {
+    pub(super) fn check(&self, at: &str, kind: ModelKind) -> Result<(), BackendError> {
         let rates = [
             ("input_usd_per_mtok", self.input_usd_per_mtok),
             ("output_usd_per_mtok", self.output_usd_per_mtok),
         ];
         let Some(name) = &self.catalogue else {
-            return match rates.iter().find(|(_, rate)| rate.is_none()) {
+            let needed = match kind {
+                ModelKind::Chat => rates.as_slice(),
+                ModelKind::Embedding => &rates[..1],
+            };
+            return match needed.iter().find(|(_, rate)| rate.is_none()) {
                 Some((field, _)) => {
                     Err(wrong(format!("{at}.{field}"), "is needed, or `catalogue`"))
                 }

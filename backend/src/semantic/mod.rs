@@ -8,7 +8,6 @@
 //! server asks through [`cache`].
 
 pub mod answer;
-pub mod asking;
 pub mod bound;
 pub mod cache;
 pub mod conversation;

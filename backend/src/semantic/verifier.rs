@@ -47,17 +47,3 @@ pub fn prompt(cached: &Asked, asking: &Asked) -> String {
         asking.question.trim(),
     )
 }
-
-/// The probability of "yes" among "yes" and "no", from the likeliest first tokens and their
-/// log-probabilities.
-pub fn yes_share<'a>(tokens: impl Iterator<Item = (&'a str, f32)>) -> Option<f32> {
-    let (mut yes, mut no) = (0.0, 0.0);
-    for (token, logprob) in tokens {
-        match token.trim().to_ascii_lowercase().as_str() {
-            "yes" => yes += logprob.exp(),
-            "no" => no += logprob.exp(),
-            _ => {}
-        }
-    }
-    (yes + no > 0.0).then(|| yes / (yes + no))
-}

@@ -12,6 +12,7 @@ use farthing_core::price::Price;
 use sha2::{Digest, Sha256};
 
 use super::log;
+use super::overhead::Overhead;
 use crate::cascade::calibration::CascadeCalibration;
 use crate::cascade::plan::{self, Aim, Plan, Worth};
 use crate::cascade::policy::{Money, Policy};
@@ -68,8 +69,9 @@ impl PreRouting {
 
     /// How likely the cheapest and the dearest model are right; none for a prompt that is unlike
     /// all that is known.
-    pub async fn expects(&self, prompt: &str) -> Option<(f64, f64)> {
+    pub async fn expects(&self, prompt: &str, overhead: &Overhead) -> Option<(f64, f64)> {
         let embedded = self.embedder.embed(vec![prompt.to_owned()]).await.ok()?;
+        overhead.embedded(&self.embedder.id, embedded.tokens);
         let gain = self.router.gain(prompt, embedded.vectors.first()?);
         let expected = (f64::from(gain.p_weak_right), f64::from(gain.p_strong_right));
         gain.is_known.then_some(expected)

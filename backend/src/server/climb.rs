@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use farthing_core::error::ApiError;
-use farthing_core::money::Nanousd;
 use farthing_core::wire::stream::StreamWriter;
 use farthing_core::wire::{self, Choice, Completed, FinishReason, Json, Usage, response};
 use hyper::Response;
@@ -15,6 +14,7 @@ use super::cascade::{BYTES_PER_TOKEN, Cascaded, nobody};
 use super::cascades::{Counts, TierModel};
 use super::generate::{add_usage, answer_head, answer_prepared, engine_request, on_event};
 use super::measure::Measure;
+use super::overhead::Purpose;
 use super::prompt;
 use super::provided;
 use super::reply::{self, ReplyBody};
@@ -33,9 +33,7 @@ pub struct Climb<'a> {
     call: Call<'a>,
     operation: Operation,
     cascaded: &'a Cascaded,
-    /// What the answers so far cost.
-    wasted: Nanousd,
-    /// Who gave them.
+    /// Who was asked in vain.
     tried: Vec<usize>,
     /// The last whole answer, and whose it is.
     earlier: Option<(usize, String)>,
@@ -67,7 +65,6 @@ impl<'a> Climb<'a> {
             call,
             operation,
             cascaded,
-            wasted: Nanousd::ZERO,
             tried: Vec::new(),
             earlier: None,
             prompts: HashMap::new(),
@@ -120,12 +117,13 @@ impl<'a> Climb<'a> {
         let (Some(router), Some(last)) = (&cascade.pre_router, last) else {
             return first;
         };
+        // It costs an embedding, and there is nothing to choose.
+        if first == cascade.plan.last() {
+            return first;
+        }
         let prompt_tokens = (cascaded.prompt_bytes / BYTES_PER_TOKEN) as u64;
-        match router.expects(&last.content).await {
-            Some(expected)
-                if first != cascade.plan.last()
-                    && !policy.is_worth_asking(first, expected, prompt_tokens) =>
-            {
+        match router.expects(&last.content, self.call.overhead).await {
+            Some(expected) if !policy.is_worth_asking(first, expected, prompt_tokens) => {
                 cascade.counts.pre_routed.fetch_add(1, Relaxed);
                 cascade.plan.last()
             }
@@ -343,7 +341,7 @@ impl<'a> Climb<'a> {
         let cascade = &self.cascaded.cascade;
         let cost = cascade.cost(tier, prompt_tokens, completion_tokens);
         cascade.counts.wasted_nanousd.fetch_add(cost.0, Relaxed);
-        self.wasted = self.wasted.saturating_add(cost);
+        self.call.overhead.add(Purpose::Cascade, cost);
         self.tried.push(tier);
     }
 
@@ -409,7 +407,7 @@ impl<'a> Climb<'a> {
     fn tagged(&self, tier: usize, response: Response<ReplyBody>) -> Response<ReplyBody> {
         let cascade = &self.cascaded.cascade;
         Counts::count(&cascade.counts.answered, tier);
-        reply::after(response, &cascade.names(&self.tried), self.wasted)
+        reply::after(response, &cascade.names(&self.tried))
     }
 }
 

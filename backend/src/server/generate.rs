@@ -41,11 +41,13 @@ pub async fn answer(
         Operation::Chat | Operation::Embeddings => Endpoint::ChatCompletions,
     };
     let asker = Asker::read(call.headers, call.identity);
-    match prompt::prepare_aside(state, endpoint, asker, body).await? {
+    let response = match prompt::prepare_aside(state, endpoint, asker, body).await? {
         Preparation::Own(own) => answer_own(call, operation, own).await,
         Preparation::Provided(provided) => provided::answer(call, operation, *provided).await,
         Preparation::Cascaded(cascaded) => cascade::answer(call, operation, *cascaded).await,
-    }
+    };
+    // Only an answer is billed: what was spent on a request that fails waits for the next one.
+    Ok(reply::with_overhead(response?, call.overhead.bill()))
 }
 
 /// Answers what has been prepared, from the store or by the engine.

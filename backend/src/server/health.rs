@@ -153,6 +153,7 @@ pub fn metrics(state: &State) -> Response<ReplyBody> {
     }
     state.providers.write_metrics(&mut page);
     cascades::write_metrics(&state.cascades, &mut page);
+    state.overheads.write_metrics(&mut page);
     let semantic = state
         .semantic
         .iter()

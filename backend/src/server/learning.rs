@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use farthing_core::limits::SEMANTIC_ANSWER_BYTES_MAX;
-use farthing_core::price::ServiceTier;
+use farthing_core::price::{ServiceTier, Tokens};
 use farthing_core::wire::{
     AnswerHead, Choice, Completed, Endpoint, FinishReason, Request, parse_completed, response,
 };
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::State;
 use super::measure::{Measure, Subject};
+use super::overhead::{Overhead, Purpose};
 use super::semantic::{Eligible, Semantic, ask};
 use super::{prompt, provided};
 use crate::engine::{Confidence, EngineEvent, GenerateRequest};
@@ -41,6 +42,23 @@ pub struct Learning {
     pub candidate: Option<Judged>,
     /// The verifier that had no time to say whether the candidate asks the same, by its model.
     pub unverified: Option<String>,
+}
+
+impl Reference {
+    fn id(&self) -> &str {
+        match self {
+            Reference::Own(model) => &model.id,
+            Reference::Provider(model) => &model.id,
+        }
+    }
+
+    /// A model of ours is asked when it has nothing better to do, a provider as by a client.
+    fn service(&self, request: &Request) -> ServiceTier {
+        match self {
+            Reference::Own(_) => ServiceTier::Batch,
+            Reference::Provider(_) => request.service_tier,
+        }
+    }
 }
 
 impl Learning {
@@ -73,7 +91,8 @@ impl Learning {
         }
         let state = Arc::clone(state);
         tokio::spawn(async move {
-            let answer_id = self.compare(&state, &text).await;
+            let overhead = self.overhead(&state);
+            let answer_id = self.compare(&state, &text, &overhead).await;
             self.keep(answer_id, tokens.unwrap_or(1), body);
         });
     }
@@ -88,18 +107,22 @@ impl Learning {
         cache_salt: [u8; 32],
     ) {
         tokio::spawn(async move {
-            let completed = match reference {
-                Reference::Own(model) => own(&state, &request, model, cache_salt).await,
-                Reference::Provider(model) => of_provider(&state, &request, &model).await,
+            let completed = match &reference {
+                Reference::Own(model) => own(&state, &request, Arc::clone(model), cache_salt).await,
+                Reference::Provider(model) => of_provider(&state, &request, model).await,
             };
             let Some(completed) = completed else {
                 return;
             };
+            let overhead = self.overhead(&state);
+            let (model, service) = (reference.id(), reference.service(&request));
+            let (tokens, service) = computed(&request, &completed, service);
+            overhead.spend(Purpose::Resample, model, service, &tokens);
             let Some(text) = answer::reusable_text(&completed).map(str::to_owned) else {
                 return;
             };
             let served = self.candidate.clone();
-            let answer_id = self.compare(&state, &text).await;
+            let answer_id = self.compare(&state, &text, &overhead).await;
             if let Some(served) = served.filter(|served| served.record.answer_id != answer_id)
                 && self.eligible.may_keep()
             {
@@ -110,9 +133,14 @@ impl Learning {
         });
     }
 
+    /// What is spent on learning, after the answer: the tenant's next one carries it.
+    fn overhead(&self, state: &State) -> Overhead {
+        Overhead::of(&state.overheads, Some(self.eligible.tenant))
+    }
+
     /// Compares the model's answer with the candidate's and learns from it. Returns the id of the
     /// answer: the candidate's where both say the same.
-    async fn compare(&self, state: &State, text: &str) -> u64 {
+    async fn compare(&self, state: &State, text: &str, overhead: &Overhead) -> u64 {
         let own = answer_id(text);
         let Some(candidate) = &self.candidate else {
             return own;
@@ -124,7 +152,7 @@ impl Learning {
         let Some(cached) = answer::reusable_text(&cached) else {
             return own;
         };
-        let right = self.agrees(cached, text).await;
+        let right = self.agrees(cached, text, overhead).await;
         let verdict = if right {
             Verdict::Right
         } else {
@@ -134,14 +162,14 @@ impl Learning {
         self.semantic
             .cache
             .learn(&self.eligible.route, Sample { level, verdict });
-        if right || self.is_approved(state, candidate).await {
+        if right || self.is_approved(state, candidate, overhead).await {
             candidate.record.answer_id
         } else {
             own
         }
     }
 
-    async fn agrees(&self, cached: &str, text: &str) -> bool {
+    async fn agrees(&self, cached: &str, text: &str, overhead: &Overhead) -> bool {
         if answer::equal(cached, text) {
             return true;
         }
@@ -150,10 +178,11 @@ impl Learning {
             .embed(vec![cached.to_owned(), text.to_owned()])
             .await;
         let is_known = |word: &str| embedder.is_known(word);
-        match embedded
-            .as_ref()
-            .map(|embedded| embedded.vectors.as_slice())
-        {
+        let vectors = embedded.map(|embedded| {
+            overhead.embedded(&embedder.id, embedded.tokens);
+            embedded.vectors
+        });
+        match vectors.as_deref() {
             Ok([a, b]) => answer::agree((cached, text), (a, b), &is_known),
             _ => false,
         }
@@ -161,13 +190,14 @@ impl Learning {
 
     /// A near miss that the verifier had no time for is decided when the models are idle. Both
     /// answers then count as one, which is a witness for either.
-    async fn is_approved(&self, state: &State, candidate: &Judged) -> bool {
+    async fn is_approved(&self, state: &State, candidate: &Judged, overhead: &Overhead) -> bool {
         let Some(verifier) = &self.unverified else {
             return false;
         };
         let pair = (&candidate.record.asked, &self.question.asked);
         let salt = self.eligible.scope.0;
-        let sure = ask(state, verifier, pair, ServiceTier::Batch, salt).await;
+        let tier = ServiceTier::Batch;
+        let sure = ask(state, (verifier, tier), pair, salt, overhead).await;
         let approved = sure.is_some_and(|sure| sure >= PROVEN);
         if approved {
             self.semantic.cache.verified();
@@ -189,6 +219,27 @@ impl Learning {
             answer,
         });
     }
+}
+
+/// Bytes that count as one token of an answer whose provider does not say how many it has.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// The tokens of an answer, and the tier that they are paid for at.
+fn computed(
+    request: &Request,
+    completed: &Completed,
+    service: ServiceTier,
+) -> (Tokens, ServiceTier) {
+    if let Some(usage) = completed.usage() {
+        return (usage.tokens(), usage.service_tier.unwrap_or(service));
+    }
+    let said = request.messages().iter().map(|said| said.content.len());
+    let estimated = Tokens {
+        prompt: said.sum::<usize>().div_ceil(BYTES_PER_TOKEN) as u64,
+        completion: completed.json().to_bytes().len().div_ceil(BYTES_PER_TOKEN) as u64,
+        ..Tokens::default()
+    };
+    (estimated, service)
 }
 
 /// Equal answers have equal ids.

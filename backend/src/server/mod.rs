@@ -5,7 +5,8 @@
 //! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
 //! carry the answers out, `stored` those of the response store, `semantic` those of the semantic
 //! cache, which gets its own from `learning`, `provided` and `provided_stream` those of providers;
-//! `cascade` takes requests for one of the `cascades`, on which `climb` goes from model to model.
+//! `cascade` takes requests for one of the `cascades`, on which `climb` goes from model to model;
+//! `overhead` keeps what all that costs until an answer carries it to the filter.
 
 mod body;
 mod cascade;
@@ -21,6 +22,7 @@ mod learning;
 pub(crate) mod log;
 mod measure;
 mod models;
+mod overhead;
 pub mod process;
 mod prompt;
 mod provided;

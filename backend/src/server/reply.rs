@@ -20,7 +20,8 @@ const MODEL: HeaderName = HeaderName::from_static("x-farthing-model");
 
 /// The models of a cascade that were asked in vain, in their order.
 const TRIED: HeaderName = HeaderName::from_static("x-farthing-tried");
-/// What their answers cost, in dollars.
+/// What was spent besides the answer, in dollars: on those models, on comparing it with others, and
+/// on what was done after the tenant's answers before it.
 const WASTED: HeaderName = HeaderName::from_static("x-farthing-wasted-usd");
 
 /// Says to a proxy that nothing was computed, so that it may ask another replica: a completion is
@@ -61,20 +62,22 @@ pub fn error(error: &ApiError) -> Response<ReplyBody> {
     response
 }
 
-/// Says which models were asked before the one that answers, and what that cost.
-pub fn after(
-    mut response: Response<ReplyBody>,
-    tried: &[&str],
-    wasted: Nanousd,
-) -> Response<ReplyBody> {
-    if tried.is_empty() {
-        return response;
+/// Says which models were asked before the one that answers.
+pub fn after(mut response: Response<ReplyBody>, tried: &[&str]) -> Response<ReplyBody> {
+    if !tried.is_empty()
+        && let Ok(tried) = HeaderValue::from_str(&tried.join(","))
+    {
+        response.headers_mut().insert(TRIED, tried);
     }
-    let values = [(TRIED, tried.join(",")), (WASTED, wasted.to_string())];
-    for (name, value) in values {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
-        }
+    response
+}
+
+/// Says what was spent besides the answer.
+pub fn with_overhead(mut response: Response<ReplyBody>, amount: Nanousd) -> Response<ReplyBody> {
+    if amount > Nanousd::ZERO
+        && let Ok(amount) = HeaderValue::from_str(&amount.to_string())
+    {
+        response.headers_mut().insert(WASTED, amount);
     }
     response
 }

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response};
 
 use super::identity::{Identity, REQUEST_ID};
 use super::measure::{Measure, Subject};
+use super::overhead::Overhead;
 use super::reply::{self, ReplyBody};
 use super::{State, body, embeddings, generate, health, log, models};
 use crate::metrics::Operation;
@@ -74,6 +75,7 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<R
     let (head, incoming) = request.into_parts();
     let identity = Identity::read(&head.headers, &state.salts);
     let chunked = head.headers.contains_key(TRANSFER_ENCODING);
+    let overhead = Overhead::of(&state.overheads, identity.tenant);
     let answered = match check_head(&head.headers) {
         Err(error) => Err(error),
         Ok(()) => {
@@ -82,6 +84,7 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<R
                 headers: &head.headers,
                 identity: &identity,
                 arrived,
+                overhead: &overhead,
             };
             call.dispatch(route(&head.method, head.uri.path()), incoming)
                 .await
@@ -141,6 +144,8 @@ pub struct Call<'a> {
     pub identity: &'a Identity,
     /// When its headers were complete.
     pub arrived: Instant,
+    /// What it costs besides its answer.
+    pub overhead: &'a Overhead,
 }
 
 impl Call<'_> {

@@ -5,27 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farthing_core::cache::CacheControl;
-use farthing_core::price::ServiceTier;
+use farthing_core::price::{ServiceTier, Tokens};
+use farthing_core::tenant::TenantId;
 use farthing_core::wire::{Endpoint, Request};
 use hyper::Response;
 
 use super::State;
 use super::learning::{Learning, Reference};
+use super::overhead::{Overhead, Purpose, Running};
 use super::provided::unasked_max_tokens;
 use super::reply::ReplyBody;
 use super::router::Call;
 use super::stored::{self, Asker, Found};
 use crate::embed::EmbedHandle;
+use crate::engine::EngineEvent;
 use crate::metrics::Operation;
-use crate::semantic::asking;
 use crate::semantic::cache::{self, Resample, SemanticCache};
 use crate::semantic::conversation::Asked;
 use crate::semantic::freshness::Freshness;
 use crate::semantic::lookup::{Judged, Question};
 use crate::semantic::scope::{RouteKey, Scope};
 use crate::semantic::score::Level;
-use crate::semantic::verifier::{PROMOTED, PROVEN, is_grey};
+use crate::semantic::verifier::{self, PROMOTED, PROVEN, is_grey};
 use crate::store::now_unix_s;
+use crate::yes_no;
 
 /// Where such answers come from.
 const SOURCE: &str = "semantic-cache";
@@ -38,6 +41,8 @@ pub struct Semantic {
 
 /// A request that may be compared with others.
 pub struct Eligible {
+    /// Who pays for what is learned from it.
+    pub tenant: TenantId,
     pub scope: Scope,
     pub route: RouteKey,
     pub asked: Asked,
@@ -74,6 +79,7 @@ impl Eligible {
         let max_tokens = request.max_tokens.unwrap_or(default);
         (ttl_s > 0).then(|| {
             Box::new(Eligible {
+                tenant,
                 scope: Scope::of(tenant, behind, max_tokens, request),
                 route: RouteKey::of(tenant, behind, request),
                 asked,
@@ -114,10 +120,12 @@ pub async fn look_up(
         return LookedUp::Missing(None);
     };
     let texts = Question::texts(&eligible.asked);
-    let embedded = semantic.embedder.embed(texts).await;
-    let question = embedded
-        .ok()
-        .and_then(|embedded| Question::new(eligible.asked.clone(), &embedded.vectors));
+    let embedded = semantic.embedder.embed(texts).await.ok();
+    let question = embedded.and_then(|embedded| {
+        call.overhead
+            .embedded(&semantic.embedder.id, embedded.tokens);
+        Question::new(eligible.asked.clone(), &embedded.vectors)
+    });
     let Some(question) = question else {
         return LookedUp::Missing(None);
     };
@@ -184,7 +192,8 @@ async fn verified(call: Call<'_>, semantic: &Semantic, learning: &mut Learning) 
     let wait = Duration::from_millis(config.verify_ms.get().into());
     let pair = (&judged.record.asked, &learning.question.asked);
     let salt = call.identity.cache_salt;
-    let asked = ask(call.state, verifier, pair, ServiceTier::Standard, salt);
+    let tier = ServiceTier::Standard;
+    let asked = ask(call.state, (verifier, tier), pair, salt, call.overhead);
     match tokio::time::timeout(wait, asked).await {
         Ok(Some(sure)) if sure >= PROVEN => {
             semantic.cache.verified();
@@ -205,20 +214,34 @@ async fn verified(call: Call<'_>, semantic: &Semantic, learning: &mut Learning) 
 /// How sure the verifier is that two questions are the same.
 pub async fn ask(
     state: &State,
-    verifier: &str,
+    (verifier, tier): (&str, ServiceTier),
     pair: (&Asked, &Asked),
-    tier: ServiceTier,
     cache_salt: [u8; 32],
+    overhead: &Overhead,
 ) -> Option<f32> {
     let model = state.engine.model(verifier)?;
-    let request = asking::request(model, pair, tier, cache_salt).ok()?;
+    let question = verifier::prompt(pair.0, pair.1);
+    let request = yes_no::request(model, question, tier, cache_salt).ok()?;
+    let prompt_tokens = request.prompt.len() as u64;
     let mut events = state.engine.submit(request).ok()?;
+    let mut running = Running {
+        overhead,
+        purpose: Purpose::Verifier,
+        model: verifier,
+        service: tier,
+        tokens: Tokens {
+            prompt: prompt_tokens,
+            ..Tokens::default()
+        },
+    };
+    let mut sure = None;
     while let Some(event) = events.recv().await {
-        if let Some(sure) = asking::read(&event) {
-            return Some(sure);
+        sure = sure.or_else(|| yes_no::read(&event));
+        if let EngineEvent::Done { usage } = event {
+            running.tokens = usage.tokens();
         }
     }
-    None
+    sure
 }
 
 /// The answer in the form that the request wants; none if it is too old for the client.

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::cascades::Cascade;
 use super::identity::Salts;
 use super::log;
+use super::overhead::Overheads;
 use super::semantic::Semantic;
 use super::stores;
 use super::vocabularies::Vocabularies;
@@ -54,6 +55,8 @@ pub struct State {
     pub revisions: HashMap<String, String>,
     /// Models that answer one after the other, by the name of all.
     pub cascades: BTreeMap<String, Arc<Cascade>>,
+    /// What is owed for what else was computed than answers.
+    pub overheads: Arc<Overheads>,
 }
 
 /// Who serves a model.
@@ -130,6 +133,7 @@ impl State {
             vocabularies,
             revisions,
             cascades,
+            overheads: Arc::new(Overheads::new(&config)),
             config,
         })
     }

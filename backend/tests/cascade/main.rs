@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod decisions;
+mod judging;
 mod rows;
 #[path = "../http/server.rs"]
 #[allow(dead_code, reason = "shared with the tests of the HTTP server")]

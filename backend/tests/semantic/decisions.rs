@@ -3,7 +3,7 @@
 use farthing_backend::semantic::conversation::Asked;
 use farthing_backend::semantic::freshness::Freshness;
 use farthing_backend::semantic::signature::{Conflict, Signature};
-use farthing_backend::semantic::verifier;
+use farthing_backend::yes_no;
 use farthing_core::limits::SEMANTIC_QUESTION_BYTES_MAX;
 use farthing_core::wire::{Message, Role};
 
@@ -207,7 +207,7 @@ fn what_changes_with_the_moment_is_never_given_again() {
 
 #[test]
 fn the_verifiers_first_token_is_read() {
-    let share = |tokens: &[(&str, f32)]| verifier::yes_share(tokens.iter().copied());
+    let share = |tokens: &[(&str, f32)]| yes_no::yes_share(tokens.iter().copied());
     let even = [("Yes", -1.0), (" no", -1.0), ("Maybe", -0.1)];
     assert_eq!(share(&even), Some(0.5));
     assert_eq!(share(&[("yes", -0.5), (" Yes", -2.0)]), Some(1.0));

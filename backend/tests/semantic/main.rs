@@ -1,5 +1,6 @@
 //! The semantic cache: its decisions, its store, and real models behind it.
 
+mod bill;
 mod bound;
 #[allow(dead_code, reason = "the server's own tests use more of it")]
 #[path = "../http/client.rs"]
@@ -14,5 +15,8 @@ mod redis_store;
 mod server;
 mod serving;
 mod store;
+#[allow(dead_code, reason = "the providers' own tests use more of it")]
+#[path = "../provider/stub.rs"]
+mod stub;
 #[path = "../valkey/mod.rs"]
 mod valkey;

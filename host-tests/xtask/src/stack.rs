@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The configuration that `up` and `demo` run.
-const ENVOY_CONFIG: &str = "demo.yaml";
+pub const ENVOY_CONFIG: &str = "demo.yaml";
 /// The cluster of that configuration which our backend is.
 const BACKEND_CLUSTER: &str = "backend";
 /// Both parts are ready when this starts; it is about the path between them.

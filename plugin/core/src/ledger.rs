@@ -79,7 +79,8 @@ pub struct Bill<'a> {
     pub asked: &'a Price,
     pub service: ServiceTier,
     pub tokens: Tokens,
-    /// What answers cost that were not good enough: the model that answered is dearer by this.
+    /// What was spent besides the answer, on answers that were not good enough, say: the model that
+    /// answered is dearer by this, and so is an answer that a cache behind us had.
     pub wasted: Nanousd,
     /// Prompt tokens that compaction took out before the answering model saw them.
     pub compacted_tokens: u64,
@@ -114,7 +115,7 @@ impl Bill<'_> {
         let routed = routed.saturating_add(self.wasted).min(Nanousd::MAX);
         let cost = match self.generation {
             Generation::Paid => routed,
-            Generation::Cached | Generation::Shared => Nanousd::ZERO,
+            Generation::Cached | Generation::Shared => self.wasted.min(Nanousd::MAX),
         };
         let avoided = |by: Generation| match self.generation == by {
             true => NanousdDelta::between(routed, cost),

@@ -451,6 +451,12 @@ pub const CASCADE_LINE_BYTES_MAX: usize = 4 << 20;
 pub const CASCADE_ROWS_MIN: usize = 60;
 /// Of which so many, evenly spread, choose its plan: every plan is tried on each.
 pub const CASCADE_PLAN_ROWS_MAX: usize = 2_048;
+/// Rows with a label by which a judge is measured that stands in for labels.
+pub const JUDGE_LABELLED_ROWS_MIN: usize = 50;
+/// Rows that show how sure a judge is of what is right and of what is not, where too few have labels.
+pub const JUDGE_CONTROL_ROWS: usize = 32;
+/// The largest share of wrong answers that a judge may take for right.
+pub const JUDGE_FALSE_RIGHT_MAX: f64 = 0.2;
 /// How sure the bound of what a cascade loses is.
 pub const CASCADE_CONFIDENCE: f64 = 0.95;
 /// Tiers of a cascade: one is none, and all lists of more are too many to try.
@@ -568,6 +574,8 @@ pub const SEMANTIC_QUESTION_BYTES_MAX: usize = 2 << 10;
 pub const SEMANTIC_CONTEXT_BYTES_MAX: usize = 8 << 10;
 /// Routes whose samples the embedded store keeps, at 4 KiB each at most.
 pub const SEMANTIC_ROUTES_MAX: usize = 4_096;
+/// Tenants that may owe what was spent for them after their answers (embeddings, samples) at once.
+pub const OVERHEAD_TENANTS_MAX: usize = 1 << 16;
 /// Bytes of one record of the embedded store's file: the longest question and conversation, their
 /// vectors, and an answer of a mebibyte.
 pub const SEMANTIC_FRAME_BYTES_MAX: usize = 2 << 20;

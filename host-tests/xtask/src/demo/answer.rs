@@ -10,6 +10,10 @@ pub struct Answer {
     /// `x-farthing-source`; absent for errors.
     pub source: Option<String>,
     pub model: Option<String>,
+    /// `x-farthing-tried`: the models of a cascade that were asked in vain.
+    pub tried: Option<String>,
+    /// `x-farthing-wasted-usd`: what the backend spent besides the answer.
+    pub overhead_nanousd: u64,
     /// `x-farthing-tier`: the filter judged the request, so that its ledger knows it.
     pub tier: Option<String>,
     pub request_id: Option<String>,
@@ -30,6 +34,8 @@ pub fn read(response: &Response) -> Result<Answer, String> {
         status: response.status,
         source: text("x-farthing-source"),
         model: text("x-farthing-model"),
+        tried: text("x-farthing-tried"),
+        overhead_nanousd: money("x-farthing-wasted-usd")?.unwrap_or(0),
         tier: text("x-farthing-tier"),
         request_id: text("x-farthing-request-id"),
         cost_nanousd: money("x-farthing-cost-usd")?,

@@ -2,6 +2,7 @@
 //! Every row of the workload says what must come of it, so the demo is a test as well.
 
 mod answer;
+mod bill;
 mod ledger;
 mod report;
 mod setting;
@@ -51,6 +52,7 @@ fn send_all(interrupt: &Interrupt) -> Result<Vec<Line>, XtaskError> {
         started.elapsed().as_secs_f64()
     );
     Line::print_headings();
+    let prices = setting::prices()?;
     let mut lines = Vec::with_capacity(rows.len());
     let mut texts: HashMap<String, Vec<String>> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
@@ -62,12 +64,14 @@ fn send_all(interrupt: &Interrupt) -> Result<Vec<Line>, XtaskError> {
         let answer = answer.map_err(wrong)?;
         let line = line(&mut stack, row, number, &answer, latency_ms)?;
         line.print();
+        bill::check_line(&line, &prices).map_err(wrong)?;
         check(row, &answer, &texts).map_err(wrong)?;
         if let Some(id) = &row.id {
             texts.insert(id.clone(), answer.texts);
         }
         lines.push(line);
     }
+    bill::check_sums(&lines, stack.backend.address())?;
     stack.stop()?;
     Ok(lines)
 }
@@ -119,6 +123,8 @@ fn line(
             .clone()
             .unwrap_or_else(|| "refused".to_string()),
         model: answer.model.clone(),
+        tried: answer.tried.clone(),
+        overhead_nanousd: answer.overhead_nanousd,
         prompt_tokens: answer.prompt_tokens.unwrap_or(0),
         completion_tokens: answer.completion_tokens.unwrap_or(0),
         cost_nanousd: 0,
@@ -165,6 +171,11 @@ fn check(row: &Row, answer: &Answer, texts: &HashMap<String, Vec<String>>) -> Re
         "x-farthing-model",
         answer.model.as_deref(),
         expect.model.as_deref(),
+    )?;
+    same(
+        "x-farthing-tried",
+        Some(answer.tried.as_deref().unwrap_or("none")),
+        expect.tried.as_deref(),
     )?;
     same(
         "error.code",

@@ -18,9 +18,14 @@ pub struct Line {
     /// `refused` for an error.
     pub source: String,
     pub model: Option<String>,
+    /// The models of a cascade that were asked before it, in vain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<String>,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cost_nanousd: u64,
+    /// Of that, what was spent besides the answer.
+    pub overhead_nanousd: u64,
     /// What the request as asked would have cost without Farthing.
     pub as_asked_nanousd: u64,
     pub latency_ms: f64,
@@ -40,6 +45,9 @@ pub struct Summary {
     prompt_tokens: u64,
     completion_tokens: u64,
     cost_nanousd: u64,
+    /// Of that, what was spent besides answers: on comparing, on samples, on answers that were not
+    /// good enough.
+    overhead_nanousd: u64,
     as_asked_nanousd: u64,
     saved_share: f64,
     /// Of the requests that were answered: refusals are faster than any answer.
@@ -84,6 +92,7 @@ impl Summary {
             prompt_tokens: total(|line| line.prompt_tokens),
             completion_tokens: total(|line| line.completion_tokens),
             cost_nanousd,
+            overhead_nanousd: total(|line| line.overhead_nanousd),
             as_asked_nanousd,
             saved_share: share(
                 as_asked_nanousd.saturating_sub(cost_nanousd),
@@ -108,6 +117,7 @@ impl Summary {
         }
         println!("what it cost");
         println!("  {:<13} {:>13}", "with Farthing", usd(self.cost_nanousd));
+        println!("  {:<13} {:>13}", "overhead", usd(self.overhead_nanousd));
         println!("  {:<13} {:>13}", "as asked", usd(self.as_asked_nanousd));
         println!("  {:<13} {:>11.1} %", "saved", 100.0 * self.saved_share);
         println!(
@@ -207,6 +217,8 @@ mod tests {
             status: 200,
             source: source.to_string(),
             model: None,
+            tried: None,
+            overhead_nanousd: 0,
             prompt_tokens: 2,
             completion_tokens: 3,
             cost_nanousd,

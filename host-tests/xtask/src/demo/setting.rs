@@ -1,13 +1,17 @@
-//! What the demo runs on: the shipped configuration with its own tenants and budgets, and a backend
-//! that keeps answers.
+//! What the demo runs on: the shipped configuration with its own tenants, budgets and a cascade, and
+//! a backend that keeps answers.
 
 use crate::error::XtaskError;
 use crate::fetch;
-use crate::stack::StackOptions;
+use crate::stack::{ENVOY_CONFIG, StackOptions};
+use farthing_core::money::Nanousd;
+use farthing_core::price::{Price, Rates};
+use farthing_host_tests::envoy::EnvoyConfig;
 use farthing_host_tests::process::run_folder;
 use serde_json::json;
 use serde_yaml_ng::Value;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 
 /// The demo's tenants, each known by the credential `demo-NAME`.
 const TENANTS: [&str; 4] = ["acme", "globex", "free-tier", UNCACHED];
@@ -20,6 +24,8 @@ const FREE_TIER_USD: &str = "0.00003";
 const BUDGET_USD: &str = "1";
 const BUDGET_WINDOW_S: u64 = 3_600;
 const BACKEND: &str = include_str!("backend.yaml");
+/// What the backend knows of its cascade's models; `backend.yaml` says how it was made.
+const CALIBRATION: &[u8] = include_bytes!("facts.cascade");
 
 /// The stack of the demo.
 pub fn stack_options() -> Result<StackOptions, XtaskError> {
@@ -54,8 +60,42 @@ pub fn stack_options() -> Result<StackOptions, XtaskError> {
             "cache": {"enabled": false},
         }]),
     )?;
+    set("models", json!(models()?))?;
     options.backend = Some(backend()?);
     Ok(options)
+}
+
+/// The shipped models, and the backend's cascade as one more. It is priced as its dearest model, so
+/// that savings count against asking that one at once.
+fn models() -> Result<Vec<serde_json::Value>, XtaskError> {
+    let mut shipped = EnvoyConfig::shipped(ENVOY_CONFIG)?;
+    let models = shipped.plugin_configuration()?.get("models").cloned();
+    let models = serde_json::to_value(models).map_err(refused)?;
+    let mut models: Vec<serde_json::Value> = serde_json::from_value(models).map_err(refused)?;
+    let dearest = models.iter().find(|model| model["tier"] == "large");
+    let price = dearest.map(|model| model["price"].clone());
+    models.push(json!({
+        "id": "facts",
+        "tier": "cascade",
+        "cluster": "backend",
+        "context_tokens": 2_048,
+        "price": price,
+    }));
+    Ok(models)
+}
+
+/// What a model's tokens cost, in nano-dollars for a million of the prompt and of the answer.
+pub fn prices() -> Result<HashMap<String, Price>, XtaskError> {
+    let priced = models()?.into_iter().map(|model| {
+        let rate = |field: &str| {
+            let usd = model["price"][field].to_string();
+            Nanousd::parse_usd(&usd).map_err(|error| refused(format!("{field} {usd}: {error:?}")))
+        };
+        let (input, output) = (rate("input_usd_per_mtok")?, rate("output_usd_per_mtok")?);
+        let id = model["id"].as_str().unwrap_or_default().to_string();
+        Ok((id, Price::flat(Rates::plain(input.0, output.0))))
+    });
+    priced.collect()
 }
 
 /// What a tenant sends.
@@ -67,7 +107,10 @@ pub fn credential(tenant: &str) -> String {
 fn backend() -> Result<Value, XtaskError> {
     let folder = run_folder("demo")?;
     let mut config: Value = serde_yaml_ng::from_str(BACKEND).map_err(refused)?;
+    let calibration = folder.join("facts.cascade");
+    std::fs::write(&calibration, CALIBRATION).map_err(XtaskError::file("write", &calibration))?;
     let files = [
+        (vec!["cascades", "facts", "calibration"], calibration),
         (
             vec!["response_store", "path"],
             folder.join("responses.redb"),

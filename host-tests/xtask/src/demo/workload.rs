@@ -36,6 +36,9 @@ pub struct Expect {
     /// `x-farthing-source`.
     #[serde(default)]
     pub source: Option<String>,
+    /// `x-farthing-tried`: the models of a cascade that were asked in vain, or `none`.
+    #[serde(default)]
+    pub tried: Option<String>,
     /// `x-farthing-model`.
     #[serde(default)]
     pub model: Option<String>,

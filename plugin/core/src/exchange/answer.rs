@@ -36,7 +36,8 @@ pub(super) struct Head {
     /// The model that answered, where that is another than the one that was asked: one of a
     /// backend's cascade, or in a provider's place.
     pub answered: Option<ModelIndex>,
-    /// What the backend spent on answers that were not good enough.
+    /// What the backend spent besides this answer: on answers that were not good enough, on
+    /// comparing, and on samples since its last answer to the tenant.
     pub wasted: Nanousd,
 }
 

@@ -105,7 +105,11 @@ proptest! {
         let parts: i128 = sums.saved_by.parts().iter().map(|(_, part)| i128::from(part.0)).sum();
         prop_assert_eq!(parts, i128::from(sums.saved().0));
         prop_assert_eq!(i128::from(sums.cost.0) + parts, i128::from(sums.as_asked.0));
-        prop_assert_eq!(sums.cost.0 == 0 || generation == Generation::Paid, true);
+        let besides = wasted.min(Nanousd::MAX.0);
+        match generation {
+            Generation::Paid => prop_assert!(sums.cost.0 >= besides),
+            Generation::Cached | Generation::Shared => prop_assert_eq!(sums.cost.0, besides),
+        }
     }
 }
 
@@ -179,6 +183,45 @@ fn the_model_that_answered_is_paid_for_and_what_was_asked_in_vain() {
                 "/saved_by/route_nanousd": saved}),
         );
     }
+}
+
+/// What the backend spends after one answer comes with a later one, which may be from its cache:
+/// the bills of all together are what was spent.
+#[test]
+fn what_was_spent_besides_an_answer_is_billed_whoever_made_it() {
+    let mut edge = edge(|config| config["virtual_models"] = json!({}));
+    let answer = json!({"usage": {"prompt_tokens": 100, "completion_tokens": 10}}).to_string();
+    let generated = 100 * 150 + 10 * 600;
+    let cases = [
+        ("model", "Why?", None, generated),
+        ("semantic-cache", "Why so?", Some(31), 31),
+        ("semantic-cache", "Why is it so?", Some(4_031), 4_031),
+        ("response-store", "And why?", Some(7), 7),
+        ("provider", "Why not?", Some(31), generated + 31),
+    ];
+    let (mut billed, mut spent) = (0, 0);
+    for (source, question, besides, cost) in cases {
+        let body = json!({"model": "large", "messages": [{"role": "user", "content": question}]});
+        let mut sent = edge.post(CHAT, &body.to_string());
+        let besides: Option<u64> = besides;
+        let usd = besides.map(|nanousd| Nanousd(nanousd).to_usd());
+        let mut head = vec![
+            (":status", "200"),
+            ("content-type", "application/json"),
+            ("x-farthing-source", source),
+        ];
+        head.extend(usd.as_deref().map(|usd| ("x-farthing-wasted-usd", usd)));
+        edge.answer(&mut sent, &head, &[answer.as_bytes()]);
+        let line = edge.last_line();
+        check_line(
+            &line,
+            &json!({"/cost_nanousd": cost, "/as_asked_nanousd": generated, "/source": source}),
+        );
+        billed += line["cost_nanousd"].as_u64().unwrap();
+        let is_generated = matches!(source, "model" | "provider");
+        spent += besides.unwrap_or(0) + if is_generated { generated } else { 0 };
+    }
+    assert_eq!(billed, spent);
 }
 
 #[test]
