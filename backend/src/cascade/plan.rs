@@ -73,10 +73,10 @@ const ERRORS_MIN: f64 = 1.0;
 /// is tried only where the one before has kept to the limit, so that no trial weakens the others.
 const WORTHS: [f64; 7] = [64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0];
 /// What it is taken to be worth where it is to be as little as possible, in answers of the dearest
-/// tier: from a quarter to 54 of them.
+/// tier: from a quarter to 49 of them.
 const WORTH_FIRST: f64 = 0.25;
-const WORTH_RATIO: f64 = 1.2;
-const WORTH_STEPS: i32 = 30;
+const WORTH_RATIO: f64 = 1.5;
+const WORTH_STEPS: i32 = 14;
 const WORTH_HALVINGS: usize = 6;
 
 impl Plan {

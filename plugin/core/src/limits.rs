@@ -450,7 +450,7 @@ pub const CASCADE_LINE_BYTES_MAX: usize = 4 << 20;
 /// Rows that it needs: with fewer nothing is known of a rare mistake.
 pub const CASCADE_ROWS_MIN: usize = 60;
 /// Of which so many, evenly spread, choose its plan: every plan is tried on each.
-pub const CASCADE_PLAN_ROWS_MAX: usize = 2_048;
+pub const CASCADE_PLAN_ROWS_MAX: usize = 1_024;
 /// Rows with a label by which a judge is measured that stands in for labels.
 pub const JUDGE_LABELLED_ROWS_MIN: usize = 50;
 /// Rows that show how sure a judge is of what is right and of what is not, where too few have labels.
