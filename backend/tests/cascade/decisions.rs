@@ -79,6 +79,9 @@ fn a_useless_small_model_is_left_out() {
     let dear = money(&[3, 10], 40 * 1_300);
     for small in useless {
         let known = fit(&rows(400, &[small, LARGE], 3)).expect("enough rows");
+        // Nor does it keep the file from being read.
+        let file = known.encode();
+        assert_eq!(CascadeCalibration::decode(&file).as_ref(), Ok(&known));
         let chosen = choose(&known, &dear.prices, worth(&dear));
         assert!(chosen.cost_share <= 1.05, "{small:?}: {chosen:?}");
         let held = judge(&known, &rows(1_000, &[small, LARGE], 4));
