@@ -256,7 +256,8 @@ pub enum Eval {
 #[derive(Debug, Args)]
 pub struct TierArgs {
     /// JSON Lines: `prompt` (a text or a list of messages), `answer`, `check` (exact, number or
-    /// choice; neither is needed with `--judge`), and, where they have been collected, `tiers`: what each model answered.
+    /// choice; neither is needed with `--judge`), and, where they have been collected, `tiers`:
+    /// what each model answered.
     #[arg(value_name = "FILE.jsonl")]
     pub file: PathBuf,
     /// A model that answers, from cheap to dear; those of `cargo xtask fetch --large` if none is
@@ -271,7 +272,7 @@ pub struct TierArgs {
     #[arg(long, default_value = "320", value_name = "N")]
     pub max_tokens: NonZeroUsize,
     /// A chat model that says which answers are right on rows without `answer`, beside those of the
-    /// dearest tier; it is measured on the rows that have one, and refused if it is not good enough.
+    /// dearest tier; it is measured on rows that have one, and refused if it is not good enough.
     #[arg(long, value_name = "FILE")]
     pub judge: Option<PathBuf>,
     /// What a million tokens of each tier cost, prompt and answer, in the order of the tiers; in

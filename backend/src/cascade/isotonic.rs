@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// A useless model is as surely wrong on every prompt: what a dearer one does then is one share.
+    /// A useless model is as surely wrong on every prompt: what a dearer one does is one share.
     #[test]
     fn equal_scores_are_one_step() {
         for score in [9.210_240_366_976_516, 0.1, -1.0 / 3.0] {

@@ -1,7 +1,7 @@
 //! A judge in the place of labels: a model is shown a prompt, the dearest tier's answer and another
-//! one, and says whether that one is right. The dearest tier's own answers are taken as right. Where
-//! some rows have labels, the judge is measured on them, and refused if it takes too many wrong
-//! answers for right; where none have, what is learned is true only if the judge is.
+//! one, and says whether that one is right. The dearest tier's own answers are taken as right.
+//! Where some rows have labels, the judge is measured on them, and refused if it takes too many
+//! wrong answers for right; where none have, what is learned is true only if the judge is.
 
 use std::path::Path;
 

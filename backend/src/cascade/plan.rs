@@ -233,7 +233,7 @@ fn loss_max(own: &[Outcome], dearest: &[Outcome]) -> f64 {
     interval::upper(lost, rows, confidence) - interval::lower(won, rows, confidence)
 }
 
-/// The plan whose cost and risk together are least, by at most [`CASCADE_PLAN_ROWS_MAX`] of the rows.
+/// The plan whose cost and risk together are least, by [`CASCADE_PLAN_ROWS_MAX`] rows at most.
 fn best(calibration: &CascadeCalibration, rows: &[Known], money: &Money) -> Plan {
     let step = rows.len().div_ceil(CASCADE_PLAN_ROWS_MAX).max(1);
     let some: Vec<Known> = rows.iter().step_by(step).cloned().collect();

@@ -1,12 +1,13 @@
 //! The HTTP server: bytes in, the engine's or the embedder's answer out.
 //!
-//! Reading order: `process` starts (`device` says what computes), [`run`] accepts, `connection` speaks HTTP/1.1, `router` finds
-//! the route; `body` and `identity` read what every request has; `generate` (chat and completions,
-//! by way of `prompt`), `embeddings`, `models` and `health` answer; `stream`, `measure` and `reply`
-//! carry the answers out, `stored` those of the response store, `semantic` those of the semantic
-//! cache, which gets its own from `learning`, `provided` and `provided_stream` those of providers;
-//! `cascade` takes requests for one of the `cascades`, on which `climb` goes from model to model;
-//! `overhead` keeps what all that costs until an answer carries it to the filter.
+//! Reading order: `process` starts (`device` says what computes), [`run`] accepts, `connection`
+//! speaks HTTP/1.1, `router` finds the route; `body` and `identity` read what every request has;
+//! `generate` (chat and completions, by way of `prompt`), `embeddings`, `models` and `health`
+//! answer; `stream`, `measure` and `reply` carry the answers out, `stored` those of the response
+//! store, `semantic` those of the semantic cache, which gets its own from `learning`, `provided`
+//! and `provided_stream` those of providers; `cascade` takes requests for one of the `cascades`,
+//! on which `climb` goes from model to model; `overhead` keeps what all that costs until an answer
+//! carries it to the filter.
 
 mod body;
 mod cascade;

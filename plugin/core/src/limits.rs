@@ -453,7 +453,7 @@ pub const CASCADE_ROWS_MIN: usize = 60;
 pub const CASCADE_PLAN_ROWS_MAX: usize = 1_024;
 /// Rows with a label by which a judge is measured that stands in for labels.
 pub const JUDGE_LABELLED_ROWS_MIN: usize = 50;
-/// Rows that show how sure a judge is of what is right and of what is not, where too few have labels.
+/// Rows that show how sure a judge is of right and of wrong, where too few have labels.
 pub const JUDGE_CONTROL_ROWS: usize = 32;
 /// The largest share of wrong answers that a judge may take for right.
 pub const JUDGE_FALSE_RIGHT_MAX: f64 = 0.2;

@@ -1,4 +1,4 @@
-//! What the demo runs on: the shipped configuration with its own tenants, budgets and a cascade, and
+//! What the demo runs on: the shipped configuration with its own tenants, budgets, a cascade, and
 //! a backend that keeps answers.
 
 use crate::error::XtaskError;
