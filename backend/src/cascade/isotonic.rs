@@ -45,7 +45,10 @@ impl Isotonic {
         examples.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         let least = STEP_EXAMPLES_MIN.max(examples.len().div_ceil(STEPS_MAX));
         let mut steps: Vec<Step> = Vec::new();
-        for some in examples.chunks(least) {
+        let mut rest = examples.as_slice();
+        while !rest.is_empty() {
+            let (some, later) = rest.split_at(step_end(rest, least));
+            rest = later;
             let step = Step {
                 scores: some.iter().map(|(score, _)| score).sum(),
                 count: some.len() as f64,
@@ -66,11 +69,13 @@ impl Isotonic {
         }
         let all = examples.iter().filter(|(_, event)| *event).count() as f64;
         let base = all / examples.len().max(1) as f64;
-        let mut highest = 0.0_f64;
+        // A mean of numbers that are nearly the same may be rounded past that of the next step.
+        let (mut furthest, mut highest) = (f64::MIN, 0.0_f64);
         let points = steps.iter().map(|step| {
             let smoothed = (step.events + base) / (step.count + 1.0);
             highest = highest.max(smoothed);
-            (step.scores / step.count, highest)
+            furthest = furthest.max(step.scores / step.count);
+            (furthest, highest)
         });
         Isotonic {
             points: points.collect(),
@@ -97,6 +102,15 @@ impl Isotonic {
     }
 }
 
+/// How many examples the next step has: `least`, and those of the same score as the last of these,
+/// which nothing tells apart.
+fn step_end(examples: &[(f64, bool)], least: usize) -> usize {
+    let after = examples.get(least..).unwrap_or_default();
+    let last = examples.get(least.wrapping_sub(1)).map(|(score, _)| *score);
+    let same = after.iter().take_while(|(score, _)| Some(*score) == last);
+    least.min(examples.len()) + same.count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +126,20 @@ mod tests {
             prop_assert!(map.is_valid(), "{map:?}");
             let values: Vec<f64> = (-60..60).map(|at| map.at(f64::from(at) / 10.0)).collect();
             prop_assert!(values.is_sorted());
+        }
+    }
+
+    /// A useless model is as surely wrong on every prompt: what a dearer one does then is one share.
+    #[test]
+    fn equal_scores_are_one_step() {
+        for score in [9.210_240_366_976_516, 0.1, -1.0 / 3.0] {
+            for count in [9, 60, 300, 1_000] {
+                let events: Vec<bool> = (0..count).map(|at| at * at % 7 < 3).collect();
+                let map = Isotonic::fit(&vec![score; count], &events);
+                assert!(map.is_valid() && map.points.len() == 1, "{map:?}");
+                let share = events.iter().filter(|event| **event).count() as f64 / count as f64;
+                assert!((map.at(score) - share).abs() < 1e-9, "{map:?}");
+            }
         }
     }
 

@@ -70,6 +70,9 @@ fn a_useless_small_model_is_left_out() {
     ];
     for small in useless {
         let known = fit(&rows(400, &[small, LARGE], 3)).expect("enough rows");
+        // Nor does it keep the file from being read.
+        let file = known.encode();
+        assert_eq!(CascadeCalibration::decode(&file).as_ref(), Ok(&known));
         let chosen = choose(&known, &money(&[3, 10], 40 * 1_300), None);
         assert!(chosen.cost_share <= 1.05, "{small:?}: {chosen:?}");
         let held = judge(&known, &rows(1_000, &[small, LARGE], 4));
