@@ -109,7 +109,7 @@ pub struct BenchOptions {
     pub name: BenchName,
     /// Measure one part of it only (edge: speed, sizes, streaming, tokens, memory,
     /// peers; engine: speed, latency, bandwidth, memory, speculation, traces,
-    /// beside-envoy)
+    /// overhead, beside-envoy)
     #[arg(long, value_name = "PART")]
     pub only: Option<String>,
     /// Install no other gateways (edge), build no llama.cpp (engine), and leave them out

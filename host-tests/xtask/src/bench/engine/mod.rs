@@ -1,12 +1,14 @@
 //! What the backend's engine does, over HTTP as clients see it: beside llama.cpp's server with the
 //! same model, threads and requests in turn; how latency holds while others prefill; what a shared
 //! prefix saves; how near it is to what memory can give; what fewer bits and guessing ahead bring;
-//! recorded traces; and how it fares beside a busy Envoy.
+//! recorded traces; what answering for less costs where it saves nothing; and how it fares beside a
+//! busy Envoy.
 
 mod bandwidth;
 mod beside_envoy;
 mod latency;
 mod memory;
+mod overhead;
 mod prompts;
 mod servers;
 mod speculation;
@@ -46,13 +48,14 @@ type Part = (
     fn(&Bench<'_>) -> Result<Vec<Metric>, XtaskError>,
 );
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("speed", speed::run),
     ("latency", latency::run),
     ("bandwidth", bandwidth::run),
     ("memory", memory::run),
     ("speculation", speculation::run),
     ("traces", traces::run),
+    ("overhead", overhead::run),
     ("beside-envoy", beside_envoy::run),
 ];
 
