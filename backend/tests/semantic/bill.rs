@@ -109,7 +109,7 @@ fn a_sample_is_billed_once_with_the_tenants_next_answer() {
     // Neither another tenant nor a refusal carries it.
     assert_eq!(billed(&ask(&server, "bob", "Name the largest ocean.")), 0);
     let tenant = [("x-farthing-tenant", "alice")];
-    let refused = server.ask(&post("/v1/chat/completions", &tenant, "{}".to_owned()));
+    let refused = server.ask(&post("/v1/chat/completions", &tenant, "{}"));
     assert_eq!((refused.status, billed(&refused)), (400, 0));
     assert_eq!(server.metric(OWED), SAMPLE_NANOUSD);
     let next = ask(&server, "alice", "Name the largest ocean.");
