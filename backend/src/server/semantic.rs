@@ -119,6 +119,10 @@ pub async fn look_up(
     let (Some(semantic), Some(eligible)) = (&state.semantic, eligible) else {
         return LookedUp::Missing(None);
     };
+    // It will neither be found nor kept, so there is nothing to compare and pay for.
+    if eligible.control.no_cache && !eligible.may_keep() {
+        return LookedUp::Missing(None);
+    }
     let texts = Question::texts(&eligible.asked);
     let embedded = semantic.embedder.embed(texts).await.ok();
     let question = embedded.and_then(|embedded| {

@@ -35,10 +35,13 @@ fn start(name: &str, upstream: &Stub, embedding: &str, cache: &str) -> Server {
 }
 
 fn ask(server: &Server, tenant: &str, text: &str) -> Reply {
+    ask_with(server, &[("x-farthing-tenant", tenant)], text)
+}
+
+fn ask_with(server: &Server, headers: &[(&str, &str)], text: &str) -> Reply {
     let body = json!({"model": "far", "temperature": 0, "max_tokens": 16,
         "messages": [{"role": "user", "content": text}]});
-    let headers = [("x-farthing-tenant", tenant)];
-    let reply = server.ask(&post("/v1/chat/completions", &headers, body.to_string()));
+    let reply = server.ask(&post("/v1/chat/completions", headers, body.to_string()));
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply
 }
@@ -135,6 +138,12 @@ fn all_that_was_spent_is_billed_or_owed() {
         "comparing it costs its embedding"
     );
     wait_for(&server, "farthing_semantic_entries", 1);
+    // Who wants it neither found nor kept does not pay for comparing it.
+    let aside = [
+        ("x-farthing-tenant", "alice"),
+        ("cache-control", "no-cache, no-store"),
+    ];
+    assert_eq!(billed(&ask_with(&server, &aside, ASKED)), 0);
     let questions = [ASKED, SAME, "Name the largest ocean.", "Who wrote Emma?"];
     let mut sum = tokens * 2_000;
     for round in 0..4 {

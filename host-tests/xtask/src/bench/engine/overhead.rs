@@ -43,6 +43,8 @@ struct Question {
 struct Answer {
     text: String,
     cost_nanousd: u64,
+    /// Of that, what was spent besides the answer.
+    besides_nanousd: u64,
     completion_tokens: u64,
     model: String,
     seconds: f64,
@@ -72,6 +74,11 @@ pub fn run(bench: &Bench<'_>) -> Result<Vec<Metric>, XtaskError> {
         }
     }
     let owed = owed(&server)?;
+    let compared = ours.iter().filter(|answer| answer.besides_nanousd > 0);
+    if compared.count() < ours.len() {
+        let problem = "not every question was compared with others: nothing was measured";
+        return Err(XtaskError::Unexpected(problem.to_string()));
+    }
     Ok(metrics(&ours, &alone, owed))
 }
 
@@ -129,7 +136,7 @@ fn questions(count: usize) -> Vec<Question> {
     while made.len() < count {
         let (a, b, thing) = (120 + draw(780), 120 + draw(780), things[draw(7) as usize]);
         let text = format!(
-            "A store has {a} {thing} and gets {b} more. How many {thing} are there now? Reply with the \
+            "A store had {a} {thing} and got {b} more. How many {thing} is that in all? Reply with the \
              number and nothing else."
         );
         if made.iter().all(|question| question.text != text) {
@@ -213,13 +220,18 @@ fn config(folder: &Path) -> String {
     )
 }
 
-/// Asks one question; only a tenant's are looked up.
+/// Asks one question. Both ways are a tenant's, whose prompts share their first tokens, and the
+/// large model's answers are neither looked up nor kept.
 fn ask(server: &Server, model: &str, question: &Question) -> Result<Answer, XtaskError> {
     let body = json!({"model": model, "temperature": 0, "max_tokens": ANSWER_TOKENS,
         "messages": [{"role": "user", "content": question.text}]});
     let mut headers = vec![("content-type", "application/json")];
-    if model != QWEN {
-        headers.push(("x-farthing-tenant", "bench"));
+    match model {
+        QWEN => headers.extend([
+            ("x-farthing-tenant", "alone"),
+            ("cache-control", "no-cache, no-store"),
+        ]),
+        _ => headers.push(("x-farthing-tenant", "bench")),
     }
     let started = Instant::now();
     let path = "/v1/chat/completions";
@@ -252,9 +264,11 @@ fn ask(server: &Server, model: &str, question: &Question) -> Result<Answer, Xtas
     };
     let price = Price::flat(Rates::plain(usd(rates[0])?.0, usd(rates[1])?.0));
     let cost = price.cost(ServiceTier::Standard, &tokens);
+    let besides = usd(besides)?;
     Ok(Answer {
         text: json["choices"][0]["message"]["content"].to_string(),
-        cost_nanousd: cost.saturating_add(usd(besides)?).0,
+        cost_nanousd: cost.saturating_add(besides).0,
+        besides_nanousd: besides.0,
         completion_tokens: tokens.completion,
         model: model.to_string(),
         seconds,
@@ -286,6 +300,7 @@ mod tests {
         let answer = |cost_nanousd, seconds, model: &str| Answer {
             text: "7".to_string(),
             cost_nanousd,
+            besides_nanousd: 10,
             completion_tokens: 10,
             model: model.to_string(),
             seconds,
