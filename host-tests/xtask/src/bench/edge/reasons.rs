@@ -2,9 +2,9 @@
 
 use crate::bench::report::Metric;
 
-/// Of a metric, what stands between it and its target. From the bare filter beside ours, and from a
-/// profile of Envoy's worker under misses (`perf`): of what a miss costs beyond the bare filter less
-/// than half is our own code, the rest Envoy's work for the calls that the bare one does not make.
+/// Of a metric, what stands between it and its target. From the bare filter beside ours, and from
+/// a profile of Envoy's worker under misses (`perf`): of what a miss costs beyond the bare filter
+/// less than half is our own code, the rest Envoy's work for calls that the bare one does not make.
 const REASONS: [(&str, &str); 8] = [
     (
         "added_p50_us",
