@@ -281,11 +281,11 @@ pub struct TierArgs {
     pub prices: Vec<(f64, f64)>,
     /// What a right answer is worth, in answers of the dearest tier; if not given, the least with
     /// which the cascade is as often right as that tier.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = worth)]
     pub value: Option<f64>,
     /// Share of answers that the cascade may lose to its dearest tier, held with 95 % confidence on
     /// the rows that it is learned from; not held to any if not given.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = loss)]
     pub max_loss: Option<f64>,
 }
 
@@ -325,6 +325,19 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
         }
         _ => Err("is not NAME=FILE".to_owned()),
     }
+}
+
+fn worth(text: &str) -> Result<f64, String> {
+    let worth = text.parse::<f64>().ok();
+    let worth = worth.filter(|worth| worth.is_finite() && *worth > 0.0);
+    worth.ok_or_else(|| "is not a number above 0".to_owned())
+}
+
+/// As `cascades.NAME.max_loss` of the configuration.
+fn loss(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok();
+    let share = share.filter(|share| *share > 0.0 && *share < 0.5);
+    share.ok_or_else(|| "is not above 0 and below 0.5".to_owned())
 }
 
 fn price(text: &str) -> Result<(f64, f64), String> {

@@ -164,9 +164,12 @@ fn a_cascade_takes_the_place_of_the_model_that_is_made_by_itself() {
 models:
 - {id: a, path: small.gguf, price: {input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.40}}
 - {id: b, path: large.gguf, price: {catalogue: gpt-4o}}
-cascades: {auto: {calibration: a.cascade, worth_usd: 0.002, max_loss: 0.01}}
+cascades:
+  auto: {calibration: a.cascade, worth_usd: 0.002, max_loss: 0.01}
+  thrifty: {calibration: a.cascade}
 ";
     let config = parse(yaml, "cascade").expect("a configuration");
+    assert_eq!(config.cascades["thrifty"].worth_usd, None);
     assert!(config.virtual_models.is_empty());
     let printed = config.to_yaml();
     let again = Config::parse(&printed, &ServeArgs::default()).expect("it reads back");

@@ -163,8 +163,10 @@ fn as_often_right(calibration: &CascadeCalibration, dearest_answer: &Money) -> C
             _ => {}
         }
     }
+    let Some(mut enough) = found else {
+        return chosen;
+    };
     // Between the last that was too little and the first that was enough there may be a cheaper.
-    let mut enough = found.unwrap_or(0.0);
     for _ in 0..WORTH_HALVINGS {
         let middle = (least + enough) / 2.0;
         match tried(middle) {

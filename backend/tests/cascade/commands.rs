@@ -36,7 +36,8 @@ fn farthing(arguments: &[&str]) -> Output {
         .expect("farthing runs")
 }
 
-fn said(output: &Output) -> String {
+/// What a command printed and complained of.
+pub fn said(output: &Output) -> String {
     let both = [&output.stdout, &output.stderr];
     both.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
         .concat()
@@ -101,6 +102,34 @@ fn a_file_is_made_that_can_be_read() {
             .windows(question.len())
             .any(|window| window == question)
     );
+}
+
+#[test]
+fn wrong_numbers_are_refused_by_their_option() {
+    for (option, wrong, expected) in [
+        (
+            "--value",
+            ["0", "-1", "nan", "much"],
+            "is not a number above 0",
+        ),
+        (
+            "--max-loss",
+            ["0", "0.5", "nan", "-0.1"],
+            "is not above 0 and below 0.5",
+        ),
+    ] {
+        for wrong in wrong {
+            let output = farthing(&[
+                "eval",
+                "cascade",
+                "rows.jsonl",
+                &format!("{option}={wrong}"),
+            ]);
+            let said = said(&output);
+            assert!(!output.status.success(), "{said}");
+            assert!(said.contains(option) && said.contains(expected), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use farthing_backend::error::BackendError;
 use farthing_backend::labelled::check::Check;
 use serde_json::{Value, json};
 
+use super::commands::said;
 use super::rows::{Behaviour, rows};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.farthing/models");
@@ -166,12 +167,6 @@ fn calibrate(collected: &Path, out: &Path, more: &[&str]) -> Output {
         .args(more)
         .output()
         .expect("farthing runs")
-}
-
-fn said(output: &Output) -> String {
-    let both = [&output.stdout, &output.stderr];
-    both.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        .concat()
 }
 
 /// Questions with answers of two tiers, in other words, of which the small one's are wrong in part.

@@ -78,7 +78,10 @@ fn made_up(first: &'static str, truth: RightIf) -> Vec<Row> {
     made
 }
 
-/// A server of a cascade of these rows, whose first model is configured by this line.
+/// What a right answer is worth to the cascades of most tests.
+const WORTH: &str = ", worth_usd: 0.001";
+
+/// A server of a cascade of these rows and fields, whose first model is configured by this line.
 fn serve(name: &str, made: &[Row], first: &str, cascade: &str, more: &str) -> Server {
     let calibration = file(&format!("{name}.cascade"));
     fs::write(&calibration, fit(made).expect("enough rows").encode()).expect("the file");
@@ -91,7 +94,7 @@ models:
   price: {{input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.4}}
 - {{id: all-MiniLM-L6-v2, path: {MODELS}/all-MiniLM-L6-v2}}
 cascades:
-  auto: {{calibration: {}, worth_usd: 0.001{cascade}}}
+  auto: {{calibration: {}{cascade}}}
 threads: 2
 {more}",
         calibration.display()
@@ -107,7 +110,7 @@ fn own() -> String {
 }
 
 fn start(name: &str, more: &str) -> Server {
-    serve(name, &made_up(CHAT, RightIf::Complete), &own(), "", more)
+    serve(name, &made_up(CHAT, RightIf::Complete), &own(), WORTH, more)
 }
 
 fn question(more: Value) -> Value {
@@ -225,6 +228,20 @@ fn answers_are_kept_under_the_name_of_the_cascade() {
     server.end();
 }
 
+/// The large model is always right on these rows, the small one where its answer is complete: to be
+/// as often right for the least is to keep what is complete.
+#[test]
+fn without_a_worth_the_cheapest_that_is_as_often_right_is_served() {
+    let rows = made_up(CHAT, RightIf::Complete);
+    let server = serve("no-worth", &rows, &own(), "", "");
+    let short = json!({"max_tokens": 2, "stop": null});
+    for (more, model) in [(json!({}), CHAT), (short, LARGE)] {
+        let reply = ask(&server, &question(more));
+        assert_eq!(reply.header("x-farthing-model"), Some(model));
+    }
+    server.end();
+}
+
 /// An answer of many tokens, which no stop string ends.
 fn long(stream: bool) -> Value {
     question(json!({"max_tokens": 48, "stop": null, "stream": stream,
@@ -234,7 +251,7 @@ fn long(stream: bool) -> Value {
 #[test]
 fn a_stream_begins_once_its_first_tokens_say_that_it_will_be_kept() {
     let rows = made_up(CHAT, RightIf::Long);
-    let server = serve("early-kept", &rows, &own(), "", "");
+    let server = serve("early-kept", &rows, &own(), WORTH, "");
     let reply = ask(&server, &long(true));
     assert_eq!(reply.header("x-farthing-model"), Some(CHAT));
     assert_eq!(reply.header("x-farthing-tried"), None);
@@ -258,7 +275,7 @@ fn a_stream_begins_once_its_first_tokens_say_that_it_will_be_kept() {
 #[test]
 fn an_answer_is_given_up_once_its_first_tokens_say_that_it_is_wrong() {
     let rows = made_up(CHAT, RightIf::Short);
-    let server = serve("early-lost", &rows, &own(), "", "");
+    let server = serve("early-lost", &rows, &own(), WORTH, "");
     let reply = ask(&server, &long(false));
     assert_eq!(reply.header("x-farthing-model"), Some(LARGE));
     assert_eq!(reply.header("x-farthing-tried"), Some(CHAT));
@@ -286,7 +303,7 @@ fn a_provider_is_a_tier_whose_answers_are_judged_by_their_text() {
     );
     let near = format!("{{id: near, provider: second, upstream_model: {CHAT}, {PRICE}}}");
     let rows = made_up("near", RightIf::Complete);
-    let server = serve("provider", &rows, &near, "", &provider);
+    let server = serve("provider", &rows, &near, WORTH, &provider);
     let kept = ask(&server, &question(json!({})));
     assert_eq!(kept.header("x-farthing-source"), Some("provider"));
     assert_eq!(kept.header("x-farthing-model"), Some("near"));
@@ -342,7 +359,7 @@ fn pre_router() -> PathBuf {
 
 #[test]
 fn a_pre_router_spares_what_the_cheapest_cannot_answer() {
-    let router = format!(", pre_router: {}", pre_router().display());
+    let router = format!("{WORTH}, pre_router: {}", pre_router().display());
     let rows = made_up(CHAT, RightIf::Complete);
     // The dearer the first model, the more often it has to be right to be asked.
     let dear = own().replace("0.01", "0.05").replace("0.04", "0.2");
