@@ -10,11 +10,12 @@ use farthing_core::money::Nanousd;
 use farthing_core::price::{Price, Rates};
 
 use super::calibration::{CascadeCalibration, Known};
+use super::choose::{Aim, Chosen, Worth, choose, scaled};
 use super::collect::collect;
 use super::fit::{self, ece, fit};
 use super::judge::{self, Judged, ModelJudge};
 use super::outcomes::{self, Labels, Row};
-use super::plan::{self, Aim, Chosen, Outcome, Plan, Worth, run_all, scaled};
+use super::plan::{Outcome, Plan, run_all};
 use super::policy::Money;
 use super::report;
 use crate::cli::{CalibrateCascadeArgs, EvalCascadeArgs, TierArgs};
@@ -102,7 +103,7 @@ pub fn calibrate_cascade(args: &CalibrateCascadeArgs) -> Result<(), BackendError
     let mut calibration = fit(&rows)?;
     calibration.measured.judge = judged;
     let money = money(&args.tiers, &rows, &calibration)?;
-    let chosen = plan::choose(&calibration, &money.prices, aim(&args.tiers, &money));
+    let chosen = choose(&calibration, &money.prices, aim(&args.tiers, &money));
     fs::write(&args.out, calibration.encode()).map_err(|source| BackendError::Io {
         what: args.out.display().to_string(),
         source,
@@ -126,7 +127,7 @@ pub fn eval_cascade(args: &EvalCascadeArgs) -> Result<(), BackendError> {
     let (learned, held) = rows.split_at(half);
     let calibration = fit(learned)?;
     let money = money(&args.tiers, &rows, &calibration)?;
-    let chosen = plan::choose(&calibration, &money.prices, aim(&args.tiers, &money));
+    let chosen = choose(&calibration, &money.prices, aim(&args.tiers, &money));
     let known = fit::judge(&calibration, held);
     let measured = Measurement {
         judge: judged,
@@ -169,7 +170,7 @@ fn measure(
                 worth: Worth::Given(money.worth),
                 max_loss: None,
             };
-            let plan = plan::choose(calibration, &money.prices, aim).plan;
+            let plan = choose(calibration, &money.prices, aim).plan;
             Summary::of(&outcomes(&plan, &money), dearest_nanousd)
         })
         .collect();

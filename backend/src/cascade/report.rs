@@ -7,9 +7,10 @@ use farthing_core::limits::JUDGE_LABELLED_ROWS_MIN;
 use serde_json::json;
 
 use super::calibration::CascadeCalibration;
+use super::choose::Chosen;
 use super::eval::Measurement;
 use super::judge::Judged;
-use super::plan::{Chosen, Plan};
+use super::plan::Plan;
 use crate::error::BackendError;
 use crate::picture::{self, Curve, Picture};
 use crate::semantic::interval;

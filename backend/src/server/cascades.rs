@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use super::log;
 use super::overhead::Overhead;
 use crate::cascade::calibration::CascadeCalibration;
-use crate::cascade::plan::{self, Aim, Plan, Worth};
+use crate::cascade::choose::{Aim, Worth, choose};
+use crate::cascade::plan::Plan;
 use crate::cascade::policy::{Money, Policy};
 use crate::config::{CascadeConfig, Config};
 use crate::embed::EmbedHandle;
@@ -179,7 +180,7 @@ impl Cascade {
             worth: worth.map_or(Worth::AsOftenRight, Worth::Given),
             max_loss: cascade.max_loss,
         };
-        let chosen = plan::choose(&calibration, &prices, aim);
+        let chosen = choose(&calibration, &prices, aim);
         let mut digest = Sha256::new();
         digest.update(calibration.encode());
         digest.update(chosen.worth.0.to_le_bytes());

@@ -1,9 +1,10 @@
 //! What is learned from rows, and which plan it leads to.
 
 use farthing_backend::cascade::calibration::CascadeCalibration;
+use farthing_backend::cascade::choose::{Aim, Worth, choose};
 use farthing_backend::cascade::fit::{ece, fit, judge};
 use farthing_backend::cascade::outcomes::Row;
-use farthing_backend::cascade::plan::{self, Aim, Plan, Worth, choose, run_all};
+use farthing_backend::cascade::plan::{self, Plan, run_all};
 use farthing_backend::cascade::policy::{Doubt, Money, Policy, Step};
 use farthing_core::money::Nanousd;
 use farthing_core::price::{Price, Rates};
@@ -156,6 +157,45 @@ fn without_a_worth_it_is_as_often_right_as_the_dearest_for_less() {
     let known = fit(&rows(400, &[never, always], 30)).expect("enough rows");
     let chosen = choose(&known, &money(&[1, 10], 0).prices, aim);
     assert_eq!(chosen.plan.tiers, [1], "{chosen:?}");
+}
+
+/// The best of many plans on few rows owes that to chance.
+#[test]
+fn what_chance_recommends_on_few_rows_is_not_done() {
+    let small = Behaviour {
+        right: 0.15,
+        tells: 0.3,
+        ..SMALL
+    };
+    let large = Behaviour {
+        right: 0.45,
+        ..LARGE
+    };
+    let aim = Aim {
+        worth: Worth::AsOftenRight,
+        max_loss: None,
+    };
+    let money = money(&[27, 100], 0);
+    let right = |of: &[plan::Outcome]| of.iter().filter(|one| one.is_right).count();
+    let losing = (40..60).filter(|seed| {
+        let known = fit(&rows(80, &[small, large], *seed)).expect("enough rows");
+        let chosen = choose(&known, &money.prices, aim);
+        let held = judge(&known, &rows(1_000, &[small, large], seed + 100));
+        let own = Money {
+            worth: chosen.worth,
+            ..money.clone()
+        };
+        let cascade = run_all(&known, &held, &own, &chosen.plan);
+        let dearest = run_all(&known, &held, &own, &Plan::only(1));
+        // Three points of 1,000 answers.
+        println!(
+            "seed {seed}: {} of {}, {chosen:?}",
+            right(&cascade),
+            right(&dearest)
+        );
+        right(&cascade) + 30 < right(&dearest)
+    });
+    assert_eq!(losing.count(), 0);
 }
 
 #[test]

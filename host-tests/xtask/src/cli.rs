@@ -40,6 +40,8 @@ pub enum Command {
     Agreement,
     /// Make the price catalogue of the filter from LiteLLM's table
     Prices(PricesOptions),
+    /// Write a published set of questions as rows that `farthing eval cascade` reads
+    Questions(QuestionsOptions),
 }
 
 /// Ports and paths of the stack; a port that is not given is a free one.
@@ -91,6 +93,28 @@ pub struct PricesOptions {
     /// The release of LiteLLM that it is from
     #[arg(long, value_name = "VERSION")]
     pub release: String,
+}
+
+#[derive(Args)]
+pub struct QuestionsOptions {
+    /// Which set
+    pub set: QuestionSet,
+    /// GSM8K's JSON Lines, or the folder of the set's files
+    #[arg(long, value_name = "PATH")]
+    pub from: PathBuf,
+    /// How many rows; all, if it is not given
+    #[arg(long, value_name = "N")]
+    pub rows: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum QuestionSet {
+    /// FrugalGPT's headlines about the price of gold
+    Headlines,
+    /// Sums in words
+    Gsm8k,
+    /// BIG-Bench Hard, with three examples before each
+    Bbh,
 }
 
 #[derive(Args)]

@@ -5,7 +5,7 @@
 //! starts them, and [`up`], [`demo`], [`test`] and [`bench`] are what is done with them; [`prices`]
 //! and [`reference`] make files of the repository, [`vocabulary`] what the filter counts with,
 //! [`embedded`] a filter with that inside, [`kernels`] what a card computes with, [`agreement`]
-//! what llama.cpp says.
+//! what llama.cpp says, [`questions`] what cascades are measured on.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod fuzz;
 mod kernels;
 mod machine;
 mod prices;
+mod questions;
 mod reference;
 mod runs;
 mod signals;
@@ -68,5 +69,6 @@ fn run(command: Command, interrupt: &Interrupt) -> Result<(), XtaskError> {
         Command::Bench(options) => bench::run(&options, interrupt),
         Command::Agreement => agreement::run(interrupt),
         Command::Prices(options) => prices::run(&options),
+        Command::Questions(options) => questions::run(&options),
     }
 }

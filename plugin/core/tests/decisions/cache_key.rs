@@ -268,3 +268,26 @@ fn equal_numbers(a: &Value, b: &Value) -> bool {
         (a, b) => a == b,
     }
 }
+
+/// Requests are hashed in runs: where one ends must not matter.
+#[test]
+fn long_requests_have_keys_of_their_own() {
+    let body = |bytes: usize, last: char, space: &str| {
+        let said = "x".repeat(bytes);
+        let numbers = "7,".repeat(bytes / 8);
+        format!(
+            r#"{{"model":"a",{space}"logit_bias":{{}},"seeds":[{numbers}7],"messages":[{{"role":"user",{space}"content":"{said}{last}"}}]}}"#
+        )
+    };
+    let key = |body: &str| key_of(1, 0, 9, Endpoint::ChatCompletions, body);
+    let mut keys = HashSet::new();
+    for run in [1, 2, 5] {
+        for bytes in (run * (16 << 10) - 40..run * (16 << 10) + 40).step_by(3) {
+            for last in ['x', 'y'] {
+                let one = key(&body(bytes, last, ""));
+                assert_eq!(one, key(&body(bytes, last, " ")), "{bytes} {last}");
+                assert!(keys.insert(one), "{bytes} {last}");
+            }
+        }
+    }
+}
