@@ -3,6 +3,9 @@
 //! calibration holds, and the best taken. A tier that is of no use to a route is so left out by
 //! itself, and where no cascade is surely better than the dearest tier alone, that is asked alone.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use farthing_core::limits::{CASCADE_CONFIDENCE, CASCADE_PLAN_ROWS_MAX, CASCADE_ROWS_MIN};
 use farthing_core::money::Nanousd;
 use farthing_core::price::Price;
@@ -156,7 +159,19 @@ fn is_held_out_as_often_right(
         };
         right(&chosen.plan) - right(&dearest)
     };
-    (0..FOLDS).map(more_often).sum::<i64>() >= 0
+    // With many tiers choosing takes seconds, which a start waits for.
+    let more_often = &more_often;
+    let all: i64 = thread::scope(|scope| {
+        let folds: Vec<_> = (0..FOLDS)
+            .map(|fold| scope.spawn(move || more_often(fold)))
+            .collect();
+        let each = folds.into_iter().map(|fold| match fold.join() {
+            Ok(more) => more,
+            Err(panic) => resume_unwind(panic),
+        });
+        each.sum()
+    });
+    all >= 0
 }
 
 /// The dearest tier alone.

@@ -5,8 +5,9 @@
 //! into a probability of being wrong by a logistic regression and an [`isotonic`] map,
 //! [`calibration`] holds these for all tiers of a route with what they were learned from,
 //! [`policy`] puts money and risk into one currency and decides, a [`plan`] says which tiers are
-//! asked, [`choose`] which plan a route is worth, [`fit`] learns it all from [`outcomes`]. [`collect`] asks the models, [`eval`]
-//! measures and `report` says what it found; [`judge`] lets a model stand in for labels.
+//! asked, [`choose`] which plan a route is worth, [`fit`] learns it all from [`outcomes`].
+//! [`collect`] asks the models, [`eval`] measures and `report` says what it found; [`judge`] lets a
+//! model stand in for labels.
 
 pub mod calibration;
 pub mod choose;
