@@ -236,6 +236,8 @@ pub enum Calibrate {
     Router(CalibrateRouterArgs),
     /// How sure each model of a cascade can be of its answers, from prompts with a label.
     Cascade(CalibrateCascadeArgs),
+    /// From which score on the semantic cache may serve, from prompts with their answers.
+    Cache(CalibrateCacheArgs),
 }
 
 /// What `farthing eval` measures.
@@ -402,6 +404,9 @@ pub struct EvalCacheStreamArgs {
     /// Largest share of all answers that may be wrong for the cache.
     #[arg(long, default_value = "0.01", value_name = "SHARE")]
     pub max_wrong: f64,
+    /// What `farthing calibrate cache` has learned, to begin with; this build's own if not given.
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
     /// Put the requests in so many random orders instead of that of the file.
     #[arg(long, default_value = "0", value_name = "N")]
     pub shuffles: u32,
@@ -415,6 +420,28 @@ pub struct EvalCacheStreamArgs {
     #[arg(long, value_name = "FILE.svg")]
     pub svg: Option<PathBuf>,
     /// Print JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `farthing calibrate cache`.
+#[derive(Debug, Args)]
+pub struct CalibrateCacheArgs {
+    /// JSON Lines: `prompt` (a text, or a list with one message of a user) and `answer`, which is
+    /// the same text where the answer is the same; in the order in which they are asked.
+    #[arg(value_name = "FILE.jsonl")]
+    pub file: PathBuf,
+    /// Where the calibration is written.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Largest share of all answers that may be wrong for the cache: what is served meanwhile, and
+    /// what the command tells. The file holds for any share.
+    #[arg(long, default_value = "0.01", value_name = "SHARE")]
+    pub max_wrong: f64,
+    /// Folder of the embedding model; that of `cargo xtask` if not given.
+    #[arg(long, value_name = "DIR")]
+    pub embedding_model: Option<PathBuf>,
+    /// Print one JSON line.
     #[arg(long)]
     pub json: bool,
 }

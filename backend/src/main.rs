@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Vocabulary(args) => vocabulary::run(&args),
         Command::Calibrate(Calibrate::Router(args)) => calibrate::calibrate_router(&args),
         Command::Calibrate(Calibrate::Cascade(args)) => cascade_eval::calibrate_cascade(&args),
+        Command::Calibrate(Calibrate::Cache(args)) => semantic_eval::calibrate_cache(&args),
         Command::Eval(Eval::Router(args)) => calibrate::eval_router(&args),
         Command::Eval(Eval::Cascade(args)) => cascade_eval::eval_cascade(&args),
         Command::Eval(Eval::CachePairs(args)) => semantic_eval::eval_pairs(&args),

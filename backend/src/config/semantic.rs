@@ -16,6 +16,8 @@ use crate::error::BackendError;
 pub struct SemanticConfig {
     /// Largest share of all answers that may be wrong for it.
     pub max_wrong: f64,
+    /// What routes begin with, as `farthing calibrate cache` wrote it; this build's own if absent.
+    pub calibration: Option<PathBuf>,
     /// Where it is.
     pub place: Place,
     /// How long an answer is kept that is as good tomorrow.
@@ -35,6 +37,10 @@ pub(super) struct RawSemantic {
     /// Largest share of all answers that may be wrong for it, held with 95 % confidence on samples
     /// that are generated again, for each route by itself: above 0 and below 0.5.
     max_wrong: f64,
+    /// A file that `farthing calibrate cache` wrote: with which score a route begins to serve. By
+    /// this build's own calibration if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<PathBuf>,
     /// `file` or `redis`, which then needs to have vector search.
     #[serde(default, rename = "in")]
     place: PlaceName,
@@ -82,6 +88,7 @@ impl RawSemantic {
         };
         let config = SemanticConfig {
             max_wrong: self.max_wrong,
+            calibration: self.calibration,
             place: place.check(rules, redis)?,
             ttl_s: self.ttl_s,
             embedding_model: self.embedding_model,
@@ -98,6 +105,7 @@ impl From<SemanticConfig> for RawSemantic {
         let place = RawPlace::from(semantic.place);
         RawSemantic {
             max_wrong: semantic.max_wrong,
+            calibration: semantic.calibration,
             place: place.name,
             path: place.path,
             bytes_max: place.bytes_max,

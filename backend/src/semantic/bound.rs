@@ -70,8 +70,8 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct RouteBound {
     max_wrong: MaxWrong,
-    /// The threshold of this build's calibration.
-    calibrated: Level,
+    /// The threshold of a calibration, if one vouches for any.
+    calibrated: Option<Level>,
     samples: VecDeque<Sample>,
     right: [u32; LEVELS],
     wrong: [u32; LEVELS],
@@ -88,9 +88,14 @@ pub struct RouteBound {
 // === impl RouteBound ===
 
 impl RouteBound {
-    /// A route without samples: the calibration stands in for them.
+    /// A route without samples: this build's calibration stands in for them.
     pub fn new(max_wrong: MaxWrong) -> RouteBound {
-        let calibrated = Level::calibrated(max_wrong);
+        RouteBound::begun_at(max_wrong, Some(Level::calibrated(max_wrong)))
+    }
+
+    /// The same with another calibration's threshold; without one nothing is served before samples
+    /// prove the bound.
+    pub fn begun_at(max_wrong: MaxWrong, calibrated: Option<Level>) -> RouteBound {
         RouteBound {
             max_wrong,
             calibrated,
@@ -99,7 +104,7 @@ impl RouteBound {
             wrong: [0; LEVELS],
             looked_up: 0,
             found: [0; LEVELS],
-            threshold: Some(calibrated),
+            threshold: calibrated,
             look_ups: 0,
             wrong_of_late: VecDeque::new(),
         }
@@ -199,6 +204,24 @@ impl RouteBound {
         })
     }
 
+    /// The lowest score from which on the bound is proven by counts alone: of questions that were
+    /// looked up, and of cached answers that were right and wrong, by their scores.
+    pub fn proven(
+        max_wrong: MaxWrong,
+        looked_up: u32,
+        (right, wrong): (&[u32], &[u32]),
+    ) -> Option<Level> {
+        let mut bound = RouteBound::begun_at(max_wrong, None);
+        bound.looked_up = looked_up;
+        for level in Level::all() {
+            let at = level.index();
+            let count = |counts: &[u32]| counts.get(at).copied().unwrap_or(0);
+            (bound.right[at], bound.wrong[at]) = (count(right), count(wrong));
+            bound.found[at] = count(right) + count(wrong);
+        }
+        bound.find_threshold()
+    }
+
     /// From the calibrated threshold outward: down while the bound holds, or up until it does.
     fn find_threshold(&self) -> Option<Level> {
         let holds = |level: &Level| {
@@ -206,14 +229,15 @@ impl RouteBound {
             let of_served = self.max_wrong.share() / self.served_share(*level);
             interval::proves(wrong, sample, of_served, CONFIDENCE)
         };
-        if holds(&self.calibrated) {
-            let lower = Level::all().rev().filter(|level| *level < self.calibrated);
+        let Some(calibrated) = self.calibrated else {
+            return Level::all().find(|level| self.is_worthwhile(*level) && holds(level));
+        };
+        if holds(&calibrated) {
+            let lower = Level::all().rev().filter(|level| *level < calibrated);
             let proven = lower.take_while(|level| self.is_worthwhile(*level) && holds(level));
-            return proven.last().or(Some(self.calibrated));
+            return proven.last().or(Some(calibrated));
         }
-        Level::all()
-            .filter(|level| *level > self.calibrated)
-            .find(holds)
+        Level::all().filter(|level| *level > calibrated).find(holds)
     }
 
     /// How much of the route a threshold would serve. All of it as long as too little has been
@@ -233,10 +257,9 @@ impl RouteBound {
         let (right, wrong) = self.from(level);
         let needed = interval::sample_for(self.max_wrong.share(), CONFIDENCE);
         let own = right + wrong;
-        let sample = if level >= self.calibrated {
-            own.max(needed)
-        } else {
-            own
+        let sample = match self.calibrated {
+            Some(calibrated) if level >= calibrated => own.max(needed),
+            _ => own,
         };
         (wrong, sample)
     }
@@ -282,8 +305,8 @@ impl RouteBound {
     }
 
     /// Learns what [`RouteBound::to_bytes`] kept. What is none of it is left out.
-    pub fn from_bytes(max_wrong: MaxWrong, bytes: &[u8]) -> RouteBound {
-        let mut bound = RouteBound::new(max_wrong);
+    pub fn with_samples(self, bytes: &[u8]) -> RouteBound {
+        let mut bound = self;
         for byte in bytes.iter().take(SEMANTIC_SAMPLES_MAX) {
             if let Some(level) = Level::of_index(usize::from(byte >> 1)) {
                 let verdict = if byte & 1 == 1 {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use farthing_core::limits::SEMANTIC_ROUTES_MAX;
 
-use super::bound::{MaxWrong, RouteBound, Sample, Verdict};
+use super::bound::{RouteBound, Sample, Verdict};
 use super::lookup::{Judged, NEIGHBOURS, Question};
 use super::scope::{RouteKey, Scope};
 use super::score::Level;
@@ -25,7 +25,8 @@ pub enum Found {
 
 /// A store with the bounds that say what may be answered from it.
 pub struct SemanticCache {
-    max_wrong: MaxWrong,
+    /// What a route begins with.
+    begun: RouteBound,
     store: Arc<dyn SemanticStore>,
     routes: Mutex<HashMap<RouteKey, RouteBound>>,
     draws: AtomicU64,
@@ -46,10 +47,10 @@ struct Counts {
 // === impl SemanticCache ===
 
 impl SemanticCache {
-    /// `seed` decides which answers are asked for again.
-    pub fn new(max_wrong: MaxWrong, store: Arc<dyn SemanticStore>, seed: u64) -> SemanticCache {
+    /// `begun` is what a route begins with; `seed` decides which answers are asked for again.
+    pub fn new(begun: RouteBound, store: Arc<dyn SemanticStore>, seed: u64) -> SemanticCache {
         SemanticCache {
-            max_wrong,
+            begun,
             store,
             routes: Mutex::new(HashMap::new()),
             draws: AtomicU64::new(seed),
@@ -146,7 +147,7 @@ impl SemanticCache {
             true => None,
             false => self.store.samples(route).ok().map(|samples| {
                 let samples = samples.unwrap_or_default();
-                RouteBound::from_bytes(self.max_wrong, &samples)
+                self.begun.clone().with_samples(&samples)
             }),
         };
         let mut routes = lock(&self.routes);
@@ -160,7 +161,7 @@ impl SemanticCache {
         }
         match routes.get_mut(route) {
             Some(bound) => run(bound),
-            None => run(&mut RouteBound::new(self.max_wrong)),
+            None => run(&mut self.begun.clone()),
         }
     }
 

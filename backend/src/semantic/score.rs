@@ -12,6 +12,9 @@ use super::signature::Comparison;
 /// Levels of scores.
 pub const LEVELS: usize = 64;
 
+/// What scores are made of: a calibration that was learned for others is refused.
+pub const SCORING: &str = "farthing 2026 semantic score 1";
+
 /// Levels of one unit of log-odds.
 const STEPS: f32 = 4.0;
 

@@ -11,8 +11,9 @@ use crate::config::{Config, Place};
 use crate::embed::EmbedHandle;
 use crate::error::BackendError;
 use crate::remote::Link;
-use crate::semantic::bound::MaxWrong;
+use crate::semantic::bound::{MaxWrong, RouteBound};
 use crate::semantic::cache::SemanticCache;
+use crate::semantic::calibration::CacheCalibration;
 use crate::semantic::store::{EmbeddedStore, RedisSemanticStore, SemanticStore};
 use crate::store::{self, DiskStore, RedisStore, ResponseStore, Told};
 
@@ -110,13 +111,20 @@ pub(super) fn open_semantic(
     let Some(store) = open_semantic_store(config, place, redis)? else {
         return Ok(None);
     };
+    let begun = match &semantic.calibration {
+        None => RouteBound::new(max_wrong),
+        Some(path) => {
+            let learned = CacheCalibration::load(path)?;
+            RouteBound::begun_at(max_wrong, learned.threshold(max_wrong))
+        }
+    };
     let seed = salts
         .fresh()
         .iter()
         .take(8)
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
     Ok(Some(Arc::new(Semantic {
-        cache: SemanticCache::new(max_wrong, store, seed),
+        cache: SemanticCache::new(begun, store, seed),
         embedder: embedder.clone(),
     })))
 }

@@ -119,9 +119,9 @@ fn the_threshold_moves_both_ways_and_is_remembered() {
     assert!(bound.threshold() <= Some(lower));
     assert!(bound.resampled_per_mille() < 100, "few when much is known");
     assert!(bound.bound() <= 0.01);
-    let again = RouteBound::from_bytes(max_wrong, &bound.to_bytes());
+    let again = RouteBound::new(max_wrong).with_samples(&bound.to_bytes());
     assert_eq!(again.threshold(), bound.threshold());
-    let _ = RouteBound::from_bytes(max_wrong, &[0xff; 10_000]);
+    let _ = RouteBound::new(max_wrong).with_samples(&[0xff; 10_000]);
 }
 
 #[test]

@@ -146,3 +146,95 @@ fn what_cannot_be_read_is_said_with_its_line() {
             .success()
     );
 }
+
+fn calibrate(path: &Path, out: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_farthing"))
+        .args(["calibrate", "cache", &path.display().to_string()])
+        .args(["--out", &out.display().to_string()])
+        .args(["--embedding-model", &model()])
+        .args(more)
+        .output()
+        .expect("farthing runs")
+}
+
+/// Questions with their answers, each asked in many ways.
+fn answered(rounds: usize) -> String {
+    const POLITE: [&str; 5] = ["", "Please ", "Hi, ", "Sorry, ", "Hello, "];
+    const ASKED: [(&str, &str); 5] = [
+        ("how do I reset my password?", "By the link."),
+        ("who wrote Jane Eyre?", "Charlotte Bronte"),
+        ("do you accept PayPal?", "Yes."),
+        ("what's 15% of 200?", "30"),
+        ("where is my parcel?", "On its way."),
+    ];
+    let row = |round: usize| {
+        ASKED.map(|(text, answer)| {
+            let asked = format!("{}{text}", POLITE[round % POLITE.len()]);
+            format!("{}\n", json!({"prompt": asked, "answer": answer}))
+        })
+    };
+    (0..rounds).flat_map(row).collect()
+}
+
+#[test]
+fn a_cache_is_calibrated_by_ones_own_questions() {
+    let out = file("own.cache", "");
+    let path = file("answered.jsonl", &answered(100));
+    let line = &lines(&calibrate(&path, &out, &["--json"]))[0];
+    assert_eq!(
+        (&line["calibrate"], &line["questions"]),
+        (&json!("cache"), &json!(500))
+    );
+    assert_eq!(line["own"]["wrong"], 0);
+    assert!(line["own"]["served"].as_u64() > Some(300), "{line}");
+    assert!(calibrate(&path, &out, &[]).status.success());
+    // What was learned is what a stream begins with.
+    let mut rows = "text,label\n".to_owned();
+    for round in 0..6 {
+        let please = ["", "Please ", "Hi, ", "Sorry, ", "Hello, ", "OK, "][round];
+        rows += &format!("\"{please}do you accept PayPal?\",paypal\n");
+    }
+    let stream = file("stream-of-own.csv", &rows);
+    let with = ["--json", "--calibration", &out.display().to_string()];
+    assert!(value(&lines(&eval("cache-stream", &stream, &with)), "hit_share") > 0.6);
+}
+
+#[test]
+fn what_a_cache_cannot_be_calibrated_by_is_said() {
+    let out = file("none.cache", "");
+    let two = json!({"prompt": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
+        "answer": "x"});
+    for (name, content, more, said) in [
+        ("few.jsonl", answered(2), vec![], "299 are needed"),
+        (
+            "two.jsonl",
+            two.to_string(),
+            vec![],
+            "line 1: `prompt` has 2 messages",
+        ),
+        (
+            "none.jsonl",
+            r#"{"prompt": "a", "answer": " "}"#.to_owned(),
+            vec![],
+            "`answer` is empty",
+        ),
+        (
+            "share.jsonl",
+            answered(2),
+            vec!["--max-wrong", "0.7"],
+            "--max-wrong must be",
+        ),
+    ] {
+        let output = calibrate(&file(name, &content), &out, &more);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(said), "{error}");
+    }
+    let stream = file("unread.csv", "text,label\na,b\n");
+    let with = ["--calibration", &out.display().to_string()];
+    let output = eval("cache-stream", &stream, &with);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        error.contains("is no cache calibration of this version"),
+        "{error}"
+    );
+}

@@ -2,6 +2,7 @@
 
 mod bill;
 mod bound;
+mod calibration;
 #[allow(dead_code, reason = "the server's own tests use more of it")]
 #[path = "../http/client.rs"]
 mod client;

@@ -289,7 +289,7 @@ fn samples_are_taken_over_once_redis_answers() {
         context_vector: None,
     };
     let store = Arc::new(redis_store(&link));
-    let cache = SemanticCache::new(max_wrong, store, 1);
+    let cache = SemanticCache::new(RouteBound::new(max_wrong), store, 1);
     let knows = |_: &str| true;
     let look_up = || cache.look_up((&scope, &route), &question, &knows, 0);
     drop(look_up());

@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use farthing_backend::semantic::bound::Verdict;
+use farthing_backend::semantic::calibration::CacheCalibration;
+use farthing_backend::semantic::score::{LEVELS, Level};
 use serde_json::{Value, json};
 
 use super::client::{Reply, post};
@@ -268,4 +271,33 @@ fn a_providers_answers_are_kept_and_checked_too() {
     assert_eq!(samples(), 2);
     server.end();
     upstream.end();
+}
+
+#[test]
+fn a_route_begins_where_its_calibration_says() {
+    // Scores from the twelfth on, and none.
+    let learned = |from: usize| {
+        let mut learned = CacheCalibration::empty();
+        for level in Level::all().skip(from) {
+            for _ in 0..20 {
+                learned.count(Some((level, Verdict::Right)));
+            }
+        }
+        learned
+    };
+    for (name, from, expected) in [("all", 12, true), ("none", LEVELS, false)] {
+        let (path, calibration) = (file(name), file(&format!("{name}.cache")));
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&calibration, learned(from).encode()).expect("written");
+        let server = Server::start(&format!(
+            "semantic_cache: {{max_wrong: 0.01, path: {}, calibration: {}}}\n",
+            path.display(),
+            calibration.display()
+        ));
+        ask(&server, "nora", ASKED);
+        wait_for(&server, "farthing_semantic_entries", 1);
+        let same = ask(&server, "nora", SAME);
+        assert_eq!(source(&same) == "semantic-cache", expected, "{name}");
+        server.end();
+    }
 }

@@ -1,12 +1,15 @@
 //! `farthing eval cache-pairs` and `farthing eval cache-stream`: what the semantic cache does on
-//! labelled questions, beside a cache that serves whatever has a cosine of 0.90.
+//! labelled questions, beside a cache that serves whatever has a cosine of 0.90. And `farthing
+//! calibrate cache`: from which score on it may serve such questions.
 
+mod learn;
 mod pairs;
 mod report;
 mod rows;
 mod stream;
 mod verify;
 
+pub use learn::calibrate_cache;
 pub use pairs::eval_pairs;
 pub use stream::eval_stream;
 
@@ -14,6 +17,7 @@ use std::path::Path;
 
 use farthing_core::limits::SEMANTIC_EVAL_BATCH;
 
+use super::bound::MaxWrong;
 use super::conversation::Asked;
 use super::lookup::Question;
 use crate::embed::{self, Embedder};
@@ -21,6 +25,13 @@ use crate::error::BackendError;
 
 /// The cosine above which the cache that ours is compared with serves: what most have by default.
 const BASELINE_COSINE: f32 = 0.90;
+
+/// The stated share of the command line.
+fn max_wrong(share: f64) -> Result<MaxWrong, BackendError> {
+    MaxWrong::new(share).ok_or_else(|| {
+        BackendError::SemanticEval("--max-wrong must be above 0 and below 0.5".to_owned())
+    })
+}
 
 /// The embedding model of the command line, or the one that is fetched.
 fn embedder(given: Option<&Path>) -> Result<Embedder, BackendError> {

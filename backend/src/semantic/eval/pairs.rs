@@ -33,9 +33,7 @@ struct Outcome {
 
 /// `farthing eval cache-pairs`
 pub fn eval_pairs(args: &EvalCachePairsArgs) -> Result<(), BackendError> {
-    let max_wrong = MaxWrong::new(args.max_wrong).ok_or_else(|| {
-        BackendError::SemanticEval("--max-wrong must be above 0 and below 0.5".to_owned())
-    })?;
+    let max_wrong = super::max_wrong(args.max_wrong)?;
     let pairs = rows::pairs(&args.file)?;
     let embedder = embedder(args.embedding_model.as_deref())?;
     let mut verifier = match &args.verifier {

@@ -1,4 +1,4 @@
-//! Labelled questions: pairs in JSON Lines, streams in CSV.
+//! Labelled questions: pairs and answered prompts in JSON Lines, streams in CSV.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,6 +8,7 @@ use farthing_core::wire::{Message, Role};
 use serde::Deserialize;
 
 use crate::error::BackendError;
+use crate::labelled::check::plain;
 
 /// Two requests, and whether one's answer is right for the other.
 #[derive(Debug, Clone)]
@@ -45,29 +46,67 @@ struct RawMessage {
     content: String,
 }
 
+/// A prompt with its answer.
+#[derive(Debug, Deserialize)]
+struct RawAnswered {
+    prompt: RawAsked,
+    answer: String,
+}
+
+/// Prompts with their answers, one a line, in the order of the file. Answers of the same words are
+/// one label.
+pub(super) fn answered(path: &Path) -> Result<Vec<Labelled>, BackendError> {
+    each_line(path, |raw: RawAnswered| {
+        let asked = messages(raw.prompt)?;
+        let [only] = asked.as_slice() else {
+            return Err(format!("`prompt` has {} messages, not one", asked.len()));
+        };
+        if only.role != Role::User {
+            return Err("`prompt` is no message of a user".to_owned());
+        }
+        let label = plain(&raw.answer);
+        if label.is_empty() {
+            return Err("`answer` is empty".to_owned());
+        }
+        Ok(Labelled {
+            text: only.content.clone(),
+            label,
+        })
+    })
+}
+
 /// Pairs, one a line.
 pub(super) fn pairs(path: &Path) -> Result<Vec<Pair>, BackendError> {
+    each_line(path, |raw: RawPair| {
+        Ok(Pair {
+            a: messages(raw.a)?,
+            b: messages(raw.b)?,
+            same_answer: raw.same_answer,
+        })
+    })
+}
+
+/// What each line of a file of JSON Lines says; empty ones say nothing.
+fn each_line<R: serde::de::DeserializeOwned, T>(
+    path: &Path,
+    read: impl Fn(R) -> Result<T, String>,
+) -> Result<Vec<T>, BackendError> {
     let file = std::fs::File::open(path).map_err(|source| BackendError::Io {
         what: path.display().to_string(),
         source,
     })?;
-    let mut pairs = Vec::new();
+    let mut rows = Vec::new();
     for (line, text) in (1_u64..).zip(BufReader::new(file).lines()) {
         let text = text.map_err(|error| refused(path, line, error.to_string()))?;
         if text.trim().is_empty() {
             continue;
         }
-        check_room(path, line, text.len(), pairs.len())?;
-        let raw: RawPair =
+        check_room(path, line, text.len(), rows.len())?;
+        let raw: R =
             serde_json::from_str(&text).map_err(|error| refused(path, line, error.to_string()))?;
-        let read = |asked| messages(asked).map_err(|problem| refused(path, line, problem));
-        pairs.push(Pair {
-            a: read(raw.a)?,
-            b: read(raw.b)?,
-            same_answer: raw.same_answer,
-        });
+        rows.push(read(raw).map_err(|problem| refused(path, line, problem))?);
     }
-    Ok(pairs)
+    Ok(rows)
 }
 
 /// Texts with their labels, in the order of the file.

@@ -17,10 +17,11 @@ use crate::embed::Embedder;
 use crate::error::BackendError;
 use crate::picture;
 use crate::semantic::bound::{MaxWrong, RouteBound, Sample, Verdict};
+use crate::semantic::calibration::CacheCalibration;
 use crate::semantic::conversation::Asked;
 use crate::semantic::freshness::Freshness;
 use crate::semantic::index::VectorIndex;
-use crate::semantic::lookup::{NEIGHBOURS, Question};
+use crate::semantic::lookup::{Judged, NEIGHBOURS, Question};
 use crate::semantic::scope::Scope;
 use crate::semantic::signature::Signature;
 use crate::semantic::store::{Candidate, Record};
@@ -33,7 +34,7 @@ const BOUNDS: [f64; 5] = [0.002, 0.005, 0.01, 0.02, 0.05];
 const COSINES: [f32; 6] = [0.75, 0.80, 0.85, 0.90, 0.95, 0.98];
 
 /// A request as it is compared, and the number of its label.
-struct Item {
+pub(super) struct Item {
     record: Option<Arc<Record>>,
     question: Option<Question>,
     /// Of the question, which is compared with very many others.
@@ -61,14 +62,20 @@ struct Tally {
 
 /// `farthing eval cache-stream`
 pub fn eval_stream(args: &EvalCacheStreamArgs) -> Result<(), BackendError> {
-    let max_wrong = MaxWrong::new(args.max_wrong).ok_or_else(|| {
-        BackendError::SemanticEval("--max-wrong must be above 0 and below 0.5".to_owned())
-    })?;
+    let max_wrong = super::max_wrong(args.max_wrong)?;
+    let calibration = args.calibration.as_deref().map(CacheCalibration::load);
+    let calibration = calibration.transpose()?;
     let rows = rows::stream(&args.file)?;
     let embedder = embedder(args.embedding_model.as_deref())?;
     let items = items(&embedder, &rows)?;
     let orders = orders(items.len(), args.shuffles, args.seed);
-    let run = |bound: MaxWrong, order: &[usize]| verified(&items, order, bound);
+    let run = |max_wrong: MaxWrong, order: &[usize]| {
+        let begun = match &calibration {
+            None => RouteBound::new(max_wrong),
+            Some(learned) => RouteBound::begun_at(max_wrong, learned.threshold(max_wrong)),
+        };
+        verified(&items, order, max_wrong, begun)
+    };
     let ours = each(&orders, &|order| run(max_wrong, order));
     let theirs = each(&orders, &|order| {
         by_cosine(&items, order, BASELINE_COSINE, max_wrong)
@@ -116,7 +123,7 @@ fn each(orders: &[Vec<usize>], run: &(dyn Fn(&[usize]) -> Tally + Sync)) -> Vec<
     })
 }
 
-fn items(embedder: &Embedder, rows: &[Labelled]) -> Result<Vec<Item>, BackendError> {
+pub(super) fn items(embedder: &Embedder, rows: &[Labelled]) -> Result<Vec<Item>, BackendError> {
     let mut labels: HashMap<&str, u64> = HashMap::new();
     let mut items = Vec::with_capacity(rows.len());
     let mut asked = Vec::new();
@@ -186,29 +193,18 @@ fn orders(items: usize, shuffles: u32, seed: u64) -> Vec<Vec<usize>> {
 }
 
 /// Our cache: look up, serve or ask the model, sample, learn.
-fn verified(items: &[Item], order: &[usize], max_wrong: MaxWrong) -> Tally {
-    let mut bound = RouteBound::new(max_wrong);
+fn verified(items: &[Item], order: &[usize], max_wrong: MaxWrong, mut bound: RouteBound) -> Tally {
     let mut cache = Cache::default();
     let mut state = 1;
     let mut tally = Tally::of(max_wrong);
     for (at, item) in order.iter().map(|at| (*at, &items[*at])) {
-        let (Some(question), Some(signature), true) = (&item.question, &item.signature, item.lasts)
-        else {
+        if !item.is_fit() {
             tally.miss();
             continue;
-        };
-        let near = cache.near(question);
-        let known = near.iter().filter_map(|(at, candidate)| {
-            let signature = items[*at].signature.as_ref()?;
-            Some((candidate, signature))
-        });
-        // Nothing was said before these questions, so that no word of it is asked for.
-        let judged = question.judge_read(signature, known, &|_| true);
+        }
+        let judged = cache.judge(items, item);
         bound.looked_up(judged.as_ref().map(|judged| judged.level));
-        let verdict = |label| match label == item.label {
-            true => Verdict::Right,
-            false => Verdict::Wrong,
-        };
+        let verdict = |label| item.verdict(label);
         let served = judged.as_ref().filter(|judged| bound.serves(judged.level));
         let resampled = next(&mut state) % 1_000 < u64::from(bound.resampled_per_mille());
         if let Some(judged) = &judged
@@ -256,9 +252,24 @@ fn by_cosine(items: &[Item], order: &[usize], threshold: f32, max_wrong: MaxWron
     tally
 }
 
+impl Item {
+    /// Whether the cache has to do with it at all.
+    pub(super) fn is_fit(&self) -> bool {
+        self.question.is_some() && self.signature.is_some() && self.lasts
+    }
+
+    /// What the answer of this label is for it.
+    pub(super) fn verdict(&self, label: u64) -> Verdict {
+        match label == self.label {
+            true => Verdict::Right,
+            false => Verdict::Wrong,
+        }
+    }
+}
+
 /// What was answered by the model so far.
 #[derive(Default)]
-struct Cache {
+pub(super) struct Cache {
     index: Option<VectorIndex>,
     /// Each with the place of its item.
     records: Vec<(usize, Arc<Record>)>,
@@ -282,7 +293,19 @@ impl Cache {
         near.into_iter().flatten().map(candidate).collect()
     }
 
-    fn push(&mut self, at: usize, item: &Item) {
+    /// The likeliest answer to one of the items.
+    pub(super) fn judge(&self, items: &[Item], item: &Item) -> Option<Judged> {
+        let (question, signature) = (item.question.as_ref()?, item.signature.as_ref()?);
+        let near = self.near(question);
+        let known = near.iter().filter_map(|(at, candidate)| {
+            let signature = items[*at].signature.as_ref()?;
+            Some((candidate, signature))
+        });
+        // Nothing was said before these questions, so that no word of it is asked for.
+        question.judge_read(signature, known, &|_| true)
+    }
+
+    pub(super) fn push(&mut self, at: usize, item: &Item) {
         let Some(record) = &item.record else {
             return;
         };
