@@ -51,11 +51,11 @@ pub enum Worth {
 /// Probabilities above which a tier is not asked, of which the best is taken.
 const SKIPS: [f64; 8] = [NEVER_SKIPPED, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5];
 const ABORTS: [Option<f64>; 4] = [None, Some(0.4), Some(0.2), Some(0.05)];
-/// Plans are compared by what they save less so many standard errors of the mean.
-const ERRORS_COMPARED: f64 = 1.0;
-/// The best of them must save that much for sure: of hundreds that are tried on the same rows one
-/// always looks better than it is.
-const ERRORS_MIN: f64 = 2.0;
+/// A plan must save more than the dearest tier alone by so many standard errors of the mean.
+const ERRORS_MIN: f64 = 1.0;
+/// The same where plans are tried for many worths on the same rows: of hundreds one always looks
+/// better than it is.
+const ERRORS_OF_MANY_MIN: f64 = 2.0;
 /// What a right answer is taken to be worth where the loss has a limit, in the order of trial: each
 /// is tried only where the one before has kept to the limit, so that no trial weakens the others.
 const WORTHS: [f64; 7] = [64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0];
@@ -87,7 +87,7 @@ pub fn choose(calibration: &CascadeCalibration, prices: &[Price], aim: Aim) -> C
         (Some(max_loss), _) => losing_at_most(calibration, &money, max_loss),
         (None, Worth::AsOftenRight) => as_often_right(calibration, &money),
         (None, Worth::Given(_)) => {
-            let plan = best(calibration, &calibration.rows, &money);
+            let plan = best(calibration, &calibration.rows, &money, ERRORS_MIN);
             describe(calibration, &calibration.rows, &money, plan)
         }
     }
@@ -106,7 +106,7 @@ fn losing_at_most(calibration: &CascadeCalibration, money: &Money, max_loss: f64
     let mut chosen = describe(calibration, &proving, &dearest, Plan::only(last));
     for factor in WORTHS {
         let dearer = scaled(money, factor);
-        let plan = best(calibration, &learned, &dearer);
+        let plan = best(calibration, &learned, &dearer, ERRORS_MIN);
         let next = describe(calibration, &proving, &dearer, plan);
         if next.loss_max > max_loss {
             break;
@@ -191,7 +191,8 @@ fn cheapest(
     let mut chosen = alone(calibration, rows, dearest_answer);
     let mut tried = |factor: f64| {
         let money = scaled(dearest_answer, factor);
-        let next = describe(calibration, rows, &money, best(calibration, rows, &money));
+        let plan = best(calibration, rows, &money, ERRORS_OF_MANY_MIN);
+        let next = describe(calibration, rows, &money, plan);
         let more = next.accuracy - next.accuracy_dearest;
         let is_right_enough = more >= surplus * next.accuracy_error;
         if is_right_enough && next.cost_share < chosen.cost_share {
@@ -298,8 +299,9 @@ fn loss_max(own: &[Outcome], dearest: &[Outcome]) -> f64 {
     interval::upper(lost, rows, confidence) - interval::lower(won, rows, confidence)
 }
 
-/// The plan whose cost and risk together are least, by [`CASCADE_PLAN_ROWS_MAX`] rows at most.
-fn best(calibration: &CascadeCalibration, rows: &[Known], money: &Money) -> Plan {
+/// The plan whose cost and risk together are least, by [`CASCADE_PLAN_ROWS_MAX`] rows at most; the
+/// dearest tier alone, if it does not save so many standard errors.
+fn best(calibration: &CascadeCalibration, rows: &[Known], money: &Money, errors_min: f64) -> Plan {
     let step = rows.len().div_ceil(CASCADE_PLAN_ROWS_MAX).max(1);
     let some: Vec<Known> = rows.iter().step_by(step).cloned().collect();
     let rows = some.as_slice();
@@ -331,14 +333,14 @@ fn best(calibration: &CascadeCalibration, rows: &[Known], money: &Money) -> Plan
                     skip_above,
                     abort_margin,
                 };
-                let saved = saving(&by_dearest, &spent(&plan), ERRORS_COMPARED);
+                let saved = saving(&by_dearest, &spent(&plan), ERRORS_MIN);
                 if saved > found.0 {
                     found = (saved, plan);
                 }
             }
         }
     }
-    match saving(&by_dearest, &spent(&found.1), ERRORS_MIN) > 0.0 {
+    match saving(&by_dearest, &spent(&found.1), errors_min) > 0.0 {
         true => found.1,
         false => Plan::only(tiers.saturating_sub(1)),
     }

@@ -4,8 +4,8 @@
 //! What must be equal is compared first ([`scope`]), then the meaning by vectors ([`index`]), the
 //! words by a guard ([`signature`]) and the conversation before them ([`conversation`]). What is
 //! left is scored ([`score`]), and a bound on the share of wrong answers moves the threshold of
-//! each route ([`bound`]), which begins where a [`calibration`] says. All of this is pure; what is known is kept by a [`store`], and the
-//! server asks through [`cache`].
+//! each route ([`bound`]), which begins where a [`calibration`] says. All of this is pure; what is
+//! known is kept by a [`store`], and the server asks through [`cache`].
 
 pub mod answer;
 pub mod bound;
