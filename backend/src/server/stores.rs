@@ -114,7 +114,11 @@ pub(super) fn open_semantic(
     let begun = match &semantic.calibration {
         None => RouteBound::new(max_wrong),
         Some(path) => {
-            let learned = CacheCalibration::load(path)?;
+            let wrong = |error: BackendError| BackendError::Config {
+                path: "semantic_cache.calibration".to_owned(),
+                message: error.to_string(),
+            };
+            let learned = CacheCalibration::load(path).map_err(wrong)?;
             RouteBound::begun_at(max_wrong, learned.threshold(max_wrong))
         }
     };

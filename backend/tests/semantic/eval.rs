@@ -229,6 +229,7 @@ fn what_a_cache_cannot_be_calibrated_by_is_said() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(said), "{error}");
     }
+    let _ = fs::write(&out, "FSC0");
     let stream = file("unread.csv", "text,label\na,b\n");
     let with = ["--calibration", &out.display().to_string()];
     let output = eval("cache-stream", &stream, &with);
@@ -237,4 +238,20 @@ fn what_a_cache_cannot_be_calibrated_by_is_said() {
         error.contains("is no cache calibration of this version"),
         "{error}"
     );
+    // Nor does a backend start with it.
+    let yaml = format!(
+        "listen: 127.0.0.1:0\nmodels: [{{id: m, path: {}}}]\nsemantic_cache: {{max_wrong: 0.01, path: \
+         {}, calibration: {}}}\n",
+        model(),
+        file("none.farthing", "").display(),
+        out.display()
+    );
+    let served = Command::new(env!("CARGO_BIN_EXE_farthing"))
+        .args(["serve", "--config"])
+        .arg(file("none.yaml", &yaml))
+        .output()
+        .expect("farthing runs");
+    let error = String::from_utf8_lossy(&served.stderr).into_owned();
+    assert_eq!(served.status.code(), Some(2), "{error}");
+    assert!(error.contains("semantic_cache.calibration: "), "{error}");
 }
