@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use farthing_core::limits::CASCADE_FILE_BYTES_MAX;
+use farthing_core::limits::{CASCADE_FILE_BYTES_MAX, SEMANTIC_EVAL_ROWS_MAX};
 use farthing_core::store::{open, seal};
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,9 @@ impl CacheCalibration {
             return Err(problem.to_owned());
         }
         let fits = read.right.len() == LEVELS && read.wrong.len() == LEVELS;
-        if !fits || read.found() > u64::from(read.looked_up) {
+        // More than can be learned from would overflow what is counted by them.
+        let looked_up = read.looked_up as usize;
+        if !fits || looked_up > SEMANTIC_EVAL_ROWS_MAX || read.found() > looked_up as u64 {
             return Err("has lists of other lengths, or numbers that cannot be".to_owned());
         }
         Ok(read)

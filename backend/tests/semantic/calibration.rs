@@ -98,4 +98,5 @@ fn a_file_is_read_again_or_refused() {
     );
     refused(&|other| other.right.truncate(3), "other lengths");
     refused(&|other| other.looked_up = 1, "cannot be");
+    refused(&|other| other.looked_up = u32::MAX, "cannot be");
 }

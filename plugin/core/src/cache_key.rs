@@ -143,8 +143,8 @@ impl Encoder<'_> {
         (self.hash).get_or_insert_with(|| KeyedHash::new(self.keys, Purpose::ExactCache))
     }
 
-    /// Hashes whole runs and keeps what is beyond them: a run that begins and ends with the hash's
-    /// own blocks takes half the time of one that does not.
+    /// Hashes whole runs and keeps what is beyond them: the hash takes
+    /// several of its blocks at once where a run begins and ends with them.
     fn flush(&mut self) {
         let mut encoded = std::mem::take(&mut self.encoded);
         let whole = encoded.len() - encoded.len() % CACHE_KEY_RUN_BYTES;

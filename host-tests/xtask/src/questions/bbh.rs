@@ -41,7 +41,12 @@ fn of_task(folder: &Path, path: &Path, count: usize) -> Result<Vec<Value>, Xtask
         let pair = |example| Some((text(example, "input")?, text(example, "target")?));
         examples.iter().map(pair).collect()
     });
-    let pairs = pairs.ok_or_else(|| unexpected(path, "an example has no input or no target"))?;
+    let pairs = pairs.ok_or_else(|| {
+        unexpected(
+            path,
+            "`examples` is missing, or one has no `input` or no `target`",
+        )
+    })?;
     let (shots, questions) = pairs.split_at(SHOTS.min(pairs.len()));
     let row = |(input, target): &(&str, &str)| {
         let mut messages = Vec::new();

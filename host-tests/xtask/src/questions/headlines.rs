@@ -14,12 +14,14 @@ pub fn rows(folder: &Path, count: Option<usize>) -> Result<Vec<Value>, XtaskErro
         .has_headers(false)
         .from_path(&path)
         .map_err(|error| unexpected(&path, &error.to_string()))?;
-    csv.records()
+    (1_u64..)
+        .zip(csv.records())
         .take(count.unwrap_or(usize::MAX))
-        .map(|record| {
+        .map(|(number, record)| {
             let record = record.map_err(|error| unexpected(&path, &error.to_string()))?;
             let (Some(question), Some(answer)) = (record.get(0), record.get(1)) else {
-                return Err(unexpected(&path, "a row has fewer than two fields"));
+                let problem = format!("row {number} has not two fields: question and answer");
+                return Err(unexpected(&path, &problem));
             };
             let prompt = format!("{}\n\n{question}", examples.trim_end());
             Ok(json!({"prompt": prompt, "answer": answer, "check": "exact"}))

@@ -119,4 +119,23 @@ mod tests {
         assert!(missing.to_string().contains("nowhere"), "{missing}");
         fs::remove_dir_all(&folder).expect("a writable folder");
     }
+
+    #[test]
+    fn what_is_no_row_is_said_with_its_line() {
+        let name = format!("farthing-no-questions-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let good = "{\"question\": \"1?\", \"answer\": \"#### 1\"}\n\n";
+        for (bad, said) in [("{}", "line 3: no `question`"), ("no", "line 3: expected")] {
+            fs::write(&path, format!("{good}{bad}\n")).expect("a writable folder");
+            let error = gsm8k::rows(&path, None)
+                .expect_err("it is none")
+                .to_string();
+            assert!(error.contains(said), "{error}");
+            assert_eq!(
+                gsm8k::rows(&path, Some(1)).expect("the first is one").len(),
+                1
+            );
+        }
+        fs::remove_file(&path).expect("a writable folder");
+    }
 }
